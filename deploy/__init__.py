@@ -1,0 +1,1 @@
+"""How Milena is run: on one machine (``deploy.local``) and on real servers."""

@@ -1,0 +1,39 @@
+"""What the environment says about the local stack."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.settings import ProcessSettings
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class CacheSettings(BaseSettings):
+    """Where fetched things are kept, and which Java the machine prefers."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    directory: Annotated[Path, Field(validation_alias="MILENA_CACHE_DIR")] = REPOSITORY / ".cache"
+    java_home: Annotated[Path | None, Field(validation_alias="JAVA_HOME")] = None
+
+
+def read_cache_settings() -> CacheSettings:
+    """Read the cache's settings from the environment."""
+    return CacheSettings()
+
+
+class StackSettings(ProcessSettings):
+    """One local stack. A server that is named here replaces the embedded one."""
+
+    data_dir: Path = REPOSITORY / ".milena"
+    port_offset: int = Field(default=0, ge=-1000, le=40000)
+    senders: int = Field(default=1, ge=1, le=64)
+    kafka_bootstrap_servers: str | None = None
+    topic_prefix: str = ""
+    database_url: SecretStr | None = None
+    smtp_host: str | None = None
+    smtp_port: int | None = None
+    from_address: str = "no-reply@example.com"

@@ -1,0 +1,76 @@
+"""Fixtures for every test. Nothing is started until a test asks for it, so unit tests start nothing."""
+
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.support.servers import RealServers
+from tests.support.services import ServiceRunner
+from tests.support.stack import Stack
+
+_outcomes = pytest.StashKey[dict[str, pytest.TestReport]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep each phase's report, so that a fixture can tell whether its test failed."""
+    report = yield
+    item.stash.setdefault(_outcomes, {})[str(report.when)] = report
+    return report
+
+
+@pytest.fixture(scope="session")
+def real_servers() -> Iterator[RealServers]:
+    """The one Kafka and the one PostgreSQL of this run; each starts at its first use."""
+    servers = RealServers()
+    try:
+        yield servers
+    finally:
+        servers.stop()
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers(real_servers: RealServers) -> str:
+    """The address of a real Kafka."""
+    return real_servers.bootstrap_servers()
+
+
+@pytest.fixture
+def database_url(real_servers: RealServers) -> Iterator[str]:
+    """A database of this test's own, with every service's schema migrated, empty."""
+    name = real_servers.create_database()
+    yield real_servers.postgres().database_url(name)
+    real_servers.drop_database(name)
+
+
+@pytest.fixture
+def empty_database_url(real_servers: RealServers) -> Iterator[str]:
+    """A database of this test's own with nothing in it."""
+    name = real_servers.create_database(migrated=False)
+    yield real_servers.postgres().database_url(name)
+    real_servers.drop_database(name)
+
+
+@pytest.fixture
+def topic_prefix(real_servers: RealServers) -> Iterator[str]:
+    """A topic prefix of this test's own; the four topics exist under it."""
+    prefix = real_servers.create_topics()
+    yield prefix
+    real_servers.drop_topics(prefix)
+
+
+@pytest.fixture
+def stack(bootstrap_servers: str, topic_prefix: str, database_url: str) -> Stack:
+    """Topics and a database of this test's own."""
+    return Stack(bootstrap_servers, topic_prefix, database_url)
+
+
+@pytest.fixture
+def services(stack: Stack, request: pytest.FixtureRequest) -> Iterator[ServiceRunner]:
+    """Start services as processes: ``services.start("services.sender", "worker", env={...})``."""
+    runner = ServiceRunner(stack.env())
+    yield runner
+    runner.stop_all()
+    called = request.node.stash.get(_outcomes, {}).get("call")
+    if called is not None and called.failed:
+        print(runner.describe_logs())
