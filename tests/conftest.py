@@ -1,9 +1,11 @@
 """Fixtures for every test. Nothing is started until a test asks for it, so unit tests start nothing."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import pytest
 
+from deploy.local.catcher import Catcher, Mailbox
 from tests.support.servers import RealServers
 from tests.support.services import ServiceRunner
 from tests.support.stack import Stack
@@ -63,6 +65,15 @@ def topic_prefix(real_servers: RealServers) -> Iterator[str]:
 def stack(bootstrap_servers: str, topic_prefix: str, database_url: str) -> Stack:
     """Topics and a database of this test's own."""
     return Stack(bootstrap_servers, topic_prefix, database_url)
+
+
+@pytest.fixture
+async def mail_catcher(tmp_path: Path) -> AsyncIterator[Catcher]:
+    """An SMTP server that keeps every mail: ``.smtp_port``, ``.mailbox`` (``.numbers()``, ``.read(number)``)."""
+    catcher = Catcher(Mailbox(tmp_path / "mail"))
+    await catcher.start()
+    yield catcher
+    await catcher.stop()
 
 
 @pytest.fixture
