@@ -1,6 +1,5 @@
 """Child processes that never outlive the one that started them."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -11,25 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent(death_signal: signal.Signals, parent: int) -> Callable[[], None] | None:
-    """Give a ``preexec_fn`` after which the child gets ``death_signal`` once the process ``parent`` is gone.
-
-    Only Linux has this; elsewhere None. The kernel watches the *thread* that forked, so children must be
-    started from a thread that lives as long as they should.
-    """
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)  # loaded before the fork: an import after it could deadlock
-
-    def ask_kernel() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # the parent died before the kernel was asked
-            os._exit(1)
-
-    return ask_kernel
+_TETHER = Path(__file__).with_name("tether.py")
 
 
 @dataclass(frozen=True)
@@ -38,6 +19,22 @@ class Identity:
 
     uid: int
     gid: int
+
+
+def tether(
+    command: Sequence[str | Path],
+    *,
+    death_signal: signal.Signals = signal.SIGKILL,
+    identity: Identity | None = None,
+) -> list[str]:
+    """Give the command that runs ``command`` and sends it ``death_signal`` once this process is gone.
+
+    The kernel (Linux; elsewhere there is no such thing) watches the *thread* that starts the command, so start it
+    from the main one.
+    """
+    user = (str(identity.uid), str(identity.gid)) if identity else ("-", "-")
+    shim = [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), str(int(death_signal)), *user]
+    return [*shim, *map(str, command)]
 
 
 def spawn(
@@ -49,30 +46,25 @@ def spawn(
     identity: Identity | None = None,
     death_signal: signal.Signals = signal.SIGKILL,
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own; standard error goes where standard output goes.
+    """Start a tethered command in a session of its own; standard error goes where standard output goes.
 
-    Call it from the main thread (see ``die_with_parent``). A group of its own keeps a Ctrl-C at the terminal
-    from reaching children before the supervisor has decided their order.
+    A session of its own keeps a Ctrl-C at the terminal from reaching children before their order is decided.
     """
     return subprocess.Popen(
-        [str(part) for part in command],
+        tether(command, death_signal=death_signal, identity=identity),
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=subprocess.STDOUT,
         env=dict(env) if env is not None else None,
         cwd=cwd,
-        user=identity.uid if identity else None,
-        group=identity.gid if identity else None,
-        extra_groups=[] if identity else None,
         start_new_session=True,
-        preexec_fn=die_with_parent(death_signal, os.getpid()),
     )
 
 
-def signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Send a signal to a child and to everything it started; a group that is gone already is no error."""
+def signal_group(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a child started by ``spawn`` and to everything it started; being gone is no error."""
     try:
-        os.killpg(process.pid, number)
+        os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
         pass
 
@@ -85,7 +77,7 @@ def stop(process: subprocess.Popen[bytes], *, first: signal.Signals, grace_s: fl
         process.wait(grace_s)
     except subprocess.TimeoutExpired:
         pass
-    signal_group(process, signal.SIGKILL)
+    signal_group(process.pid, signal.SIGKILL)
     process.wait()
 
 

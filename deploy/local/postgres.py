@@ -234,9 +234,8 @@ def _choose_prefix(identity: Identity | None, root: Path) -> list[str]:
 
 
 def _can_reach(identity: Identity, paths: list[Path]) -> bool:
-    tests = " && ".join('test -x "$%d"' % number for number in range(1, len(paths) + 1))
     done = subprocess.run(
-        ["sh", "-c", tests, "sh", *map(str, paths)],
+        ["sh", "-c", 'for path; do test -x "$path" || exit 1; done', "sh", *map(str, paths)],
         cwd="/",
         user=identity.uid,
         group=identity.gid,

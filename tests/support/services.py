@@ -67,7 +67,7 @@ class ServiceProcess:
 
     def kill(self) -> None:
         """SIGKILL the process and all it started, and wait until it is gone."""
-        signal_group(self._process, signal.SIGKILL)
+        signal_group(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def restart(self) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from deploy.local.children import spawn, stop, wait_until
 from deploy.local.errors import StackError
-from deploy.local.kafka.java import OLDEST_JAVA, find_java
 from deploy.local.kafka.jars import KafkaUnavailable, Say, prepare_jars
+from deploy.local.kafka.java import OLDEST_JAVA, find_java
 from deploy.local.kafka.probe import answers
 
 _LOGGING = Path(__file__).parent / "log4j2.xml"

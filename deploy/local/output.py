@@ -1,0 +1,58 @@
+"""What the stack prints: its own lines, and those of its processes behind their names."""
+
+import asyncio
+import sys
+from typing import TextIO
+
+_COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
+_LONGEST_LINE = 64 * 1024  # bytes; what is longer is printed in pieces
+
+
+class Output:
+    """Lines on one stream, in colour where that is a terminal; ``also`` gets the stack's own lines as well."""
+
+    def __init__(self, stream: TextIO | None = None, *, width: int = 16, also: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._colours = self._stream.isatty()
+        self._width = width
+        self._also = also
+        self._names: dict[str, int] = {}
+
+    def say(self, text: str = "") -> None:
+        """Print a line of the stack's own."""
+        self._write(text)
+        if self._also is not None:
+            self._also.write(text + "\n")
+            self._also.flush()
+
+    def say_for(self, name: str, text: str) -> None:
+        """Print a line of one process."""
+        label = f"{name:<{self._width}} |"
+        if self._colours:
+            colour = _COLOURS[self._names.setdefault(name, len(self._names)) % len(_COLOURS)]
+            label = f"\033[{colour}m{label}\033[0m"
+        self._write(f"{label} {text}")
+
+    def emphasise(self, text: str) -> str:
+        """Give the text in bold, where that can be shown."""
+        return f"\033[1m{text}\033[0m" if self._colours else text
+
+    async def copy(self, name: str, source: asyncio.StreamReader) -> None:
+        """Print everything a process writes, until it closes its output."""
+        rest = b""
+        while chunk := await source.read(_LONGEST_LINE):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self.say_for(name, line.decode("utf-8", "replace").rstrip("\r"))
+            if len(rest) > _LONGEST_LINE:
+                self.say_for(name, rest.decode("utf-8", "replace"))
+                rest = b""
+        if rest:
+            self.say_for(name, rest.decode("utf-8", "replace"))
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except (BrokenPipeError, ValueError):
+            pass  # whoever read our output has gone; the stack goes on

@@ -1,0 +1,125 @@
+"""Keeps the processes of the stack running, and stops them."""
+
+import asyncio
+import signal
+import time
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.local.children import signal_group, tether
+from deploy.local.output import Output
+from deploy.local.restarts import RestartPolicy
+
+# The workers drain for 30 s and end themselves after 60 s (P12), so nobody needs longer.
+STOP_GRACE_S = 75.0
+
+
+@dataclass(frozen=True)
+class Command:
+    """One process of the stack: its name, what is run, with which environment, and where it answers."""
+
+    name: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    port: int
+    directory: Path
+
+
+class Supervisor:
+    """Runs commands, starts those that ended again, and stops them all.
+
+    ``on_change`` is called after every start, when ``pids`` has changed.
+    """
+
+    def __init__(self, output: Output, on_change: Callable[[], None] = lambda: None) -> None:
+        self._output = output
+        self._on_change = on_change
+        self._running: dict[str, Process] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
+
+    def pids(self) -> dict[str, int]:
+        """Give the process id of every process that is running, by name."""
+        return {name: process.pid for name, process in self._running.items()}
+
+    def start(self, command: Command) -> None:
+        """Run a command from now until ``stop``."""
+        self._keepers[command.name] = asyncio.create_task(self._keep(command))
+
+    async def stop(self, names: list[str] | None = None, grace_s: float = STOP_GRACE_S) -> None:
+        """Stop the named processes (all by default): SIGTERM together, SIGKILL to what is left after the grace."""
+        chosen = (
+            [name for name in names if name in self._keepers] if names is not None else list(self._keepers)
+        )
+        self._stopping = self._stopping or names is None
+        keepers = [self._keepers.pop(name) for name in chosen]
+        for name, keeper in zip(chosen, keepers, strict=True):
+            process = self._running.get(name)
+            if process is None:
+                keeper.cancel()
+            else:
+                _send(process, signal.SIGTERM)
+        if keepers:
+            _, unfinished = await asyncio.wait(keepers, timeout=grace_s)
+            self.kill(chosen)
+            if unfinished:
+                self._output.say(
+                    f"killed after {grace_s:.0f} s: {', '.join(n for n in chosen if n in self._running)}"
+                )
+                await asyncio.wait(unfinished, timeout=5)
+
+    def kill(self, names: list[str] | None = None) -> None:
+        """SIGKILL the named processes (all by default) and everything they have started."""
+        for name, process in list(self._running.items()):
+            if names is None or name in names:
+                signal_group(process.pid, signal.SIGKILL)
+
+    async def _keep(self, command: Command) -> None:
+        policy = RestartPolicy()
+        while True:
+            started = time.monotonic()
+            code = await self._run(command)
+            if command.name not in self._keepers:
+                return
+            delay = policy.delay_after(time.monotonic() - started)
+            self._output.say_for(
+                command.name, f"ended ({_describe_exit(code)}); starting it again in {delay:g} s"
+            )
+            await asyncio.sleep(delay)
+
+    async def _run(self, command: Command) -> int:
+        process = await asyncio.create_subprocess_exec(
+            *tether(command.arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            env=dict(command.environment),
+            cwd=command.directory,
+            start_new_session=True,
+        )
+        self._running[command.name] = process
+        self._on_change()
+        assert process.stdout is not None
+        copying = asyncio.create_task(self._output.copy(command.name, process.stdout))
+        if command.name not in self._keepers:  # told to stop while it was being started
+            _send(process, signal.SIGTERM)
+        code = await process.wait()
+        # What it started and left behind goes with it, and releases its output.
+        signal_group(process.pid, signal.SIGKILL)
+        await asyncio.wait([copying], timeout=1)
+        copying.cancel()
+        del self._running[command.name]
+        return code
+
+
+def _send(process: Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except ProcessLookupError:
+        pass
+
+
+def _describe_exit(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
