@@ -1,0 +1,1 @@
+"""The four services; they know nothing of one another."""

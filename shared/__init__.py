@@ -1,0 +1,1 @@
+"""What two services really use. Nothing here imports a service."""

@@ -1,0 +1,128 @@
+"""Mailboxes as RFC 5322 writes them: `ann@x.org`, `Ann <ann@x.org>`, lists of them.
+
+Pure: no I/O, no DNS. The name is kept as Unicode; encoding it for a header is the message builder's work.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.policy import default as _email_policy
+from functools import lru_cache
+
+from email_validator import EmailNotValidError, validate_email
+
+# The everyday address. email-validator decides about all others (quoted parts, SMTPUTF8, IDNA), at ten times the cost.
+_PLAIN = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64})*"
+    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
+_LOCAL_MAX, _ADDRESS_MAX = 64, 254  # octets, RFC 5321 §4.5.3.1
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NAMED = re.compile(r"([^()<>@,;:\\\"\[\]]*)<([^<>]+)>")
+_SPECIAL = re.compile(r'[\s()<>,:;\\"\[\]]')
+_NAME_NEEDS_QUOTES = re.compile(r'[()<>@,;:\\".\[\]]')
+
+
+class InvalidAddress(ValueError):
+    """The text is no mailbox; the message says why, without repeating it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """One address with an optional display name (Unicode, no control characters)."""
+
+    address: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        if not self.name:
+            return self.address
+        name = self.name
+        if _NAME_NEEDS_QUOTES.search(name):
+            escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+            name = f'"{escaped}"'
+        return f"{name} <{self.address}>"
+
+    @property
+    def domain(self) -> str:
+        """The part behind the last `@`, lower case."""
+        return self.address.rpartition("@")[2].lower()
+
+
+@lru_cache(maxsize=20_000)
+def check_address(address: str) -> str:
+    """Return the address in the form we keep (domain in ASCII, RFC 5890), or raise InvalidAddress."""
+    if _PLAIN.fullmatch(address) and len(address) <= _ADDRESS_MAX and address.index("@") <= _LOCAL_MAX:
+        return address
+    if _CONTROL.search(address):
+        raise InvalidAddress("an address must not contain control characters")
+    try:
+        checked = validate_email(
+            address, check_deliverability=False, globally_deliverable=False, allow_quoted_local=True
+        )
+    except EmailNotValidError as exc:
+        raise InvalidAddress(f"not an email address: {exc}") from exc
+    return f"{checked.local_part}@{checked.ascii_domain}"
+
+
+def check_name(name: str) -> str:
+    """Return the display name, or raise InvalidAddress where it could break out of its header."""
+    if _CONTROL.search(name):
+        raise InvalidAddress("a name must not contain control characters (CR, LF …)")
+    return name.strip()
+
+
+def parse_mailbox(text: str) -> Mailbox:
+    """Read `ann@x.org` or `Ann <ann@x.org>`. Raises InvalidAddress, also for a list of several."""
+    text = text.strip()
+    if "<" not in text and '"' not in text and "," not in text:
+        return Mailbox(check_address(text))
+    found = parse_list(text)
+    if len(found) != 1:
+        raise InvalidAddress("expected one address, found several; give an array or a list field")
+    return found[0]
+
+
+def parse_list(text: str) -> list[Mailbox]:
+    """Read an RFC 5322 address list (`a@x.org, "B, C" <b@x.org>`). Raises InvalidAddress."""
+    if _CONTROL.search(text):
+        raise InvalidAddress("an address list must not contain control characters (CR, LF …)")
+    simple = [_parse_simple(part) for part in text.split(",")]
+    if all(simple):
+        return [mailbox for mailbox in simple if mailbox]
+    # getaddresses() guesses where a list is broken (CVE-2023-27043); the header parser records a defect instead.
+    header = _email_policy.header_factory("To", text)
+    found = [(each.addr_spec, each.display_name) for each in header.addresses]
+    if header.defects or not found:
+        raise InvalidAddress("not an RFC 5322 address list: write a@x.org, Bob <b@y.org>")
+    return [Mailbox(check_address(address), check_name(name or "")) for address, name in found]
+
+
+def _parse_simple(part: str) -> Mailbox | None:
+    """The two common forms; None leaves the decision to the RFC 5322 parser."""
+    part = part.strip()
+    if part and not _SPECIAL.search(part):
+        return Mailbox(check_address(part))
+    named = _NAMED.fullmatch(part)
+    if named and "\ufffd" not in part:
+        return Mailbox(check_address(named[2].strip()), check_name(named[1]))
+    return None
+
+
+def drop_duplicates(mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
+    """Each address once, the first mention wins; the local part counts as written (RFC 5321 §2.4)."""
+    seen: dict[tuple[str, str], Mailbox] = {}
+    for mailbox in mailboxes:
+        local = mailbox.address.rpartition("@")[0]
+        seen.setdefault((local, mailbox.domain), mailbox)
+    return list(seen.values())
+
+
+def sender_matches(pattern: str, address: str) -> bool:
+    """Whether an allowed sender (`no-reply@x.org`, `*@x.org` or `*`) covers the address; case does not count."""
+    pattern, address = pattern.lower(), address.lower()
+    if pattern == "*":
+        return True
+    if pattern.startswith("*@"):
+        return address.endswith(pattern[1:]) and address.count("@") == 1
+    return pattern == address

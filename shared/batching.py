@@ -1,0 +1,170 @@
+"""Many records become one database write: an aiokafka consumer that works batch by batch.
+
+Fetch, handle, commit; in that order, so a batch may be handled twice and `handle` must be idempotent. Records that
+cannot be handled because an outside system is away are tried again for as long as it takes; nothing is skipped.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from shared.events import Coordinates, read_header
+from shared.metrics import BATCH_SECONDS
+from shared.retrying import retry_while_unavailable
+from shared.topics import EVENT_HEADROOM
+
+log = structlog.get_logger(__name__)
+
+_NEVER_MS = 604_800_000  # a pause of consumption must not cost the membership
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as a batch handler sees it; `timestamp_ms` is the broker's."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Where the record lies."""
+        return Coordinates(self.topic, self.partition, self.offset, self.timestamp_ms)
+
+    def header(self, name: str) -> str | None:
+        """One header's text."""
+        return read_header(self.headers, name)
+
+
+Handle = Callable[[Sequence[Record]], Awaitable[None]]
+
+
+class BatchConsumer:
+    """Consumes `topics` in the group `group`, as the static member `<group>-<slot>`.
+
+    A handler that raises anything but Unavailable is a bug: the process ends (SIGTERM to itself, so that the others
+    stop cleanly) and the supervisor starts it again at the last commit.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        topics: Sequence[str],
+        handle: Handle,
+        *,
+        bootstrap_servers: str,
+        slot: int,
+        event_limit: int,
+        max_records: int = 1000,
+    ) -> None:
+        self._group = group
+        self._topics = topics
+        self._handle = handle
+        self._max_records = max_records
+        self._options = {
+            "bootstrap_servers": bootstrap_servers,
+            "group_id": group,
+            "group_instance_id": f"{group}-{slot}",
+            "client_id": f"{group}-{slot}",
+            "isolation_level": "read_committed",
+            "auto_offset_reset": "earliest",
+            "enable_auto_commit": False,
+            "max_partition_fetch_bytes": event_limit + EVENT_HEADROOM,
+            "max_poll_interval_ms": _NEVER_MS,
+            "session_timeout_ms": 10_000,
+            "heartbeat_interval_ms": 3_000,
+            "rebalance_timeout_ms": 60_000,
+            "fetch_max_wait_ms": 100,
+        }
+        self._task: asyncio.Task[None] | None = None
+        self._consumer: AIOKafkaConsumer | None = None
+        self._working_since: float | None = None
+
+    async def start(self) -> None:
+        """Join the group (waiting for Kafka where it is away) and begin in the background."""
+        self._task = asyncio.create_task(self._run(), name=f"batches-{self._group}")
+        self._task.add_done_callback(self._on_end)
+
+    async def stop(self) -> None:
+        """Finish the batch at work (up to 20 s), commit it, leave."""
+        task, self._task = self._task, None
+        if task and not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=20)
+
+    async def check(self) -> str | None:
+        """For /readyz: None while joined and moving."""
+        if self._consumer is None or not self._consumer.assignment():
+            return "has no partitions assigned yet"
+        if self._working_since and time.monotonic() - self._working_since > 30:
+            return "has been working on one batch for over 30 s"
+        return None
+
+    async def _run(self) -> None:
+        consumer = await self._connect()
+        try:
+            while True:
+                fetched = await consumer.getmany(timeout_ms=500, max_records=self._max_records)
+                if fetched:
+                    work = asyncio.ensure_future(self._work(consumer, fetched))
+                    try:
+                        await asyncio.shield(work)
+                    except asyncio.CancelledError:
+                        await asyncio.wait([work], timeout=15)
+                        raise
+        finally:
+            self._consumer = None
+            with contextlib.suppress(KafkaError):
+                await consumer.stop()
+
+    async def _connect(self) -> AIOKafkaConsumer:
+        while True:
+            consumer = AIOKafkaConsumer(*self._topics, **self._options)
+            try:
+                await consumer.start()
+            except (KafkaError, OSError) as exc:
+                log.warning("kafka unreachable, trying again", group=self._group, error=type(exc).__name__)
+                await consumer.stop()
+                await asyncio.sleep(1.0)
+            else:
+                self._consumer = consumer
+                return consumer
+
+    async def _work(self, consumer: AIOKafkaConsumer, fetched: dict[TopicPartition, list[object]]) -> None:
+        self._working_since = started = time.monotonic()
+        records = [_to_record(each) for batch in fetched.values() for each in batch]
+        await retry_while_unavailable(lambda: self._handle(records), self._group)
+        heads = {tp: batch[-1].offset + 1 for tp, batch in fetched.items()}  # type: ignore[attr-defined]
+        try:
+            await consumer.commit(heads)
+        except (CommitFailedError, IllegalStateError):
+            log.info("batch not committed: partitions were reassigned", group=self._group)
+        self._working_since = None
+        BATCH_SECONDS.labels(consumer=self._group).observe(time.monotonic() - started)
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception():
+            log.error("batch consumer failed", group=self._group, exc_info=task.exception())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _to_record(message: object) -> Record:
+    return Record(
+        message.topic,  # type: ignore[attr-defined]
+        message.partition,  # type: ignore[attr-defined]
+        message.offset,  # type: ignore[attr-defined]
+        message.timestamp,  # type: ignore[attr-defined]
+        message.value,  # type: ignore[attr-defined]
+        tuple(message.headers),  # type: ignore[attr-defined]
+    )

@@ -1,0 +1,137 @@
+"""PostgreSQL: one pool per process, with two ways in.
+
+`transaction()` is SQLAlchemy Core. `fetch()` hands one statement straight to asyncpg: the batch statements of the hot
+paths (arrays through unnest) need no compiler, and the difference is measurable (docs/performance.md).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from sqlalchemy import make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from shared.retrying import Unavailable
+
+_GONE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
+_REPEAT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_DEADLOCK_TRIES = 5
+
+
+class DatabaseUnavailable(Unavailable):
+    """PostgreSQL does not answer, or closed the connection; a statement in flight may or may not have happened."""
+
+
+class Database:
+    """The pool. `losses` counts connections lost, so that holders of leases can tell that time has passed unseen."""
+
+    def __init__(self, url: str, *, pool_size: int = 5, application_name: str = "milena") -> None:
+        self.losses = 0
+        self._engine: AsyncEngine = create_async_engine(
+            to_driver_url(url),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=10,
+            connect_args={
+                "timeout": 5,
+                "command_timeout": 60,
+                "server_settings": {"application_name": application_name, "timezone": "UTC"},
+            },
+        )
+
+    async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
+        """Run one statement (`$1` parameters) in a transaction of its own and return its rows.
+
+        Repeated on deadlock. Raises DatabaseUnavailable, or the driver's error for a wrong statement.
+        """
+        for attempt in range(_DEADLOCK_TRIES):
+            try:
+                return await self._fetch_once(sql, args)
+            except _REPEAT:
+                if attempt == _DEADLOCK_TRIES - 1:
+                    raise
+                await asyncio.sleep(0.01 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    async def _fetch_once(self, sql: str, args: tuple[Any, ...]) -> list[asyncpg.Record]:
+        connection: AsyncConnection | None = None
+        try:
+            connection = await self._engine.connect()
+            raw = await connection.get_raw_connection()
+            driver: Any = raw.driver_connection
+            rows: list[asyncpg.Record] = await driver.fetch(sql, *args)
+            return rows
+        except _GONE as exc:
+            await self._drop(connection)
+            connection = None
+            raise DatabaseUnavailable(f"postgresql: {type(exc).__name__}") from exc
+        except DBAPIError as exc:
+            raise DatabaseUnavailable(f"postgresql: {type(exc.orig).__name__}") from exc
+        finally:
+            if connection is not None:
+                await connection.close()
+
+    async def _drop(self, connection: AsyncConnection | None) -> None:
+        """The server closed this connection; those idle in the pool are no better."""
+        self.losses += 1
+        if connection is not None:
+            await connection.invalidate()
+            await connection.close()
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A Core connection inside one transaction, committed at the end. Raises DatabaseUnavailable."""
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as exc:
+            if exc.connection_invalidated or isinstance(exc.orig, _GONE) or isinstance(exc.__cause__, _GONE):
+                self.losses += 1
+                raise DatabaseUnavailable(f"postgresql: {type(exc.orig).__name__}") from exc
+            raise
+        except (OSError, TimeoutError, asyncpg.InterfaceError) as exc:
+            self.losses += 1
+            raise DatabaseUnavailable(f"postgresql: {type(exc).__name__}") from exc
+
+    async def check(self) -> str | None:
+        """For /readyz: None when a statement succeeds, otherwise what is wrong."""
+        try:
+            await self.fetch("SELECT 1")
+        except DatabaseUnavailable as exc:
+            return f"{exc}: is the server in MILENA_DATABASE_URL running?"
+        return None
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+
+def to_driver_url(url: str) -> URL:
+    """A libpq-style URL (`postgresql://…?host=/run/x&sslmode=require`) as SQLAlchemy's asyncpg dialect wants it."""
+    parsed = make_url(url).set(drivername="postgresql+asyncpg")
+    query = dict(parsed.query)
+    if "sslmode" in query:
+        query["ssl"] = query.pop("sslmode")
+    return parsed.set(query=query)
+
+
+async def database_now(database: Database) -> Any:
+    """PostgreSQL's clock, the only one that leases and due times are compared with."""
+    return (await database.fetch("SELECT now() AS now"))[0]["now"]
+
+
+__all__ = ["Database", "DatabaseUnavailable", "database_now", "text", "to_driver_url"]

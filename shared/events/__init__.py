@@ -1,0 +1,70 @@
+"""The event contract: models, identities and reading of everything on our four topics.
+
+`wire` the envelope · `identity` derived ids · `requested`, `results`, `ticks` the models · `reading` from records.
+"""
+
+from shared.events.identity import (
+    derive_bulk_entry_id,
+    derive_event_id,
+    derive_record_id,
+    new_email_id,
+    to_milliseconds,
+)
+from shared.events.reading import (
+    DEFAULT_EVENT_LIMIT,
+    OpenedRecord,
+    UnreadableEvent,
+    list_errors,
+    open_record,
+    read_cancellation,
+    read_email,
+    read_model,
+)
+from shared.events.requested import (
+    DEFAULT_ACCOUNT,
+    Attachment,
+    BulkRequested,
+    CallbackSpec,
+    CancellationRequested,
+    EmailFields,
+    EmailRequested,
+)
+from shared.events.results import Echo, EmailFailed, EmailSent, FailedRecipient, RecipientOutcome, Source
+from shared.events.ticks import ScheduleTick
+from shared.events.wire import Coordinates, EventType, WireModel, build_headers, format_time, read_header
+
+__all__ = [
+    "DEFAULT_ACCOUNT",
+    "DEFAULT_EVENT_LIMIT",
+    "Attachment",
+    "BulkRequested",
+    "CallbackSpec",
+    "CancellationRequested",
+    "Coordinates",
+    "Echo",
+    "EmailFailed",
+    "EmailFields",
+    "EmailRequested",
+    "EmailSent",
+    "EventType",
+    "FailedRecipient",
+    "OpenedRecord",
+    "RecipientOutcome",
+    "ScheduleTick",
+    "Source",
+    "UnreadableEvent",
+    "WireModel",
+    "build_headers",
+    "derive_bulk_entry_id",
+    "derive_event_id",
+    "derive_record_id",
+    "format_time",
+    "list_errors",
+    "new_email_id",
+    "open_record",
+    "read_cancellation",
+    "read_email",
+    "read_header",
+    "read_model",
+    "to_milliseconds",
+]

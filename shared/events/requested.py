@@ -1,0 +1,256 @@
+"""What may stand on `email.requested`: a mail, a bulk event, a cancellation."""
+
+import binascii
+import hashlib
+import re
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from shared.events.wire import Address, Instant, MailboxField, MailboxList, WireModel
+
+METADATA_LIMIT = 8 * 1024  # bytes of JSON
+TAG_LIMIT, RECIPIENT_LIMIT, BULK_LIMIT = 20, 1000, 500
+DEFAULT_ACCOUNT = "default"
+
+_OWNED_HEADERS = frozenset(
+    {"from", "to", "cc", "bcc", "sender", "reply-to", "subject", "date", "message-id", "mime-version"}
+    | {"received", "return-path", "dkim-signature"}
+)
+_HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 §2.2: printable ASCII without colon
+_LINE_BREAK = re.compile(r"[\r\n\x00]")
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
+
+
+def refuse_line_breaks(value: str) -> str:
+    """CR, LF or NUL in a header part would let a caller write headers of his own."""
+    if _LINE_BREAK.search(value):
+        raise ValueError("must not contain CR, LF or NUL")
+    return value
+
+
+def _check_headers(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name[:40]!r} is not a header field name (RFC 5322 §2.2)")
+        if name.lower() in _OWNED_HEADERS or name.lower().startswith("content-"):
+            raise ValueError(f"{name} is set by Milena; leave it out")
+        refuse_line_breaks(value)
+    return headers
+
+
+def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    if metadata and len(_dump(metadata)) > METADATA_LIMIT:
+        raise ValueError(f"must not exceed {METADATA_LIMIT} bytes of JSON")
+    return metadata
+
+
+def _check_variables(variables: dict[str, Any] | None) -> dict[str, Any] | None:
+    if variables:
+        _dump(variables)
+    return variables
+
+
+def _dump(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except (orjson.JSONEncodeError, RecursionError) as exc:
+        raise ValueError("is nested too deeply, or is not JSON") from exc
+
+
+_http_url = TypeAdapter(AnyHttpUrl)
+
+
+def _check_url(value: str) -> str:
+    """Validated as a URL, kept as it was written: a callback's query must arrive unchanged."""
+    url = _http_url.validate_python(value)
+    if not url.host or re.search(r"[\s\x00-\x1f\x7f]", value):
+        raise ValueError("must be an http(s) URL without spaces")
+    if url.username or url.password:
+        raise ValueError("must not carry credentials; requests are signed instead")
+    return value
+
+
+def _empty_is_none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _point_at(pointer: str, detail: str) -> PydanticCustomError:
+    """An error of the whole model that belongs to one field; `pointer` is read by shared/problems.py."""
+    return PydanticCustomError("field", "{detail}", {"pointer": pointer, "detail": detail})
+
+
+HeaderText = Annotated[str, AfterValidator(refuse_line_breaks)]
+Url = Annotated[
+    str, StringConstraints(max_length=2048, pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://"), AfterValidator(_check_url)
+]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\s,;\x00-\x1f]+$")]
+Account = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Attachment(WireModel):
+    """One attached file; `content` is base64 (RFC 4648 §4), `content_id` makes it an inline part."""
+
+    filename: Annotated[HeaderText, StringConstraints(min_length=1, max_length=255)]
+    content_type: Annotated[str, AfterValidator(refuse_line_breaks), Field(max_length=255)] = "application/octet-stream"
+    content: str
+    content_id: Annotated[str, StringConstraints(pattern=r"^[^\s<>]{1,200}$")] | None = None
+
+    @model_validator(mode="after")
+    def _check_content(self) -> Self:
+        if not _MEDIA_TYPE.fullmatch(self.content_type):
+            raise _point_at("content_type", "must be type/subtype, for example application/pdf")
+        try:
+            binascii.a2b_base64(self.content, strict_mode=True)
+        except ValueError as exc:
+            raise _point_at("content", "must be base64 (RFC 4648 §4)") from exc
+        return self
+
+
+class TemplateRef(WireModel):
+    """Which stored template the content came from; informative, the content itself is in the event."""
+
+    name: str
+    version: int
+
+
+class CallbackSpec(WireModel):
+    """A callback with the kinds of event it wants."""
+
+    url: Url
+    on: list[Literal["sent", "failed", "deferred"]] = Field(min_length=1)
+
+
+class EmailFields(WireModel):
+    """All that a caller may say of a mail, over HTTP or on the topic."""
+
+    from_: MailboxField = Field(alias="from")
+    to: MailboxList = []
+    cc: MailboxList = []
+    bcc: MailboxList = []
+    reply_to: MailboxList = []
+    envelope_from: Address | None = None
+    subject: HeaderText
+    text: str | None = None
+    html: str | None = None
+    headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = {}
+    attachments: list[Attachment] = []
+    variables: Annotated[dict[str, Any] | None, AfterValidator(_check_variables)] = None
+    send_at: Instant | None = None
+    expires_at: Instant | None = None
+    priority: Literal["normal", "bulk"] = "normal"
+    callback: Annotated[Url | CallbackSpec | None, BeforeValidator(_empty_is_none)] = None
+    metadata: Annotated[dict[str, Any], AfterValidator(_check_metadata)] = {}
+    tags: list[Tag] = Field(default=[], max_length=TAG_LIMIT)
+    on_unknown: Literal["resend", "hold"] = "resend"
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> Self:
+        count = len(self.to) + len(self.cc) + len(self.bcc)
+        if count == 0:
+            raise _point_at("to", "at least one recipient is needed")
+        if count > RECIPIENT_LIMIT:
+            raise _point_at("to", f"to, cc and bcc together may name at most {RECIPIENT_LIMIT} recipients")
+        if self.text is None and self.html is None:
+            raise _point_at("html", "one of html and text is needed")
+        return self
+
+    @property
+    def recipients(self) -> list[str]:
+        """Envelope recipients: the addresses of to, cc and bcc, each once, in that order."""
+        return list(dict.fromkeys(box.address for box in (*self.to, *self.cc, *self.bcc)))
+
+
+class EmailRequested(EmailFields):
+    """One mail to send; data of `email.requested`. `id` is None only before the reader has derived it."""
+
+    id: UUID | None = None
+    mailing_id: str | None = None
+    batch_id: str | None = None
+    template: TemplateRef | None = None
+    retry_of: UUID | None = None
+    account: Account = DEFAULT_ACCOUNT
+    api_key_id: str | None = None
+    test: bool = False
+    requested_at: Instant | None = None
+
+    def to_json(self) -> bytes:
+        """The event's value on the topic: what is not the default, so a plain mail stays small."""
+        return self.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True).encode()
+
+    def compute_digest(self) -> str:
+        """Fingerprint of the content (R5): equal for the same mail however it was written or rescheduled.
+
+        Left out are send_at, priority and expires_at, and what is bookkeeping (id, key, times).
+        """
+        content = (
+            self.account,
+            str(self.from_),
+            [str(box) for box in self.to],
+            [str(box) for box in self.cc],
+            [str(box) for box in self.bcc],
+            [str(box) for box in self.reply_to],
+            self.envelope_from,
+            self.subject,
+            self.text,
+            self.html,
+            self.headers,
+            [(a.filename, a.content_type, a.content, a.content_id) for a in self.attachments],
+            self.variables,
+            self.callback.model_dump() if isinstance(self.callback, CallbackSpec) else self.callback,
+            self.metadata,
+            self.tags,
+            self.on_unknown,
+        )
+        return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+class CancellationRequested(WireModel):
+    """Please do not send the mail `id` any more (R7)."""
+
+    id: UUID
+    cancel: Literal[True] = True
+    account: Account = DEFAULT_ACCOUNT
+
+
+class BulkEntry(WireModel):
+    """One recipient of a bulk event: a mail of its own."""
+
+    id: UUID | None = None
+    to: MailboxField
+    name: str | None = None
+    variables: dict[str, Any] = {}
+    metadata: Annotated[dict[str, Any], AfterValidator(_check_metadata)] = {}
+
+
+class BulkRequested(WireModel):
+    """One content for many recipients; data of `email.bulk_requested`. No cc, no bcc."""
+
+    bulk_id: UUID
+    from_: MailboxField = Field(alias="from")
+    reply_to: MailboxList = []
+    envelope_from: Address | None = None
+    subject: HeaderText
+    text: str | None = None
+    html: str | None = None
+    headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = {}
+    attachments: list[Attachment] = []
+    mails: list[BulkEntry] = Field(min_length=1, max_length=BULK_LIMIT)
+    priority: Literal["bulk"] | None = None
+    expires_at: Instant | None = None
+    callback: Annotated[Url | CallbackSpec | None, BeforeValidator(_empty_is_none)] = None
+    tags: list[Tag] = Field(default=[], max_length=TAG_LIMIT)
+    mailing_id: str | None = None
+    batch_id: str | None = None
+    account: Account = DEFAULT_ACCOUNT

@@ -1,0 +1,128 @@
+"""The CloudEvents envelope (1.0, Kafka protocol binding, binary mode) and what every event model shares."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+
+from shared.addresses import InvalidAddress, Mailbox, check_address, check_name, drop_duplicates, parse_list
+from shared.addresses import parse_mailbox as _parse_mailbox
+
+SPEC_VERSION = "1.0"
+CONTENT_TYPE = "application/json"
+
+
+class EventType(StrEnum):
+    """`ce_type` of every event on our four topics."""
+
+    REQUESTED = "email.requested"
+    BULK_REQUESTED = "email.bulk_requested"
+    CANCELLATION_REQUESTED = "email.cancellation_requested"
+    SENT = "email.sent"
+    FAILED = "email.failed"
+    TICK = "schedule.tick"
+    MAILING_FINISHED = "mailing.finished"
+    BATCH_FINISHED = "batch.finished"
+
+
+class WireModel(BaseModel):
+    """An event's data. Unknown fields are ignored on reading, so that an older reader survives a newer writer."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, ser_json_inf_nan="null")
+
+    def to_json(self) -> bytes:
+        """The event's value on the topic: JSON, absent fields left out."""
+        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def read_mailbox(value: Any) -> Mailbox:
+    """A mailbox from `"Ann <ann@x.org>"` or `{"address": …, "name": …}`. Raises ValueError."""
+    if isinstance(value, Mailbox):
+        return value
+    if isinstance(value, str):
+        return _parse_mailbox(value)
+    if isinstance(value, Mapping) and isinstance(value.get("address"), str):
+        name = value.get("name") or ""
+        if isinstance(name, str) and set(value) <= {"address", "name"}:
+            return Mailbox(check_address(value["address"].strip()), check_name(name))
+    raise InvalidAddress('write an address as "ann@x.org", "Ann <ann@x.org>" or {"address": …, "name": …}')
+
+
+def _split_list(value: Any) -> Any:
+    return parse_list(value) if isinstance(value, str) else value
+
+
+def _aware(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("give a time zone: 2026-01-31T09:00:00Z or …+01:00")
+    return value.astimezone(UTC)
+
+
+_MAILBOX_SCHEMA = {"type": "string", "description": "RFC 5322 mailbox", "examples": ["Ann <ann@example.com>"]}
+
+MailboxField = Annotated[
+    Mailbox,
+    BeforeValidator(read_mailbox),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema(_MAILBOX_SCHEMA),
+]
+MailboxList = Annotated[
+    list[MailboxField],
+    BeforeValidator(_split_list),
+    AfterValidator(drop_duplicates),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "array", "items": _MAILBOX_SCHEMA}, {"type": "string"}],
+            "description": "array of mailboxes, or an RFC 5322 address list",
+        }
+    ),
+]
+Address = Annotated[str, AfterValidator(check_address), WithJsonSchema({"type": "string", "format": "email"})]
+Instant = Annotated[datetime, AfterValidator(_aware)]
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """Where a record lies, and its broker timestamp in integer milliseconds since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+def build_headers(
+    event_type: EventType, event_id: UUID, source: str, time: datetime, traceparent: str | None
+) -> list[tuple[str, bytes]]:
+    """Kafka headers of one event, in CloudEvents' binary mode."""
+    headers = [
+        ("ce_specversion", SPEC_VERSION.encode()),
+        ("ce_id", str(event_id).encode()),
+        ("ce_type", event_type.value.encode()),
+        ("ce_source", source.encode()),
+        ("ce_time", format_time(time).encode()),
+        ("content-type", CONTENT_TYPE.encode()),
+    ]
+    if traceparent:
+        headers.append(("traceparent", traceparent.encode()))
+    return headers
+
+
+def read_header(headers: Iterable[tuple[str, bytes]] | Mapping[str, bytes] | None, name: str) -> str | None:
+    """One header's text, None where it is missing or not ASCII. Takes aiokafka's tuples or Faust's mapping."""
+    if not headers:
+        return None
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    for key, value in pairs:
+        if key == name and value is not None:
+            return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    return None
+
+
+def format_time(time: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

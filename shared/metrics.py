@@ -1,0 +1,47 @@
+"""Every metric of every process, with its meaning, in one place."""
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
+
+__all__ = ["CONTENT_TYPE", "render_metrics"]
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+# gateway
+EMAILS_ACCEPTED = Counter("milena_emails_accepted_total", "Mails answered with 202: the broker has acknowledged them")
+REQUESTS_REFUSED = Counter("milena_requests_refused_total", "API requests refused, by HTTP status", ["status"])
+PUBLISH_SECONDS = Histogram("milena_publish_seconds", "From send() to the broker's acknowledgement", buckets=_LATENCY)
+RECORDS_PROJECTED = Counter("milena_records_projected_total", "Records taken into the read model, by topic", ["topic"])
+
+# consuming
+LANE_IN_FLIGHT = Gauge("milena_lane_in_flight", "Events taken from Kafka and not yet acknowledged")
+LANE_BYTES = Gauge("milena_lane_bytes", "Bytes of events buffered or in flight")
+LANE_OLDEST_SECONDS = Gauge("milena_lane_oldest_seconds", "Age of the oldest event in flight")
+LANE_ABANDONED = Counter(
+    "milena_lane_abandoned_total", "Events given up at a revocation or at shutdown, to be redelivered"
+)
+EVENTS_SKIPPED = Counter("milena_events_skipped_total", "Events left to another service or of unknown type", ["why"])
+BATCH_SECONDS = Histogram(
+    "milena_batch_seconds", "One batch of records, fetched to committed", ["consumer"], buckets=_LATENCY
+)
+OFFSET_OUT_OF_RANGE = Counter("milena_offset_out_of_range_total", "Positions Kafka no longer holds: records were lost")
+
+# sender
+MAILS_SETTLED = Counter("milena_mails_settled_total", "Attempts settled in the ledger, by outcome", ["outcome"])
+CLAIMS = Counter("milena_claims_total", "What claiming a mail found", ["found"])
+ACCEPTED_TO_SENT = Histogram("milena_accepted_to_sent_seconds", "From acceptance to the relay's 250", buckets=_LATENCY)
+RELAY_CONNECTIONS = Gauge("milena_relay_connections", "Open SMTP connections", ["relay"])
+BREAKER_OPEN = Gauge("milena_breaker_open", "1 while the relay's breaker is open and nothing is sent", ["relay"])
+LEASE_RENEWALS = Counter("milena_lease_renewals_total", "Claims renewed because their mail takes long")
+
+# due loops and callback
+DUE_LEASED = Counter("milena_due_leased_total", "Rows a due loop has taken on", ["loop"])
+DUE_FAILED = Counter(
+    "milena_due_failed_total", "Rows whose handler raised: they come again after their lease", ["loop"]
+)
+CALLBACK_ATTEMPTS = Counter("milena_callback_attempts_total", "Callback requests made, by outcome", ["outcome"])
+
+
+def render_metrics() -> bytes:
+    """The Prometheus text format of this process."""
+    return generate_latest(REGISTRY)

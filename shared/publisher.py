@@ -1,0 +1,182 @@
+"""Publishing to Kafka so that an acknowledgement means what it says: idempotent producer, acks=all.
+
+aiokafka's idempotent producer never gives a batch up: what was handed to it goes out when Kafka is back. So there
+are two ways to fail, and callers must tell them apart: refused before anything was handed over
+(PublisherUnavailable), and handed over without an answer in time (OutcomeUnknown).
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from shared.metrics import PUBLISH_SECONDS
+from shared.retrying import Unavailable
+from shared.topics import EVENT_HEADROOM
+
+log = structlog.get_logger(__name__)
+
+Ack = asyncio.Future[object]
+
+
+class PublishError(Exception):
+    """Kafka did not take the event."""
+
+
+class PublisherUnavailable(PublishError, Unavailable):
+    """Kafka is known to be away; nothing was written."""
+
+
+class OutcomeUnknown(PublishError):
+    """Handed to the producer, not acknowledged in time: the event may still be published."""
+
+
+class EventTooLarge(PublishError):
+    """The event exceeds what Kafka lets through; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One record to publish."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class Publisher:
+    """One idempotent producer.
+
+    `compress`: for topics only our own consumers must read (`email.requested`); result topics stay plain (R8).
+    `ack_timeout_s`: how long `publish` waits, and after which silence the producer counts as unavailable (P1).
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        client_id: str,
+        compress: bool,
+        event_limit: int,
+        linger_ms: int = 0,
+        ack_timeout_s: float = 5.0,
+    ) -> None:
+        self._options = {
+            "bootstrap_servers": bootstrap_servers,
+            "client_id": client_id,
+            "acks": "all",
+            "enable_idempotence": True,
+            "compression_type": "lz4" if compress else None,
+            "linger_ms": linger_ms,
+            "max_batch_size": 128 * 1024,
+            "max_request_size": event_limit + EVENT_HEADROOM,
+            "request_timeout_ms": 10_000,
+        }
+        self._ack_timeout_s = ack_timeout_s
+        self._producer: AIOKafkaProducer | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._pending: deque[tuple[float, Ack]] = deque()
+
+    async def start(self, *, wait: bool = True) -> None:
+        """Connect. With `wait` false a missing Kafka is tried again in the background."""
+        if wait:
+            await self._connect()
+        else:
+            self._starting = asyncio.create_task(self._connect_eventually())
+
+    async def _connect(self) -> None:
+        producer = AIOKafkaProducer(**self._options)
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        self._producer = producer
+
+    async def _connect_eventually(self) -> None:
+        while True:
+            try:
+                return await self._connect()
+            except (KafkaError, OSError) as exc:
+                log.warning("kafka unreachable, trying again", error=type(exc).__name__)
+                await asyncio.sleep(1.0)
+
+    async def stop(self) -> None:
+        """Flush for at most the acknowledgement timeout, then close."""
+        if self._starting:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+        if self._producer:
+            # stop() waits for every pending batch, without end while Kafka is away.
+            with contextlib.suppress(TimeoutError, KafkaError):
+                async with asyncio.timeout(self._ack_timeout_s):
+                    await self._producer.stop()
+
+    @property
+    def available(self) -> bool:
+        """False while there is no connection, or what was sent is not acknowledged for too long."""
+        if self._producer is None:
+            return False
+        while self._pending and self._pending[0][1].done():
+            self._pending.popleft()
+        return not self._pending or time.monotonic() - self._pending[0][0] < self._ack_timeout_s
+
+    async def send(self, message: Message) -> Ack:
+        """Hand one record over; the future resolves at the broker's acknowledgement.
+
+        Raises PublisherUnavailable, EventTooLarge.
+        """
+        if self._producer is None:
+            raise PublisherUnavailable("kafka is not connected")
+        try:
+            ack: Ack = await self._producer.send(
+                message.topic, key=message.key, value=message.value, headers=message.headers
+            )
+        except MessageSizeTooLargeError as exc:
+            raise EventTooLarge("the event is larger than the topic allows") from exc
+        except KafkaError as exc:
+            raise PublisherUnavailable(f"kafka refused the event: {type(exc).__name__}") from exc
+        if not self._pending or self._pending[-1][1].done() or time.monotonic() - self._pending[-1][0] > 0.1:
+            self._pending.append((time.monotonic(), ack))  # a sample every 100 ms is enough to see silence
+        return ack
+
+    async def publish(self, message: Message) -> None:
+        """Publish one record and wait for its acknowledgement.
+
+        Raises PublisherUnavailable (nothing written), OutcomeUnknown (may still be written), EventTooLarge.
+        """
+        if not self.available:
+            raise PublisherUnavailable("kafka does not acknowledge")
+        started = time.monotonic()
+        ack: Ack | None = None
+        try:
+            async with asyncio.timeout(self._ack_timeout_s):
+                ack = await self.send(message)
+                await asyncio.shield(ack)
+        except TimeoutError as exc:
+            if ack is None:
+                raise PublisherUnavailable("kafka has no leader for the topic") from exc
+            raise OutcomeUnknown("kafka has not acknowledged in time") from exc
+        except KafkaError as exc:
+            raise OutcomeUnknown(f"kafka: {type(exc).__name__}") from exc
+        PUBLISH_SECONDS.observe(time.monotonic() - started)
+
+    async def publish_all(self, messages: Sequence[Message]) -> None:
+        """Publish a group and wait until every record is acknowledged, however long Kafka is away.
+
+        For workers: whoever must not go on before the broker has it. Raises PublishError where a record was
+        refused for good; the others may have been written.
+        """
+        acks = [await self.send(message) for message in messages]
+        for ack in acks:
+            try:
+                await ack
+            except KafkaError as exc:
+                raise PublishError(f"kafka: {type(exc).__name__}") from exc
