@@ -69,7 +69,7 @@ def stack(bootstrap_servers: str, topic_prefix: str, database_url: str) -> Stack
 
 @pytest.fixture
 async def mail_catcher(tmp_path: Path) -> AsyncIterator[Catcher]:
-    """An SMTP server that keeps every mail: ``.smtp_port``, ``.mailbox`` (``.numbers()``, ``.read(number)``)."""
+    """An SMTP server that keeps every mail: ``.smtp_port``, ``.mailbox.numbers()``, ``.mailbox.read(n)``."""
     catcher = Catcher(Mailbox(tmp_path / "mail"))
     await catcher.start()
     yield catcher

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -29,8 +30,8 @@ def tether(
 ) -> list[str]:
     """Give the command that runs ``command`` and sends it ``death_signal`` once this process is gone.
 
-    The kernel (Linux; elsewhere there is no such thing) watches the *thread* that starts the command, so start it
-    from the main one.
+    The kernel (Linux; elsewhere there is no such thing) watches the *thread* that starts the command, so
+    start it from the main one.
     """
     user = (str(identity.uid), str(identity.gid)) if identity else ("-", "-")
     shim = [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), str(int(death_signal)), *user]
@@ -63,20 +64,16 @@ def spawn(
 
 def signal_group(pid: int, number: signal.Signals) -> None:
     """Send a signal to a child started by ``spawn`` and to everything it started; being gone is no error."""
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def stop(process: subprocess.Popen[bytes], *, first: signal.Signals, grace_s: float) -> None:
     """Stop one child: ``first`` to the child alone, SIGKILL to its whole group when the grace is over."""
     if process.poll() is None:
         process.send_signal(first)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(grace_s)
-    except subprocess.TimeoutExpired:
-        pass
     signal_group(process.pid, signal.SIGKILL)
     process.wait()
 

@@ -1,4 +1,4 @@
-"""Several APIs behind one origin: an ASGI application that sends each request to the API that declares its path."""
+"""Several APIs behind one origin: each request goes to the API that declares its path."""
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -22,7 +22,7 @@ class Api:
     def answers(self, path: str) -> int:
         """Give the length of the longest prefix of ours that covers the path, 0 for none.
 
-        ``/email`` covers ``/email`` and ``/email/…`` but not ``/emails``; ``/api/tasks.`` covers ``/api/tasks.list``.
+        ``/email`` covers ``/email`` and ``/email/…``, not ``/emails``; ``/api/tasks.`` ``/api/tasks.list``.
         """
         return max((len(prefix) for prefix in self.prefixes if _covers(prefix, path)), default=0)
 
@@ -66,14 +66,12 @@ class Dispatcher:
         except Exception as exc:
             failure = exc
         if failure is not None:
-            await send(
-                {"type": f"lifespan.{phase}.failed", "message": f"{type(failure).__name__}: {failure}"}
-            )
+            await send({"type": f"lifespan.{phase}.failed", "message": f"{type(failure).__name__}: {failure}"})
             raise failure
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _enter(self, lifespans: AsyncExitStack) -> Exception | None:
-        """Start every API; an error is given, not raised, so that those before it are left in order, not torn."""
+        """Start every API. An error is given, not raised: those before it are left in order, not torn."""
         for api in self._apis:
             try:
                 entered = await lifespans.enter_async_context(api.app.router.lifespan_context(api.app))
@@ -97,9 +95,7 @@ async def ask(app: Starlette, scope: Scope, path: str) -> tuple[int, bytes]:
         elif message["type"] == "http.response.body":
             body.extend(message.get("body", b""))
 
-    inner = {
-        key: value for key, value in scope.items() if key not in {"app", "router", "endpoint", "path_params"}
-    }
+    inner = {key: value for key, value in scope.items() if key not in {"app", "router", "endpoint", "path_params"}}
     inner |= {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
     await app(inner, receive, send)
     return status, bytes(body)

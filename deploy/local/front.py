@@ -24,7 +24,7 @@ _TITLE = "Milena"
 
 
 def create_front(apis: Sequence[Api], mail_url: str | None) -> Starlette:
-    """Build the application for every path that no API declares; ``mail_url`` is the catcher's page, if any."""
+    """Build the application for every path that no API declares; ``mail_url`` is the catcher's page."""
     routes: list[tuple[str, Callable[[Request], Awaitable[Response]]]] = [
         ("/", _create_home(mail_url)),
         ("/docs", _show_docs),
@@ -44,25 +44,25 @@ def create_front(apis: Sequence[Api], mail_url: str | None) -> Starlette:
 def _create_home(mail_url: str | None) -> Callable[[Request], Awaitable[Response]]:
     environment = minijinja.Environment(loader=lambda name: (_TEMPLATES / name).read_text())
 
-    async def show_home(request: Request) -> Response:
+    async def show_home(_request: Request) -> Response:
         return HTMLResponse(environment.render_template("home.html", mail_url=mail_url))
 
     return show_home
 
 
-async def _show_docs(request: Request) -> Response:
+async def _show_docs(_request: Request) -> Response:
     return get_swagger_ui_html(openapi_url="/openapi.json", title=f"{_TITLE} API")
 
 
 def _create_openapi(apis: Sequence[Api]) -> Callable[[Request], Awaitable[Response]]:
-    async def show_openapi(request: Request) -> Response:
+    async def show_openapi(_request: Request) -> Response:
         documents = {api.name: api.app.openapi() for api in apis}
         return JSONResponse(merge_documents(documents, _TITLE, _VERSION))
 
     return show_openapi
 
 
-async def _say_alive(request: Request) -> Response:
+async def _say_alive(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
@@ -83,7 +83,7 @@ def _create_readiness(apis: Sequence[Api]) -> Callable[[Request], Awaitable[Resp
 
 def _create_metrics(apis: Sequence[Api]) -> Callable[[Request], Awaitable[Response]]:
     async def show_metrics(request: Request) -> Response:
-        """The metrics of the process. All APIs share one registry, so one of them answers, and guards it, for all."""
+        """The metrics of the process: all APIs share one registry, so one answers, and guards it, for all."""
         status, body = await ask(apis[0].app, request.scope, "/metrics")
         return Response(
             body,
@@ -94,12 +94,10 @@ def _create_metrics(apis: Sequence[Api]) -> Callable[[Request], Awaitable[Respon
     return show_metrics
 
 
-async def _answer_problem(request: Request, exc: Exception) -> Response:
+async def _answer_problem(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     if exc.status_code == 404:
-        return Problem(
-            404, "not-found", "There is nothing at this address; /docs lists what there is."
-        ).to_response()
+        return Problem(404, "not-found", "There is nothing at this address; /docs lists what there is.").to_response()
     return Problem(
         exc.status_code, "method-not-allowed", str(exc.detail), headers=dict(exc.headers or {})
     ).to_response()

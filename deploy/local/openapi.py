@@ -9,8 +9,8 @@ Document = dict[str, Any]
 def merge_documents(documents: Mapping[str, Document], title: str, version: str) -> Document:
     """Merge the documents of several services, by service name, into one.
 
-    A component that two services define differently under one name is renamed after the later service, and its
-    references with it. Where two declare one path (``/healthz``), the first wins.
+    A component that two services define differently under one name is renamed after the later service, and
+    its references with it. Where two declare one path (``/healthz``), the first wins.
     """
     merged: Document = {
         "openapi": "3.1.0",

@@ -2,14 +2,14 @@
 
 import asyncio
 import sys
-from typing import TextIO
+from typing import IO, TextIO
 
 _COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 _LONGEST_LINE = 64 * 1024  # bytes; what is longer is printed in pieces
 
 
 class Output:
-    """Lines on one stream, in colour where that is a terminal; ``also`` gets the stack's own lines as well."""
+    """Lines on one stream, in colour where that is a terminal; ``also`` gets the stack's own lines too."""
 
     def __init__(self, stream: TextIO | None = None, *, width: int = 16, also: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -25,6 +25,10 @@ class Output:
             self._also.write(text + "\n")
             self._also.flush()
 
+    def forget_second_stream(self) -> None:
+        """Print the stack's own lines on the one stream only from now on."""
+        self._also = None
+
     def say_for(self, name: str, text: str) -> None:
         """Print a line of one process."""
         label = f"{name:<{self._width}} |"
@@ -37,10 +41,20 @@ class Output:
         """Give the text in bold, where that can be shown."""
         return f"\033[1m{text}\033[0m" if self._colours else text
 
-    async def copy(self, name: str, source: asyncio.StreamReader) -> None:
-        """Print everything a process writes, until it closes its output."""
+    async def copy(self, name: str, pipe: IO[bytes] | None) -> None:
+        """Print everything a process writes into ``pipe``, until it is closed on the other side."""
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            await self._copy_lines(name, reader)
+        finally:
+            transport.close()
+
+    async def _copy_lines(self, name: str, reader: asyncio.StreamReader) -> None:
         rest = b""
-        while chunk := await source.read(_LONGEST_LINE):
+        while chunk := await reader.read(_LONGEST_LINE):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 self.say_for(name, line.decode("utf-8", "replace").rstrip("\r"))

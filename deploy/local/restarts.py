@@ -10,7 +10,7 @@ _LONGEST_DELAY_S = 30.0
 
 @dataclass
 class RestartPolicy:
-    """Half a second after an exit, and ever later once a process has ended early more than three times in a row."""
+    """Half a second after an exit, and ever later after three early exits in a row."""
 
     early_exits: int = 0
 

@@ -1,12 +1,13 @@
-"""What the environment says about the local stack."""
+"""What the environment says about the local stack. Nothing else here reads the environment."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.settings import ProcessSettings
+from shared.settings import HttpSettings, ProcessSettings
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -20,11 +21,6 @@ class CacheSettings(BaseSettings):
     java_home: Annotated[Path | None, Field(validation_alias="JAVA_HOME")] = None
 
 
-def read_cache_settings() -> CacheSettings:
-    """Read the cache's settings from the environment."""
-    return CacheSettings()
-
-
 class StackSettings(ProcessSettings):
     """One local stack. A server that is named here replaces the embedded one."""
 
@@ -33,7 +29,30 @@ class StackSettings(ProcessSettings):
     senders: int = Field(default=1, ge=1, le=64)
     kafka_bootstrap_servers: str | None = None
     topic_prefix: str = ""
+    topic_mode: Literal["create", "verify"] = "create"
     database_url: SecretStr | None = None
     smtp_host: str | None = None
     smtp_port: int | None = None
     from_address: str = "no-reply@example.com"
+
+    @model_validator(mode="after")
+    def _make_absolute(self) -> Self:
+        # Frozen for everybody else; processes of the stack run in other directories.
+        object.__setattr__(self, "data_dir", self.data_dir.expanduser().absolute())
+        return self
+
+
+class FrontSettings(ProcessSettings, HttpSettings):
+    """The local origin: where it listens, and where caught mail is shown, if anywhere."""
+
+    mail_url: str | None = None
+
+
+def read_cache_settings() -> CacheSettings:
+    """Read the cache's settings from the environment."""
+    return CacheSettings()
+
+
+def read_environment() -> dict[str, str]:
+    """Give the whole environment, for processes that inherit it."""
+    return dict(os.environ)

@@ -2,13 +2,13 @@
 
 import asyncio
 import signal
+import subprocess
 import time
-from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.local.children import signal_group, tether
+from deploy.local.children import signal_group, spawn
 from deploy.local.output import Output
 from deploy.local.restarts import RestartPolicy
 
@@ -36,38 +36,38 @@ class Supervisor:
     def __init__(self, output: Output, on_change: Callable[[], None] = lambda: None) -> None:
         self._output = output
         self._on_change = on_change
-        self._running: dict[str, Process] = {}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
-        self._stopping = False
+        self._policies: dict[str, RestartPolicy] = {}
 
     def pids(self) -> dict[str, int]:
         """Give the process id of every process that is running, by name."""
         return {name: process.pid for name, process in self._running.items()}
 
+    def early_exits(self, name: str) -> int:
+        """Give how many times in a row a process has ended soon after its start."""
+        return self._policies[name].early_exits
+
     def start(self, command: Command) -> None:
         """Run a command from now until ``stop``."""
+        self._policies[command.name] = RestartPolicy()
         self._keepers[command.name] = asyncio.create_task(self._keep(command))
 
     async def stop(self, names: list[str] | None = None, grace_s: float = STOP_GRACE_S) -> None:
-        """Stop the named processes (all by default): SIGTERM together, SIGKILL to what is left after the grace."""
-        chosen = (
-            [name for name in names if name in self._keepers] if names is not None else list(self._keepers)
-        )
-        self._stopping = self._stopping or names is None
+        """Stop the named processes (all by default): SIGTERM together, SIGKILL after the grace."""
+        chosen = [name for name in names if name in self._keepers] if names is not None else list(self._keepers)
         keepers = [self._keepers.pop(name) for name in chosen]
         for name, keeper in zip(chosen, keepers, strict=True):
             process = self._running.get(name)
             if process is None:
                 keeper.cancel()
             else:
-                _send(process, signal.SIGTERM)
+                process.send_signal(signal.SIGTERM)
         if keepers:
             _, unfinished = await asyncio.wait(keepers, timeout=grace_s)
             self.kill(chosen)
             if unfinished:
-                self._output.say(
-                    f"killed after {grace_s:.0f} s: {', '.join(n for n in chosen if n in self._running)}"
-                )
+                self._output.say(f"killed after {grace_s:.0f} s: {', '.join(n for n in chosen if n in self._running)}")
                 await asyncio.wait(unfinished, timeout=5)
 
     def kill(self, names: list[str] | None = None) -> None:
@@ -77,48 +77,31 @@ class Supervisor:
                 signal_group(process.pid, signal.SIGKILL)
 
     async def _keep(self, command: Command) -> None:
-        policy = RestartPolicy()
+        policy = self._policies[command.name]
         while True:
             started = time.monotonic()
             code = await self._run(command)
             if command.name not in self._keepers:
                 return
             delay = policy.delay_after(time.monotonic() - started)
-            self._output.say_for(
-                command.name, f"ended ({_describe_exit(code)}); starting it again in {delay:g} s"
-            )
+            self._output.say_for(command.name, f"ended ({_describe_exit(code)}); starting it again in {delay:g} s")
             await asyncio.sleep(delay)
 
     async def _run(self, command: Command) -> int:
-        process = await asyncio.create_subprocess_exec(
-            *tether(command.arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
-            env=dict(command.environment),
-            cwd=command.directory,
-            start_new_session=True,
-        )
+        process = spawn(command.arguments, stdout=subprocess.PIPE, env=command.environment, cwd=command.directory)
         self._running[command.name] = process
         self._on_change()
-        assert process.stdout is not None
         copying = asyncio.create_task(self._output.copy(command.name, process.stdout))
         if command.name not in self._keepers:  # told to stop while it was being started
-            _send(process, signal.SIGTERM)
-        code = await process.wait()
-        # What it started and left behind goes with it, and releases its output.
-        signal_group(process.pid, signal.SIGKILL)
+            process.send_signal(signal.SIGTERM)
+        # Asked, not awaited: asyncio's own wait() also waits for everybody who holds the output open.
+        while (code := process.poll()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        signal_group(process.pid, signal.SIGKILL)  # what it has started goes with it, and releases its output
         await asyncio.wait([copying], timeout=1)
         copying.cancel()
         del self._running[command.name]
         return code
-
-
-def _send(process: Process, number: signal.Signals) -> None:
-    try:
-        process.send_signal(number)
-    except ProcessLookupError:
-        pass
 
 
 def _describe_exit(code: int) -> str:

@@ -70,9 +70,7 @@ async def test_blind_copies_are_seen_in_the_envelope(catcher: Catcher, page: htt
     assert (await page.get("/mails.json?q=nobody")).json()["mails"] == []
 
 
-async def test_page_shows_every_side_of_a_mail_and_escapes_it(
-    catcher: Catcher, page: httpx.AsyncClient
-) -> None:
+async def test_page_shows_every_side_of_a_mail_and_escapes_it(catcher: Catcher, page: httpx.AsyncClient) -> None:
     await send(catcher, build_mail().as_bytes())
     for path in ("/", "/mails/1"):
         answer = await page.get(path)
@@ -109,14 +107,10 @@ async def test_html_of_a_mail_may_run_and_load_nothing(catcher: Catcher, page: h
         b"Content-Type: multipart/mixed; boundary=\r\n\r\n--\r\n",
         b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n%%%\r\n",
         b"Subject: \xff\xfe\x00raw\r\nTo: <<<>>>,,\r\n\r\nx\r\n",
-        b"".join(
-            b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(1500)
-        ),
+        b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(1500)),
     ],
 )
-async def test_broken_mail_is_shown_all_the_same(
-    catcher: Catcher, page: httpx.AsyncClient, content: bytes
-) -> None:
+async def test_broken_mail_is_shown_all_the_same(catcher: Catcher, page: httpx.AsyncClient, content: bytes) -> None:
     await send(catcher, content)
     for path in ("/", "/mails.json", "/mails/1", "/mails/1.json", "/mails/1/html", "/mails/1/source"):
         assert (await page.get(path)).status_code == 200, path

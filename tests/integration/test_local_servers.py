@@ -10,9 +10,7 @@ from tests.support.stack import Stack
 
 
 async def test_broker_stamps_records_with_its_own_time(stack: Stack) -> None:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=stack.bootstrap_servers, acks="all", enable_idempotence=True
-    )
+    producer = AIOKafkaProducer(bootstrap_servers=stack.bootstrap_servers, acks="all", enable_idempotence=True)
     consumer = AIOKafkaConsumer(
         stack.topics.requested, bootstrap_servers=stack.bootstrap_servers, auto_offset_reset="earliest"
     )

@@ -1,4 +1,4 @@
-"""Read a caught mail for showing it. The mail may be hostile: nothing here raises because of what is in it."""
+"""Read a caught mail for showing it. It may be hostile: nothing here raises because of what is in it."""
 
 import base64
 import re
@@ -8,7 +8,7 @@ from email import message_from_bytes
 from email.header import decode_header, make_header
 from email.message import Message
 
-# compat32 on purpose: the newer policies parse every header into objects, and raise on what they cannot parse.
+# compat32 on purpose: the newer policies make objects of every header, and raise on what they cannot parse.
 _CID = re.compile(r"""cid:([^"'\s)>]+)""", re.IGNORECASE)
 
 
@@ -49,9 +49,7 @@ def read_mail(content: bytes) -> ReadMail:
         leaves = list(_walk_leaves(message))
     except (RecursionError, ValueError, LookupError, TypeError, AttributeError, IndexError) as exc:
         head = read_headers(content)
-        return ReadMail(
-            head.subject, head.sender, head.to, head.headers, problem=f"{type(exc).__name__} in its parts"
-        )
+        return ReadMail(head.subject, head.sender, head.to, head.headers, problem=f"{type(exc).__name__} in its parts")
     head = _read_head(message)
     text = next((leaf for leaf in leaves if _is_body(leaf, "text/plain")), None)
     html = next((leaf for leaf in leaves if _is_body(leaf, "text/html")), None)
@@ -70,9 +68,7 @@ def read_mail(content: bytes) -> ReadMail:
 def inline_images(mail: ReadMail) -> str:
     """Give the HTML with each ``cid:`` image of the mail itself put in place as a ``data:`` URL."""
     images = {
-        part.content_id: part
-        for part in mail.parts
-        if part.content_id and part.content_type.startswith("image/")
+        part.content_id: part for part in mail.parts if part.content_id and part.content_type.startswith("image/")
     }
 
     def fill(found: re.Match[str]) -> str:

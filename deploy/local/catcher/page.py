@@ -18,11 +18,9 @@ _MAILBOX = web.AppKey("mailbox", Mailbox)
 # Our own pages run one script of ours and nothing of a mail.
 _OWN_POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; frame-src 'self'"
 _OWN_POLICY += "; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-# A mail's HTML: no script, no form, no request to anywhere (remote images are trackers); links open a new tab.
+# A mail's HTML: no script, no form, no request anywhere (remote images are trackers); links open a new tab.
 SANDBOX = "allow-popups allow-popups-to-escape-sandbox"
-_MAIL_POLICY = (
-    f"sandbox {SANDBOX}; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
-)
+_MAIL_POLICY = f"sandbox {SANDBOX}; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 _MAIL_POLICY += "; frame-ancestors 'self'"
 
 
@@ -48,7 +46,7 @@ def create_page(mailbox: Mailbox) -> web.Application:
 
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer only to this machine's own names: a web site that rebinds its name to 127.0.0.1 reads no mail."""
+    """Answer only to this machine's own names: a site that rebinds its name to 127.0.0.1 reads no mail."""
     if not _is_own_name(request.host):
         raise web.HTTPForbidden(text="ask for 127.0.0.1 or localhost")
     response = await handler(request)
@@ -68,7 +66,7 @@ def _is_own_name(host: str) -> bool:
     return True
 
 
-async def _say_alive(request: web.Request) -> web.Response:
+async def _say_alive(_request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
 
 
@@ -91,8 +89,7 @@ async def _show_mail(request: web.Request) -> web.Response:
     number, content, envelope = _read(request)
     mail = read_mail(content)
     parts = [
-        {"filename": part.filename, "content_type": part.content_type, "size": len(part.content)}
-        for part in mail.parts
+        {"filename": part.filename, "content_type": part.content_type, "size": len(part.content)} for part in mail.parts
     ]
     return _render(
         "mail.html",

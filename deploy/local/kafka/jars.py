@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from deploy.local.errors import StackError
+from deploy.local.settings import read_environment
 
 POM = Path(__file__).parent / "pom.xml"
 _INSTEAD = "or set MILENA_KAFKA_BOOTSTRAP_SERVERS to a broker you have"
@@ -23,7 +24,7 @@ class KafkaUnavailable(StackError):
 
 def read_kafka_version(pom: Path = POM) -> str:
     """Give the version of Kafka that the pom names."""
-    found = ElementTree.parse(pom).findtext(".//{*}kafka.version")
+    found = ElementTree.parse(pom).findtext(".//{*}kafka.version")  # noqa: S314 - our own file
     if found is None:
         raise KafkaUnavailable(f"{pom} names no kafka.version")
     return found
@@ -57,9 +58,7 @@ def _fetch(maven: str, into: Path) -> None:
     command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={into}"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0 or not into.is_dir():
-        raise KafkaUnavailable(
-            f"Maven could not fetch Kafka's jars ({_INSTEAD}):\n{done.stdout.strip()[-2000:]}"
-        )
+        raise KafkaUnavailable(f"Maven could not fetch Kafka's jars ({_INSTEAD}):\n{done.stdout.strip()[-2000:]}")
 
 
 def _install_maven(say: Say) -> str:
@@ -67,7 +66,7 @@ def _install_maven(say: Say) -> str:
     if os.geteuid() != 0 or apt is None:
         raise KafkaUnavailable(f"Kafka's jars come through Maven: install it (package `maven`), {_INSTEAD}.")
     say("Maven is not installed: installing it now (apt-get install maven)")
-    environment = {**_inherited_environment(), "DEBIAN_FRONTEND": "noninteractive"}
+    environment = {**read_environment(), "DEBIAN_FRONTEND": "noninteractive"}
     for arguments in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "maven"]):
         done = subprocess.run(
             [apt, *arguments],
@@ -79,11 +78,5 @@ def _install_maven(say: Say) -> str:
         )
     maven = shutil.which("mvn")
     if maven is None:
-        raise KafkaUnavailable(
-            f"apt-get could not install Maven; install it, {_INSTEAD}:\n{done.stdout[-1000:]}"
-        )
+        raise KafkaUnavailable(f"apt-get could not install Maven; install it, {_INSTEAD}:\n{done.stdout[-1000:]}")
     return maven
-
-
-def _inherited_environment() -> dict[str, str]:
-    return dict(os.environ)

@@ -13,9 +13,7 @@ def answers(host: str, port: int, *, timeout_s: float = 1.0) -> bool:
     A port that is merely open is not enough: the listener opens before the broker serves requests.
     """
     client_id = b"milena-probe"
-    header = struct.pack(
-        f">hhih{len(client_id)}s", _API_VERSIONS, 0, _CORRELATION_ID, len(client_id), client_id
-    )
+    header = struct.pack(f">hhih{len(client_id)}s", _API_VERSIONS, 0, _CORRELATION_ID, len(client_id), client_id)
     try:
         with socket.create_connection((host, port), timeout=timeout_s) as connection:
             connection.sendall(struct.pack(">i", len(header)) + header)

@@ -1,0 +1,70 @@
+# Every command of the project. Two are enough to begin with: `make up` and `make test`; both do all the set-up.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := shared services deploy tests
+TO ?= you@example.com
+export PYTHONPATH := $(CURDIR)
+
+help: ## list the commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(STAMP) ## run everything here, until Ctrl-C: Kafka, PostgreSQL, mail catcher, all services
+	@exec $(BIN)/python -m deploy.local up
+
+start: $(STAMP) ## the same in the background
+	@exec $(BIN)/python -m deploy.local start
+
+stop: $(STAMP) ## stop what `start` (or `up`) runs; data is kept
+	@exec $(BIN)/python -m deploy.local stop
+
+status: $(STAMP) ## which processes run, and whether they are ready
+	@exec $(BIN)/python -m deploy.local status
+
+send: $(STAMP) ## send one mail through the running stack: make send TO=ann@example.org
+	@exec $(BIN)/python -m deploy.local send --to '$(TO)'
+
+test: lint jars ## everything CI runs: lint and all tests, on real Kafka and PostgreSQL
+	$(BIN)/python -m pytest tests/unit tests/contract tests/integration tests/e2e
+
+lint: $(STAMP) ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+
+bench: $(STAMP) jars ## measure mails a second and CPU a mail (docs/performance.md)
+	$(BIN)/python -m tests.bench
+
+chaos: $(STAMP) jars ## kill things under load and count what is lost and doubled
+	$(BIN)/python -m pytest tests/chaos
+
+docs: $(STAMP) ## write the event schemas again from their models
+	$(BIN)/python -m shared.events.schemas
+
+lock: $(STAMP) ## write requirements.lock again from pyproject.toml
+	$(BIN)/python -m deploy.lock
+
+clean: ## remove caches and the virtual environment; never data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+jars: $(STAMP)
+	@$(BIN)/python -m deploy.local.kafka
+
+# The newest Python of these that is at least 3.11; `make up PYTHON=/path/to/python` decides otherwise.
+$(STAMP): requirements.lock
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    found=$$python; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	  echo "Milena needs Python 3.11 or newer, with venv (Debian, Ubuntu: apt-get install python3-venv). Install it, or name it: make up PYTHON=/path/to/python" >&2; \
+	  exit 1; fi; \
+	echo "setting up $(VENV) with $$found ($$($$found -V))"; \
+	"$$found" -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+.PHONY: help up start stop status send test lint bench chaos docs lock clean jars

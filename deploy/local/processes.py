@@ -1,0 +1,73 @@
+"""The processes of a stack: what is run, with which environment, on which port."""
+
+import sys
+from collections.abc import Mapping
+
+from deploy.local.paths import DataPaths
+from deploy.local.ports import LOOPBACK, Ports
+from deploy.local.settings import REPOSITORY, StackSettings
+from deploy.local.supervisor import Command
+
+CATCHER = "mail-catcher"
+API = "api"
+APIS = ("gateway", "scheduler", "callback")
+# A callback of somebody who tries Milena out goes to a server on his own machine.
+_OPEN_CALLBACKS = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
+
+
+def build_environment(
+    inherited: Mapping[str, str], servers: Mapping[str, str], ports: Ports, master_secret: str
+) -> dict[str, str]:
+    """Give what every process of the stack has in its environment; ``servers`` are its MILENA_ addresses."""
+    return {
+        "MILENA_CALLBACK_ALLOWED_NETWORKS": _OPEN_CALLBACKS,
+        "MILENA_LOG_FORMAT": "text",
+        **inherited,
+        **servers,
+        "MILENA_MASTER_SECRET": master_secret,
+        "MILENA_HTTP_HOST": LOOPBACK,
+        "MILENA_HTTP_PORT": str(ports.http),
+        "MILENA_BASE_URL": f"http://{LOOPBACK}:{ports.http}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def build_catcher(paths: DataPaths, ports: Ports, inherited: Mapping[str, str]) -> Command:
+    """Give the mail catcher's command."""
+    arguments = ["--smtp-port", str(ports.mail_smtp), "--page-port", str(ports.mail_page)]
+    return _command(CATCHER, ["deploy.local.catcher", str(paths.mail), *arguments], inherited, ports.mail_page)
+
+
+def build_services(settings: StackSettings, ports: Ports, environment: Mapping[str, str]) -> list[Command]:
+    """Give the commands of all services: one process for the three APIs, one for each worker and sender."""
+    commands = [_command(API, ["deploy.local.api"], environment, ports.http)]
+    workers = [
+        ("gateway-worker", "services.gateway", 0, ports.gateway_worker),
+        ("scheduler-worker", "services.scheduler", 0, ports.scheduler_worker),
+        ("callback-worker", "services.callback", 0, ports.callback_worker),
+        *((f"sender-{slot}", "services.sender", slot, ports.sender(slot)) for slot in range(settings.senders)),
+    ]
+    for name, module, slot, port in workers:
+        own = {**environment, "MILENA_SLOT": str(slot), "MILENA_HEALTH_PORT": str(port)}
+        commands.append(_command(name, [module, "worker"], own, port))
+    return commands
+
+
+def list_ports(settings: StackSettings, ports: Ports) -> list[tuple[str, int]]:
+    """Give every port this stack is going to listen on, each with what it is for."""
+    wanted = [("HTTP", ports.http)]
+    if settings.smtp_host is None:
+        wanted += [("caught mail, SMTP", ports.mail_smtp), ("caught mail, page", ports.mail_page)]
+    if settings.kafka_bootstrap_servers is None:
+        wanted += [("Kafka", ports.kafka), ("Kafka's controller", ports.kafka_controller)]
+    wanted += [(command.name, command.port) for command in build_services(settings, ports, {})[1:]]
+    return wanted
+
+
+def list_recorded(command: Command) -> list[str]:
+    """Give the names under which stack.json lists a process: the one API process stands for three APIs."""
+    return [f"{api}-api" for api in APIS] if command.name == API else [command.name]
+
+
+def _command(name: str, arguments: list[str], environment: Mapping[str, str], port: int) -> Command:
+    return Command(name, (sys.executable, "-m", *arguments), dict(environment), port, REPOSITORY)

@@ -1,0 +1,50 @@
+"""stack.json: where everything of a running stack is, for tools and tests."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deploy.local.errors import StackError
+from deploy.local.paths import write_private
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """One process; ``port`` answers /healthz, /readyz and /metrics."""
+
+    name: str
+    pid: int
+    port: int
+
+
+@dataclass(frozen=True)
+class StackRecord:
+    """The content of stack.json. ``mail_url`` and ``mail_dir`` are None where a real relay is used."""
+
+    base_url: str
+    api_key: str
+    webhook_secret: str
+    kafka: str
+    database_url: str
+    from_address: str
+    smtp_host: str
+    smtp_port: int
+    mail_url: str | None
+    mail_dir: str | None
+    processes: tuple[ProcessRecord, ...] = ()
+
+
+def write_record(path: Path, record: StackRecord) -> None:
+    """Write stack.json, readable by its owner only: it holds secrets."""
+    write_private(path, json.dumps(asdict(record), indent=2) + "\n")
+
+
+def read_record(path: Path) -> StackRecord:
+    """Read stack.json. Raises StackError where there is none."""
+    try:
+        content: Mapping[str, object] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise StackError(f"no stack has been started on {path.parent}: `make up` starts one.") from None
+    processes = tuple(ProcessRecord(**process) for process in content["processes"])  # type: ignore[attr-defined]
+    return StackRecord(**{**content, "processes": processes})  # type: ignore[arg-type]
