@@ -1,0 +1,217 @@
+"""Faust behind a lane. What Faust really does, and why each override is here: docs/faust.md.
+
+The only module that imports Faust, so that another client could replace it in one file.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import faust
+import mode
+import structlog
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, EventT, StreamT
+
+from shared.lane import Lane, Ticket
+from shared.metrics import LANE_OLDEST_SECONDS
+from shared.process import Part, start_watchdog
+from shared.topics import EVENT_HEADROOM
+
+log = structlog.get_logger(__name__)
+
+REVOCATION_GRACE_S = 2.0
+DRAIN_S = 30.0
+WATCHDOG_S = 60.0
+_BUFFERED_BYTES = 32 * 1024 * 1024
+_NEVER_S = 604_800.0  # a pause of consumption must not cost the membership: Faust does not rejoin
+
+FaustTicket = Ticket[EventT]
+FaustLane = Lane[EventT]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerOptions:
+    """Who consumes what. `group` and `slot` make the static member `<group>-<slot>`."""
+
+    bootstrap_servers: str
+    group: str
+    slot: int
+    topic: str
+    event_limit: int
+    datadir: Path
+    drain_s: float = DRAIN_S
+    stalled_after_s: float = field(default=420.0)
+
+
+class ReadCommittedThread(driver.AIOKafkaConsumerThread):
+    """Faust reads committed records only with exactly_once; mail of aborted transactions must never be sent."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+
+class LaneConsumer(driver.Consumer):
+    """Commits the lane's head, before a revocation too; abandons what does not end; bounds what it buffers."""
+
+    lane: FaustLane
+    drain_s: float
+
+    def _new_consumer_thread(self) -> ReadCommittedThread:
+        return ReadCommittedThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> list[TP]:
+        return [tp for tp in list(self.lane.heads) if topics is None or tp in topics or tp.topic in topics]
+
+    def _new_offset(self, tp: TP) -> int | None:
+        # The lane knows the head; Faust's own lists of acks are only kept short.
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        return self.lane.heads.pop(tp, None)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Faust's record of holes in offsets: nobody reads it now, and it would only grow."""
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Fetch, while what is buffered stays within its bound in bytes."""
+        while self.lane.buffered_bytes > _BUFFERED_BYTES and self.flow_active and not self.should_stop:
+            await asyncio.sleep(0.005)
+        async for tp, message in super().getmany(timeout):
+            self.lane.buffered_bytes += len(message.value or b"")
+            yield tp, message
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Commit before Faust forgets what was acknowledged."""
+        await self.commit()
+        await super().on_partitions_revoked(revoked)
+
+    async def wait_empty(self) -> None:
+        """Called at a revocation and at shutdown: give work in flight its grace, then abandon it (P8)."""
+        stopping = self.app.should_stop or self.should_stop
+        end = time.monotonic() + (self.drain_s if stopping else REVOCATION_GRACE_S)
+        while self.lane.busy and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+        left = self.lane.abandon()
+        if left:
+            log.warning("abandoned", events=left, stopping=stopping)
+        await self.commit()
+        self._unacked_messages.clear()
+        await self.commit_and_end_transactions()
+
+
+def create_faust_app(options: ConsumerOptions, lane: FaustLane) -> faust.App:
+    """A Faust app with one agent that does nothing but feed the lane."""
+    app = faust.App(
+        options.group,
+        broker=[f"kafka://{server.strip()}" for server in options.bootstrap_servers.split(",")],
+        processing_guarantee="at_least_once",
+        store="memory://",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+        broker_client_id=f"{options.group}-{options.slot}",
+        broker_commit_interval=0.5,
+        broker_commit_every=500,
+        broker_max_poll_records=100,
+        broker_max_poll_interval=_NEVER_S,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=3.0,
+        broker_rebalance_timeout=60.0,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=f"{options.group}-{options.slot}",
+        consumer_max_fetch_size=options.event_limit + EVENT_HEADROOM,
+        stream_wait_empty=True,
+        stream_buffer_maxsize=4096,
+        agent_supervisor=mode.CrashingSupervisor,
+        autodiscover=False,
+        datadir=str(options.datadir),
+    )
+    consumer = type("Consumer", (LaneConsumer,), {"lane": lane, "drain_s": options.drain_s})
+    transport = type("Transport", (driver.Transport,), {"Consumer": consumer})
+    app.transport = transport(app.conf.broker, app, app.loop)
+    topic = app.topic(options.topic, value_type=bytes, value_serializer="raw", key_serializer="raw")
+
+    async def feed(stream: StreamT[bytes]) -> None:
+        async for event in stream.noack().events():
+            message = event.message
+            await lane.submit(event, message.tp, message.offset, len(message.value or b""))
+
+    app.agent(topic, name=f"{options.group}.feed")(feed)
+    return app
+
+
+class _PartService(mode.Service):
+    """One of our parts in Faust's tree of services: started before the app, stopped after it."""
+
+    def __init__(self, part: Part, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._part = part
+
+    async def on_start(self) -> None:
+        await self._part.start()
+
+    async def on_stop(self) -> None:
+        await self._part.stop()
+
+
+class _Liveness(mode.Service):
+    """Ends a process that holds work and gets nowhere. Progress counts, not lag and not a running process."""
+
+    def __init__(self, lane: FaustLane, stalled_after_s: float, paused: Callable[[], bool], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._lane = lane
+        self._stalled_after_s = stalled_after_s
+        self._paused = paused
+
+    @mode.Service.task
+    async def _watch(self) -> None:
+        while not self.should_stop:
+            await self.sleep(1.0)
+            LANE_OLDEST_SECONDS.set(self._lane.oldest_s)
+            if self._paused() or not self._lane.busy:
+                self._lane.last_progress = time.monotonic()
+            elif time.monotonic() - self._lane.last_progress > self._stalled_after_s:
+                log.error("no progress, exiting", seconds=self._stalled_after_s)
+                os._exit(1)
+
+
+class _QuietWorker(faust.Worker):
+    """Faust's worker without its own logging set-up, and with a bound on how long stopping may take."""
+
+    def _setup_logging(self) -> None:
+        """shared/logs.py has done it."""
+
+    def _schedule_shutdown(self, signal: Any) -> None:
+        start_watchdog(WATCHDOG_S)
+        super()._schedule_shutdown(signal)
+
+
+def run_faust(
+    app: faust.App, parts: Sequence[Part], lane: FaustLane, options: ConsumerOptions, paused: Callable[[], bool]
+) -> None:
+    """Run until a signal, then drain, abandon and stop. Never returns normally (SystemExit).
+
+    `parts` outlive the app, so that database, producer and relay serve the drain. With Kafka away at the start the
+    process ends with code 1 in about 2 s: the supervisor starts it again.
+    """
+    options.datadir.mkdir(parents=True, exist_ok=True)
+    services = [_PartService(part) for part in parts]
+    worker = _QuietWorker(
+        app,
+        *services,
+        _Liveness(lane, options.stalled_after_s, paused),
+        quiet=True,
+        loglevel=logging.WARNING,
+        redirect_stdouts=False,
+        override_logging=False,
+        loop=asyncio.get_event_loop_policy().new_event_loop(),
+    )
+    worker.execute_from_commandline()

@@ -1,0 +1,128 @@
+"""The lane: bounded concurrency inside a process, offsets only from the head of each partition (P8).
+
+A consumer submits events in the order of each partition; work ends in any order; an offset becomes committable only
+when everything before it is done. Knows nothing of Kafka's client: `shared/consuming.py` ties it to Faust.
+"""
+
+import asyncio
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from shared.metrics import LANE_ABANDONED, LANE_BYTES, LANE_IN_FLIGHT
+
+Event = TypeVar("Event")
+
+
+class Ticket(Generic[Event]):
+    """One event's place in its partition, held until its outcome is settled, published and acknowledged."""
+
+    __slots__ = ("done", "event", "generation", "offset", "partition", "since", "size")
+
+    def __init__(self, event: Event, partition: Any, offset: int, size: int, generation: int, since: float) -> None:
+        self.event = event
+        self.partition = partition
+        self.offset = offset
+        self.size = size
+        self.generation = generation
+        self.since = since
+        self.done = False
+
+
+class Lane(Generic[Event]):
+    """`begin` gets each ticket as it enters, must not block; `acknowledge` each event as its offset becomes safe.
+
+    `limit`: tickets not done at once. `backlog`: tickets done but waiting behind an unfinished one, per process.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[Ticket[Event]], None],
+        acknowledge: Callable[[Event], None],
+        *,
+        limit: int = 512,
+        backlog: int = 10_000,
+    ) -> None:
+        self.heads: dict[Any, int] = {}  # partition → next offset to commit; the committer takes entries out
+        self.generation = 0
+        self.buffered_bytes = 0  # of events fetched and not yet acknowledged
+        self.last_progress = time.monotonic()
+        self._begin = begin
+        self._acknowledge = acknowledge
+        self._limit = limit
+        self._backlog = backlog
+        self._open = 0
+        self._held = 0
+        self._fifo: defaultdict[Any, deque[Ticket[Event]]] = defaultdict(deque)
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any ticket is not acknowledged."""
+        return self._held > 0
+
+    @property
+    def oldest_s(self) -> float:
+        """Age in seconds of the oldest ticket; 0.0 when empty."""
+        heads = [queue[0].since for queue in self._fifo.values() if queue]
+        return time.monotonic() - min(heads) if heads else 0.0
+
+    async def submit(self, event: Event, partition: Any, offset: int, size: int) -> None:
+        """Take the event in, waiting while the lane is full: this is the backpressure.
+
+        An event whose assignment ended while it waited is dropped; somebody else will get it.
+        """
+        generation = self.generation
+        while self._open >= self._limit or self._held >= self._backlog:
+            self._room.clear()
+            await self._room.wait()
+            if generation != self.generation:
+                return
+        if not self._held:
+            self.last_progress = time.monotonic()
+        ticket = Ticket(event, partition, offset, size, generation, time.monotonic())
+        self._fifo[partition].append(ticket)
+        self._open += 1
+        self._held += 1
+        self._begin(ticket)
+
+    def is_current(self, ticket: Ticket[Event]) -> bool:
+        """False once the ticket's assignment has ended: what has not begun is to be dropped."""
+        return ticket.generation == self.generation
+
+    def finish(self, ticket: Ticket[Event]) -> None:
+        """The ticket's outcome is settled and published. Acknowledges from the head of its partition forward."""
+        if ticket.done:
+            return
+        ticket.done = True
+        if ticket.generation != self.generation:
+            return  # settled, but not ours to acknowledge any more
+        self._open -= 1
+        self._advance(ticket.partition)
+        self._room.set()
+        LANE_IN_FLIGHT.set(self._open)
+        LANE_BYTES.set(self.buffered_bytes)
+
+    def _advance(self, partition: Any) -> None:
+        queue = self._fifo[partition]
+        while queue and queue[0].done:
+            head = queue.popleft()
+            self._held -= 1
+            self.buffered_bytes -= head.size
+            self.heads[partition] = head.offset + 1
+            self._acknowledge(head.event)
+            self.last_progress = time.monotonic()
+
+    def abandon(self) -> int:
+        """Give up every ticket of this generation: none of them will be acknowledged. Returns how many."""
+        left = self._held
+        self._fifo.clear()
+        self._open = self._held = 0
+        self.buffered_bytes = 0
+        self.generation += 1
+        self._room.set()
+        LANE_ABANDONED.inc(left)
+        LANE_IN_FLIGHT.set(0)
+        return left

@@ -1,0 +1,103 @@
+"""A stage of a pipeline: it takes all that waits at that moment as one group (P7).
+
+No task and no future per item: an item is appended, a runner takes what is there. A slow item holds nobody; it meets
+at the next stage whoever is there then.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Generic, TypeVar
+
+import structlog
+
+from shared.retrying import retry_while_unavailable
+
+log = structlog.get_logger(__name__)
+
+Item = TypeVar("Item")
+
+
+class Stage(Generic[Item]):
+    """Runs `handle` on groups of waiting items.
+
+    `handle` may raise Unavailable: the group waits and is handled again, so it must be safe to repeat. Any other
+    exception is a bug: items are then handled one by one, and `on_bug` gets the one that fails alone.
+    `allowance` bounds the next group (0: wait until `wake` is called); `runners` groups may be at work at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handle: Callable[[list[Item]], Awaitable[None]],
+        on_bug: Callable[[Item, Exception], None],
+        *,
+        limit: int = 256,
+        runners: int = 1,
+        allowance: Callable[[], int] | None = None,
+    ) -> None:
+        self.name = name
+        self.waiting: deque[Item] = deque()
+        self._handle = handle
+        self._on_bug = on_bug
+        self._limit = limit
+        self._runners = runners
+        self._allowance = allowance
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def put(self, item: Item) -> None:
+        """Let one item wait here."""
+        self.waiting.append(item)
+        self._wake.set()
+
+    def put_all(self, items: Iterable[Item]) -> None:
+        """Let items wait here."""
+        self.waiting.extend(items)
+        self._wake.set()
+
+    def wake(self) -> None:
+        """The allowance may have grown."""
+        self._wake.set()
+
+    def start(self) -> None:
+        """Begin taking groups."""
+        self._tasks = [
+            asyncio.create_task(self._run(), name=f"stage-{self.name}-{number}") for number in range(self._runners)
+        ]
+
+    async def stop(self) -> None:
+        """Cancel the runners; what waits here is not lost, nobody has acknowledged it."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _run(self) -> None:
+        while True:
+            group = self._take()
+            if not group:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._work(group)
+
+    def _take(self) -> list[Item]:
+        room = self._limit if self._allowance is None else min(self._limit, self._allowance())
+        waiting = self.waiting
+        if room >= len(waiting):
+            group = list(waiting)
+            waiting.clear()
+            return group
+        return [waiting.popleft() for _ in range(room)]
+
+    async def _work(self, group: list[Item]) -> None:
+        try:
+            await retry_while_unavailable(lambda: self._handle(group), self.name)
+        except Exception as exc:
+            if len(group) == 1:
+                log.exception("stage failed", stage=self.name)
+                self._on_bug(group[0], exc)
+                return
+            for item in group:
+                await self._work([item])
