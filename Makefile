@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := shared services deploy tests
+LOCK_TOOLS := .cache/lock-tools
 TO ?= you@example.com
 export PYTHONPATH := $(CURDIR)
 
@@ -44,8 +45,11 @@ chaos: $(STAMP) jars ## kill things under load and count what is lost and double
 docs: $(STAMP) ## write the event schemas again from their models
 	$(BIN)/python -m shared.events.schemas
 
-lock: $(STAMP) ## write requirements.lock again from pyproject.toml
-	$(BIN)/python -m deploy.lock
+lock: $(STAMP) ## write requirements.lock again from pyproject.toml (UPGRADE=--upgrade: newest of all)
+	@[ -x $(LOCK_TOOLS)/bin/uv ] || ($(BIN)/python -m venv $(LOCK_TOOLS) && $(LOCK_TOOLS)/bin/pip install -q uv)
+	$(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) \
+	  --group local --group dev pyproject.toml --output-file requirements.lock
 
 clean: ## remove caches and the virtual environment; never data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -54,16 +58,17 @@ clean: ## remove caches and the virtual environment; never data
 jars: $(STAMP)
 	@$(BIN)/python -m deploy.local.kafka
 
-# The newest Python of these that is at least 3.11; `make up PYTHON=/path/to/python` decides otherwise.
+# A Python of at least 3.11: PYTHON=/path/to/python where it is named, else the first that will do.
 $(STAMP): requirements.lock
-	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
-	  if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
-	    found=$$python; break; fi; done; \
-	if [ -z "$$found" ]; then \
-	  echo "Milena needs Python 3.11 or newer, with venv (Debian, Ubuntu: apt-get install python3-venv). Install it, or name it: make up PYTHON=/path/to/python" >&2; \
-	  exit 1; fi; \
-	echo "setting up $(VENV) with $$found ($$($$found -V))"; \
-	"$$found" -m venv --clear $(VENV)
+	@if ! $(BIN)/python -c 'import pip' >/dev/null 2>&1; then \
+	  for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	    if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	      found=$$python; break; fi; done; \
+	  if [ -z "$$found" ]; then \
+	    echo "Milena needs Python 3.11 or newer with venv (Debian, Ubuntu: apt-get install python3-venv):" \
+	      "install it, or name it: make PYTHON=/path/to/python" >&2; exit 1; fi; \
+	  echo "setting up $(VENV) with $$("$$found" -V)"; "$$found" -m venv --clear $(VENV) || exit 1; fi
+	@echo "installing the locked dependencies into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 

@@ -37,6 +37,7 @@ def main() -> None:
         port=settings.http_port,
         log_config=None,
         access_log=False,
+        log_level="warning",
         proxy_headers=False,  # the APIs know whom they trust (MILENA_TRUSTED_PROXIES)
         server_header=False,
         timeout_graceful_shutdown=10,

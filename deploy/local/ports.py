@@ -43,8 +43,9 @@ class Ports:
         )
 
     def sender(self, slot: int) -> int:
-        """Give the health port of sender number ``slot``."""
-        return self.first_sender + slot
+        """Give the health port of sender number ``slot``, stepping over the catcher's page."""
+        port = self.first_sender + slot
+        return port if port < self.mail_page else port + 1
 
 
 def find_free_port() -> int:

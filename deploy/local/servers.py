@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -110,7 +109,7 @@ async def keep_running(name: str, server: Server, say_for: Callable[[str, str], 
     policy = RestartPolicy()
     while True:
         began = time.monotonic()
-        while server.is_running():  # noqa: ASYNC110 - a process says nothing when it ends
+        while server.is_running():
             await asyncio.sleep(0.2)
         delay = policy.delay_after(time.monotonic() - began)
         say_for(name, f"ended; starting it again in {delay:g} s")
@@ -118,6 +117,7 @@ async def keep_running(name: str, server: Server, say_for: Callable[[str, str], 
         try:
             server.start()
             await asyncio.to_thread(server.wait_until_ready)
+            say_for(name, "ready again")
         except StackError as exc:
             say_for(name, str(exc))
 
@@ -129,9 +129,3 @@ async def _ensure_database(server_url: str, name: str) -> None:
             await connection.execute(f'CREATE DATABASE "{name}"')
     finally:
         await connection.close()
-
-
-def hide_password(url: str) -> str:
-    """Give a database URL fit for showing."""
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":***@") if password else url

@@ -42,7 +42,7 @@ class StackSettings(ProcessSettings):
         return self
 
 
-class FrontSettings(ProcessSettings, HttpSettings):
+class FrontSettings(HttpSettings, ProcessSettings):
     """The local origin: where it listens, and where caught mail is shown, if anywhere."""
 
     mail_url: str | None = None

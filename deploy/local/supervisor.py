@@ -95,7 +95,7 @@ class Supervisor:
         if command.name not in self._keepers:  # told to stop while it was being started
             process.send_signal(signal.SIGTERM)
         # Asked, not awaited: asyncio's own wait() also waits for everybody who holds the output open.
-        while (code := process.poll()) is None:  # noqa: ASYNC110
+        while (code := process.poll()) is None:
             await asyncio.sleep(0.05)
         signal_group(process.pid, signal.SIGKILL)  # what it has started goes with it, and releases its output
         await asyncio.wait([copying], timeout=1)

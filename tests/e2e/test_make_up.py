@@ -1,0 +1,159 @@
+"""The two commands a newcomer types do what README.md promises."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from deploy.local.ports import Ports, is_free
+from deploy.local.processes import list_ports
+from deploy.local.settings import REPOSITORY, StackSettings, read_environment
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def find_offset() -> int:
+    """An offset at which every port of a stack is free, far from where a developer's own stack may be."""
+    start = 2000 + os.getpid() % 200 * 100
+    for offset in range(start, 40000, 100):
+        if all(is_free(port) for _, port in list_ports(StackSettings(), Ports.from_offset(offset))):
+            return offset
+    raise AssertionError("no room for a stack")
+
+
+class Checkout:
+    """The commands, on a data directory and ports of the test's own."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        clean = {name: value for name, value in read_environment().items() if not name.startswith("MILENA_")}
+        self.offset = find_offset()
+        own = {"MILENA_DATA_DIR": str(data_dir), "MILENA_PORT_OFFSET": str(self.offset), "MILENA_SENDERS": "2"}
+        self.env = {**clean, **own}
+
+    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "deploy.local", *arguments],
+            env={**self.env, **env},
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    def read_stack(self) -> dict[str, Any]:
+        """Read stack.json."""
+        content: dict[str, Any] = json.loads((self.data_dir / "stack.json").read_text())
+        return content
+
+    def find_processes(self) -> list[str]:
+        """The command lines of every process that belongs to this stack."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "environ", "status"]):
+            words = [*(process.info["cmdline"] or []), *(process.info["environ"] or {}).values()]
+            mine = any(str(self.data_dir) in word for word in words)
+            if mine and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.info["cmdline"] or []))
+        return found
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    mine = Checkout(tmp_path / "data")
+    yield mine
+    mine.run("stop")
+
+
+def test_stack_starts_sends_a_mail_and_keeps_everything_over_a_restart(checkout: Checkout) -> None:
+    started = checkout.run("start")
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert "the mail is sent" in started.stdout
+    stack = checkout.read_stack()
+    assert stat.S_IMODE((checkout.data_dir / "stack.json").stat().st_mode) == 0o600
+
+    [path] = Path(stack["mail_dir"]).iterdir()
+    mail = message_from_bytes(path.read_bytes(), policy=policy.default)
+    assert mail["From"] == stack["from_address"]
+    assert {part.get_content_type() for part in mail.walk()} >= {"text/plain", "text/html"}
+    assert httpx.get(f"{stack['mail_url']}mails.json").json()["mails"][0]["subject"] == mail["Subject"]
+
+    for process in stack["processes"]:
+        assert psutil.pid_exists(process["pid"]), process
+        assert httpx.get(f"http://127.0.0.1:{process['port']}/readyz").status_code == 200, process
+    names = [process["name"] for process in stack["processes"]]
+    assert names[:3] == ["gateway-api", "scheduler-api", "callback-api"]
+    assert {"gateway-worker", "scheduler-worker", "callback-worker", "sender-0", "sender-1"} <= set(names)
+    assert checkout.run("status").returncode == 0
+
+    assert checkout.run("stop").stdout == "stopped\n"
+    assert checkout.find_processes() == []
+    assert checkout.run("status").returncode == 1
+
+    began = time.monotonic()
+    again = checkout.run("start")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert time.monotonic() - began < 25
+    after = checkout.read_stack()
+    assert (after["api_key"], after["webhook_secret"]) == (stack["api_key"], stack["webhook_secret"])
+    headers = {"Authorization": f"Bearer {after['api_key']}"}
+    first_id = started.stdout.partition("accepted as ")[2].split()[0]
+    answer = httpx.get(f"{after['base_url']}/v1/emails/{first_id}", headers=headers)
+    assert answer.json()["status"] == "sent"
+    assert len(list(Path(after["mail_dir"]).iterdir())) == 2
+
+
+def test_ctrl_c_stops_everything_and_leaves_no_process(checkout: Checkout) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "deploy.local", "up"],
+        env=checkout.env,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert running.stdout is not None
+    with running, running.stdout as output:
+        lines = []
+        for line in output:
+            lines.append(line)
+            if "Ctrl-C stops everything" in line:
+                break
+        assert "the mail is sent\n" in lines
+        second = checkout.run("up")
+        assert second.returncode == 1
+        assert "already running" in second.stderr
+
+        killed = next(p for p in checkout.read_stack()["processes"] if p["name"] == "sender-0")["pid"]
+        os.kill(killed, signal.SIGKILL)
+        time.sleep(1.5)
+        back = next(p for p in checkout.read_stack()["processes"] if p["name"] == "sender-0")["pid"]
+        assert back != killed
+
+        running.send_signal(signal.SIGINT)
+        rest = output.read()
+    assert running.returncode == 0, rest
+    assert "Traceback" not in rest
+    assert checkout.find_processes() == []
+
+
+def test_busy_port_is_named_with_the_variable_that_moves_it(checkout: Checkout) -> None:
+    with socket.create_server(("127.0.0.1", 8000 + checkout.offset)):
+        refused = checkout.run("up")
+    assert refused.returncode == 1
+    assert f"{8000 + checkout.offset} (for HTTP)" in refused.stderr
+    assert "MILENA_PORT_OFFSET" in refused.stderr
+    assert "Traceback" not in refused.stderr
