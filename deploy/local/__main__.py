@@ -74,7 +74,10 @@ def status() -> None:
 def send(to: str = FIRST_RECIPIENT) -> None:
     """Send one mail through the running stack and print its timeline."""
     record = read_record(_read_paths().record)
-    print(f"the mail is {asyncio.run(send_and_follow(record, to, print))}")
+    try:
+        print(f"the mail is {asyncio.run(send_and_follow(record, to, print))}")
+    except TimeoutError:
+        raise StackError("the mail is still on its way; `make status` shows what is not ready.") from None
 
 
 def _read_paths() -> DataPaths:

@@ -48,8 +48,8 @@ class DataPaths:
         return self.root / "stack.log"
 
     def create(self) -> None:
-        """Create the directory. Others may pass through it (PostgreSQL's user does) but not look into it."""
-        self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        """Create the directory. As root, others may pass through it (PostgreSQL's user does), not look into it."""
+        self.root.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
 
 
 def write_private(path: Path, text: str) -> None:

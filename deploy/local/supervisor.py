@@ -80,11 +80,14 @@ class Supervisor:
         policy = self._policies[command.name]
         while True:
             started = time.monotonic()
-            code = await self._run(command)
+            try:
+                how = _describe_exit(await self._run(command))
+            except OSError as exc:  # no process, memory or file descriptor to be had at the moment
+                how = f"could not be started: {exc}"
             if command.name not in self._keepers:
                 return
             delay = policy.delay_after(time.monotonic() - started)
-            self._output.say_for(command.name, f"ended ({_describe_exit(code)}); starting it again in {delay:g} s")
+            self._output.say_for(command.name, f"ended ({how}); starting it again in {delay:g} s")
             await asyncio.sleep(delay)
 
     async def _run(self, command: Command) -> int:

@@ -26,6 +26,7 @@ from deploy.local.welcome import FIRST_RECIPIENT, send_and_follow
 
 _READY_TIMEOUT_S = 90
 _HOPELESS_EXITS = 4
+_ONE_SIGNAL_S = 1.0
 
 
 class LocalStack:
@@ -75,6 +76,7 @@ class LocalStack:
         await self._supervisor.stop([command.name for command in self._services])
         await self._supervisor.stop(grace_s=5)
         await self._servers.stop()
+        self._record_processes()
 
     def hurry(self) -> None:
         """Wait for nobody any more: kill the services now. What they had not finished is delivered again."""
@@ -160,8 +162,13 @@ def describe_addresses(record: StackRecord) -> list[str]:
 def _listen_for_signals(stack: LocalStack) -> asyncio.Event:
     stopping = asyncio.Event()
 
+    first = float("inf")
+
     def on_signal() -> None:
-        if stopping.is_set():
+        nonlocal first
+        first = min(first, time.monotonic())
+        # `make` passes a SIGTERM on to a child that has had it already: that is no second thought.
+        if time.monotonic() - first > _ONE_SIGNAL_S:
             stack.hurry()
         stopping.set()
 

@@ -19,8 +19,16 @@ _POLL_S = 0.1
 async def send_and_follow(record: StackRecord, to: str, say: Callable[[str], None], *, timeout_s: float = 30) -> str:
     """Send one mail through ``POST /email/``, print its timeline as it happens, and give its last status.
 
-    Raises StackError when the API refuses the mail.
+    Raises StackError when the API refuses the mail or does not answer, TimeoutError when the mail is still on its
+    way after ``timeout_s``.
     """
+    try:
+        return await _send_and_follow(record, to, say, timeout_s)
+    except aiohttp.ClientError as exc:
+        raise StackError(f"the API at {record.base_url} did not answer: {exc}") from exc
+
+
+async def _send_and_follow(record: StackRecord, to: str, say: Callable[[str], None], timeout_s: float) -> str:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
         began = time.monotonic()
         email_id = await _send(session, record, to)

@@ -99,7 +99,7 @@ class EmbeddedKafka:
             f"-Dlog4j2.configurationFile={_LOGGING}",
             *("-cp", f"{prepare_jars(self._cache_dir, self._say)}/*"),
         ]
-        self._properties.parent.mkdir(parents=True, exist_ok=True)
+        self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # mail lies in it
         self._properties.write_text(
             _PROPERTIES.format(port=self._port, controller_port=self._controller_port, log_dir=self._log_dir)
         )
