@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ from urllib.parse import quote
 
 from deploy.local.children import Identity, spawn, stop, wait_until
 from deploy.local.errors import StackError
+from deploy.local.postgres_user import choose_identity, choose_prefix
 
 _START_TIMEOUT_S = 60
 _STOP_GRACE_S = 20
@@ -67,8 +67,8 @@ class EmbeddedPostgres:
     def prepare(self) -> None:
         """Create the cluster, once in the life of ``data_dir``. Raises StackError."""
         self._root.mkdir(parents=True, exist_ok=True)
-        self._identity = _choose_identity(self._cluster)
-        self._prefix = _choose_prefix(self._identity, self._root)
+        self._identity = choose_identity(self._cluster)
+        self._prefix = choose_prefix(self._identity, _binary("postgres"), self._root)
         self._own(self._socket_dir)
         if not (self._cluster / "PG_VERSION").exists():
             self._initialise()
@@ -187,54 +187,3 @@ def _choose_socket_dir(root: Path) -> Path:
         return beside
     digest = hashlib.sha256(str(root).encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"milena-{os.geteuid()}-{digest}"
-
-
-def _choose_identity(cluster: Path) -> Identity | None:
-    """Decide who runs the server: root hands over to the data's owner, at first to ``nobody``."""
-    if os.geteuid() != 0:
-        return None
-    if cluster.exists() and cluster.stat().st_uid != 0:
-        return Identity(cluster.stat().st_uid, cluster.stat().st_gid)
-    import pwd
-
-    entry = pwd.getpwnam("nobody")
-    return Identity(entry.pw_uid, entry.pw_gid)
-
-
-def _choose_prefix(identity: Identity | None, root: Path) -> list[str]:
-    """Decide how to give up root's identity where the other user cannot reach the binaries or the data.
-
-    A checkout below a private home directory (``/root`` is 0700) is closed to ``nobody``. Its permissions are
-    not ours to open, so the server keeps the one capability that lets it pass.
-    """
-    if identity is None or _can_reach(identity, [_binary("postgres"), root]):
-        return []
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise StackError(
-            f"PostgreSQL does not run as root, and `nobody` cannot reach {root} or {sys.prefix}:"
-            " install util-linux (setpriv), work in a directory open to all, or set MILENA_DATABASE_URL."
-        )
-    caps = "+dac_override"
-    identity_options = [f"--reuid={identity.uid}", f"--regid={identity.gid}", "--clear-groups"]
-    return [
-        setpriv,
-        *identity_options,
-        f"--inh-caps={caps}",
-        f"--ambient-caps={caps}",
-        "--pdeathsig=INT",
-        "--",
-    ]
-
-
-def _can_reach(identity: Identity, paths: list[Path]) -> bool:
-    done = subprocess.run(
-        ["sh", "-c", 'for path; do test -x "$path" || exit 1; done', "sh", *map(str, paths)],
-        cwd="/",
-        user=identity.uid,
-        group=identity.gid,
-        extra_groups=[],
-        capture_output=True,
-        check=False,
-    )
-    return done.returncode == 0

