@@ -1,0 +1,80 @@
+"""API keys: 256 random bits, shown once, stored as their SHA-256. Pure."""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from shared.addresses import check_address, sender_matches
+
+_PREFIX = "mk_"  # lets secret scanners, and people, see what it is
+_FORM = re.compile(r"mk_[A-Za-z0-9_-]{43}")
+
+
+class ApiScope(StrEnum):
+    """What a key may do."""
+
+    EMAILS_SEND = "emails:send"
+    EMAILS_READ = "emails:read"
+    TASKS_ADMIN = "tasks:admin"
+    MAILINGS_ADMIN = "mailings:admin"
+    WEBHOOKS_ADMIN = "webhooks:admin"
+    KEYS_ADMIN = "keys:admin"
+    OPERATE = "operate"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as it is known afterwards: everything but the secret. `hint` are its first characters."""
+
+    id: str
+    account: str
+    name: str
+    hint: str
+    scopes: frozenset[str]
+    senders: tuple[str, ...]
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+    def may_send_from(self, address: str) -> bool:
+        """Whether one of the allowed senders covers the address."""
+        return any(sender_matches(pattern, address) for pattern in self.senders)
+
+    @property
+    def only_sender(self) -> str | None:
+        """The sender where the key has exactly one and it is a plain address."""
+        if len(self.senders) == 1 and "*" not in self.senders[0]:
+            return self.senders[0]
+        return None
+
+
+def mint_key() -> str:
+    """A fresh secret."""
+    return _PREFIX + secrets.token_urlsafe(32)
+
+
+def has_key_form(secret: str) -> bool:
+    """Whether it could be a key at all; what could not is refused without a look-up."""
+    return _FORM.fullmatch(secret) is not None
+
+
+def digest_key(secret: str) -> bytes:
+    """What is stored of a key. A plain hash is enough: nobody can try 2^256 secrets."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def hint_of(secret: str) -> str:
+    """The beginning of a key, by which its owner recognises it."""
+    return f"{secret[: len(_PREFIX) + 4]}…"
+
+
+def check_sender(pattern: str) -> str:
+    """An allowed sender: an address, `*@domain`, or `*` for any. Raises ValueError."""
+    pattern = pattern.strip()
+    if pattern == "*":
+        return pattern
+    if pattern.startswith("*@"):
+        return "*" + check_address(f"x{pattern[1:]}")[1:]
+    return check_address(pattern)

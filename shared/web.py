@@ -1,0 +1,218 @@
+"""What every API has: request ids, who may call, how much may be sent, health and metrics, problems.
+
+`setup_web` is called once per application, before the first request. The middlewares are plain ASGI: Starlette's
+BaseHTTPMiddleware costs a task and two streams for each request, more than accepting a mail does.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from uuid import uuid4
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup
+from shared.health import Check, run_checks
+from shared.metrics import CONTENT_TYPE, render_metrics
+from shared.problems import Problem, setup_problems
+from shared.settings import HttpSettings, Network
+
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_ENTRY = re.compile(r"\[([^\]]+)\](?::\d+)?|([0-9.]+)(?::\d+)?|([0-9A-Fa-f:.]+)")
+_BEARER = re.compile(r"[Bb]earer +([\x21-\x7e]+) *")
+
+
+def setup_web(
+    app: FastAPI, settings: HttpSettings, checks: Mapping[str, Check], *, body_limit: int, body_note: str = ""
+) -> None:
+    """Give the app its middlewares, problem documents, /healthz, /readyz and /metrics.
+
+    `checks`: what /readyz asks, each None or one sentence. `body_limit`: bytes of a request's body; more is 413, with
+    the limit and `body_note` in the answer.
+    """
+    setup_problems(app)
+    app.add_middleware(BodyLimit, limit=body_limit, note=body_note)
+    app.add_middleware(
+        AllowedNetworks,
+        allowed=settings.allowed_networks,
+        metrics_allowed=settings.metrics_allowed_networks,
+        trusted_proxies=settings.trusted_proxies,
+    )
+    app.add_middleware(RequestId)
+    _add_health(app, checks)
+
+
+def read_bearer(request: Request) -> str | None:
+    """The key of `Authorization: Bearer …`, None where there is none."""
+    match = _BEARER.fullmatch(request.headers.get("authorization", ""))
+    return match[1] if match else None
+
+
+async def authenticate(request: Request, keys: KeyLookup, scope: ApiScope, *, token: str | None = None) -> ApiKey:
+    """The caller's key, from `token` or else the Authorization header. Raises Problem 401, 403 or 503."""
+    secret = token or read_bearer(request)
+    if not secret:
+        raise Problem(401, "not-authenticated", "Give an API key: Authorization: Bearer mk_…")
+    try:
+        key = await keys.find(secret)
+    except AccessUnavailable as exc:
+        raise Problem(503, "unavailable", "The API key cannot be checked at the moment; try again.") from exc
+    if key is None:
+        raise Problem(401, "not-authenticated", "The API key is not valid, or was revoked.")
+    if scope not in key.scopes:
+        raise Problem(403, "scope-missing", f"The API key lacks the scope {scope}.", scope=str(scope))
+    return key
+
+
+class RequestId:
+    """Takes `X-Request-ID` where it is sane, mints one otherwise; `request.state.request_id` and the answer have it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        given = _find_header(scope, b"x-request-id")
+        request_id = given if given and _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex.encode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+class AllowedNetworks:
+    """403 for callers outside the allowed networks; `/healthz` is open, `/metrics` has a list of its own.
+
+    The caller is the peer, unless the peer is a trusted proxy: then the right-most address in `X-Forwarded-For`
+    that is no trusted proxy. Whatever stands further left was written by the caller himself.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        allowed: tuple[Network, ...],
+        metrics_allowed: tuple[Network, ...],
+        trusted_proxies: tuple[Network, ...],
+    ) -> None:
+        self._app = app
+        self._allowed = allowed
+        self._metrics_allowed = metrics_allowed
+        self._trusted = trusted_proxies
+        self._may_call = lru_cache(maxsize=4096)(self._judge)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "lifespan" or scope["path"] == "/healthz":
+            return await self._app(scope, receive, send)
+        client = scope.get("client")
+        forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+        if self._may_call(client[0] if client else "", forwarded.decode("latin-1"), scope["path"] == "/metrics"):
+            return await self._app(scope, receive, send)
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008})
+        problem = Problem(403, "network-not-allowed", "Requests from this network are not allowed.")
+        await problem.to_response(scope["state"].get("request_id"))(scope, receive, send)
+
+    def _judge(self, peer: str, forwarded: str, for_metrics: bool) -> bool:
+        caller = find_caller(peer, forwarded, self._trusted)
+        return caller is not None and _contains(self._metrics_allowed if for_metrics else self._allowed, caller)
+
+
+class BodyLimit:
+    """413 for a body over the limit: at once where Content-Length says so, otherwise as soon as it is exceeded."""
+
+    def __init__(self, app: ASGIApp, *, limit: int, note: str = "") -> None:
+        self._app = app
+        self._limit = limit
+        self._note = note
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        declared = _find_header(scope, b"content-length")
+        if declared is not None and declared.isdigit():
+            # The server holds the client to what it declared, so nothing needs counting.
+            if len(declared) < 19 and int(declared) <= self._limit:
+                return await self._app(scope, receive, send)
+            response = self._too_large().to_response(scope.get("state", {}).get("request_id"))
+            return await response(scope, receive, send)
+        await self._app(scope, self._count(receive), send)
+
+    def _count(self, receive: Receive) -> Receive:
+        received = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise self._too_large()
+            return message
+
+        return receive_counted
+
+    def _too_large(self) -> Problem:
+        detail = f"The request body may have at most {self._limit} bytes."
+        return Problem(413, "too-large", f"{detail} {self._note}".strip(), limit=self._limit)
+
+
+def find_caller(
+    peer: str, forwarded_for: str, trusted_proxies: tuple[Network, ...]
+) -> IPv4Address | IPv6Address | None:
+    """Who calls: see AllowedNetworks. None where that is no address (a proxy that writes names, a Unix socket)."""
+    caller = _parse_address(peer)
+    hops = forwarded_for.split(",") if forwarded_for else []
+    while hops and caller is not None and _contains(trusted_proxies, caller):
+        caller = _parse_address(hops.pop())
+    return caller
+
+
+def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    match = _ENTRY.fullmatch(text.strip())
+    if not match:
+        return None
+    try:
+        address = ip_address((match[1] or match[2] or match[3]).partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address
+
+
+def _contains(networks: tuple[Network, ...], address: IPv4Address | IPv6Address) -> bool:
+    return any(address in network for network in networks)
+
+
+def _find_header(scope: Scope, name: bytes) -> bytes | None:
+    value: bytes
+    for key, value in scope["headers"]:
+        if key == name:
+            return value
+    return None
+
+
+def _add_health(app: FastAPI, checks: Mapping[str, Check]) -> None:
+    @app.get("/healthz", include_in_schema=False)
+    async def say_alive() -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/readyz", include_in_schema=False)
+    async def say_ready() -> JSONResponse:
+        ready, report = await run_checks(checks)
+        return JSONResponse(report, status_code=200 if ready else 503)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def show_metrics() -> Response:
+        return Response(render_metrics(), media_type=CONTENT_TYPE)
