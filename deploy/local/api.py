@@ -2,16 +2,16 @@
 
 import uvicorn
 import uvloop
-from services.callback.settings import ApiSettings as CallbackSettings
-from services.gateway.settings import ApiSettings as GatewaySettings
-from services.scheduler.settings import ApiSettings as SchedulerSettings
 
 from deploy.local.dispatcher import Api, Dispatcher
 from deploy.local.front import create_front
 from deploy.local.settings import FrontSettings
 from services.callback import api as callback_api
+from services.callback.settings import ApiSettings as CallbackSettings
 from services.gateway import api as gateway_api
+from services.gateway.settings import ApiSettings as GatewaySettings
 from services.scheduler import api as scheduler_api
+from services.scheduler.settings import ApiSettings as SchedulerSettings
 from shared.logs import set_up_logs
 from shared.settings import load_settings
 
@@ -23,7 +23,7 @@ def create_dispatcher(settings: FrontSettings) -> Dispatcher:
         Api("scheduler", scheduler_api.PREFIXES, scheduler_api.create_api(load_settings(SchedulerSettings))),
         Api("callback", callback_api.PREFIXES, callback_api.create_api(load_settings(CallbackSettings))),
     )
-    return Dispatcher(apis, create_front(apis, settings.mail_url))
+    return Dispatcher(apis, create_front(apis, settings))
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
@@ -81,8 +80,8 @@ class Dispatcher:
         return None
 
 
-async def ask(app: Starlette, scope: Scope, path: str) -> tuple[int, bytes]:
-    """Send ``GET path`` to one application, on behalf of the request in ``scope``; gives status and body."""
+async def ask(api: Api, scope: Scope, path: str) -> tuple[int, bytes]:
+    """Send ``GET path`` to one API, on behalf of the request in ``scope``; gives status and body."""
     status, body = 500, bytearray()
 
     async def receive() -> Message:
@@ -96,8 +95,8 @@ async def ask(app: Starlette, scope: Scope, path: str) -> tuple[int, bytes]:
             body.extend(message.get("body", b""))
 
     inner = {key: value for key, value in scope.items() if key not in {"app", "router", "endpoint", "path_params"}}
-    inner |= {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
-    await app(inner, receive, send)
+    inner |= {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"", "state": dict(api.state)}
+    await api.app(inner, receive, send)
     return status, bytes(body)
 
 

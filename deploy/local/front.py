@@ -9,24 +9,27 @@ import minijinja
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from deploy.local.dispatcher import Api, ask
 from deploy.local.openapi import merge_documents
+from deploy.local.settings import FrontSettings
 from shared.metrics import CONTENT_TYPE
 from shared.problems import Problem
+from shared.web import AllowedNetworks, RequestId
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _VERSION = "0.1.0"
 _TITLE = "Milena"
 
 
-def create_front(apis: Sequence[Api], mail_url: str | None) -> Starlette:
-    """Build the application for every path that no API declares; ``mail_url`` is the catcher's page."""
+def create_front(apis: Sequence[Api], settings: FrontSettings) -> Starlette:
+    """Build the application for every path that no API declares, open to the same networks as the APIs."""
     routes: list[tuple[str, Callable[[Request], Awaitable[Response]]]] = [
-        ("/", _create_home(mail_url)),
+        ("/", _create_home(settings.mail_url)),
         ("/docs", _show_docs),
         ("/api/v1/docs", _show_docs),
         ("/api/v1/docs/", _show_docs),
@@ -37,6 +40,15 @@ def create_front(apis: Sequence[Api], mail_url: str | None) -> Starlette:
     ]
     return Starlette(
         routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes],
+        middleware=[
+            Middleware(RequestId),
+            Middleware(
+                AllowedNetworks,
+                allowed=settings.allowed_networks,
+                metrics_allowed=settings.metrics_allowed_networks,
+                trusted_proxies=settings.trusted_proxies,
+            ),
+        ],
         exception_handlers={HTTPException: _answer_problem},
     )
 
@@ -72,7 +84,7 @@ def _create_readiness(apis: Sequence[Api]) -> Callable[[Request], Awaitable[Resp
         services: dict[str, Any] = {}
         ready = True
         for api in apis:
-            status, body = await ask(api.app, request.scope, "/readyz")
+            status, body = await ask(api, request.scope, "/readyz")
             ready = ready and status == 200
             services[api.name] = _read_json(body)
         report = {"status": "ready" if ready else "not ready", "services": services}
@@ -84,7 +96,7 @@ def _create_readiness(apis: Sequence[Api]) -> Callable[[Request], Awaitable[Resp
 def _create_metrics(apis: Sequence[Api]) -> Callable[[Request], Awaitable[Response]]:
     async def show_metrics(request: Request) -> Response:
         """The metrics of the process: all APIs share one registry, so one answers, and guards it, for all."""
-        status, body = await ask(apis[0].app, request.scope, "/metrics")
+        status, body = await ask(apis[0], request.scope, "/metrics")
         return Response(
             body,
             status_code=status,
@@ -94,13 +106,12 @@ def _create_metrics(apis: Sequence[Api]) -> Callable[[Request], Awaitable[Respon
     return show_metrics
 
 
-async def _answer_problem(_request: Request, exc: Exception) -> Response:
+async def _answer_problem(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
+    problem = Problem(exc.status_code, "method-not-allowed", str(exc.detail), headers=dict(exc.headers or {}))
     if exc.status_code == 404:
-        return Problem(404, "not-found", "There is nothing at this address; /docs lists what there is.").to_response()
-    return Problem(
-        exc.status_code, "method-not-allowed", str(exc.detail), headers=dict(exc.headers or {})
-    ).to_response()
+        problem = Problem(404, "not-found", "There is nothing at this address; /docs lists what there is.")
+    return problem.to_response(request.state.request_id)
 
 
 def _read_json(body: bytes) -> Any:

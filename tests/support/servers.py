@@ -79,9 +79,7 @@ class RealServers:
     def create_topics(self) -> str:
         """Create the four topics under a prefix of their own and give the prefix."""
         prefix = f"t{uuid.uuid4().hex[:8]}."
-        run_apart(
-            prepare_topics(self.bootstrap_servers(), Topics(prefix), "create", TopicPlan(replication=1))
-        )
+        run_apart(prepare_topics(self.bootstrap_servers(), Topics(prefix), "create", TopicPlan(replication=1)))
         return prefix
 
     def drop_topics(self, prefix: str) -> None:

@@ -91,9 +91,7 @@ class ServiceRunner:
         self._logs = Path(mkdtemp(prefix="milena-logs-"))
         self._started: list[ServiceProcess] = []
 
-    def start(
-        self, *command: str, env: Mapping[str, str] | None = None, port: int | None = None
-    ) -> ServiceProcess:
+    def start(self, *command: str, env: Mapping[str, str] | None = None, port: int | None = None) -> ServiceProcess:
         """Start ``python -m <command>``; ``env`` is laid over the test's environment.
 
         The process gets a port for its health server or API (MILENA_HEALTH_PORT and MILENA_HTTP_PORT).

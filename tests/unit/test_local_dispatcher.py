@@ -15,6 +15,9 @@ from starlette.types import Message
 
 from deploy.local.dispatcher import Api, Dispatcher
 from deploy.local.front import create_front
+from deploy.local.settings import FrontSettings
+
+SETTINGS = FrontSettings(mail_url="http://127.0.0.1:8025/")
 
 
 def build_api(name: str, prefixes: tuple[str, ...], ready: bool = True, log: list[str] | None = None) -> Api:
@@ -61,7 +64,7 @@ def build_api(name: str, prefixes: tuple[str, ...], ready: bool = True, log: lis
 @asynccontextmanager
 async def running(*apis: Api) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a dispatcher that has been started, as a server starts it, and is stopped at the end."""
-    dispatcher = Dispatcher(apis, create_front(apis, "http://127.0.0.1:8025/"))
+    dispatcher = Dispatcher(apis, create_front(apis, SETTINGS))
     told: asyncio.Queue[Message] = asyncio.Queue()
     said: asyncio.Queue[Message] = asyncio.Queue()
     life = asyncio.create_task(dispatcher({"type": "lifespan"}, told.get, said.put))
@@ -90,10 +93,11 @@ async def open_websocket(path: str, *apis: Api) -> list[Message]:
         "type": "websocket",
         "path": path,
         "headers": [],
+        "client": ("127.0.0.1", 1),
         "query_string": b"",
         "subprotocols": [],
     }
-    await Dispatcher(apis, create_front(apis, None))(scope, receive, send)
+    await Dispatcher(apis, create_front(apis, SETTINGS))(scope, receive, send)
     return said
 
 
@@ -190,3 +194,13 @@ async def test_home_names_the_addresses() -> None:
         page = unescape((await client.get("/")).text)
     assert "/docs" in page
     assert "http://127.0.0.1:8025/" in page
+
+
+async def test_networks_that_may_not_call_the_apis_see_no_page_either() -> None:
+    apis = (build_api("a", ("/a",)),)
+    dispatcher = Dispatcher(apis, create_front(apis, SETTINGS))
+    transport = httpx.ASGITransport(dispatcher, client=("192.0.2.1", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for path in ("/", "/docs", "/openapi.json", "/readyz", "/metrics", "/nowhere"):
+            assert (await client.get(path)).status_code == 403, path
+        assert (await client.get("/healthz")).status_code == 200
