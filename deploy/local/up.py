@@ -61,7 +61,7 @@ class LocalStack:
             database_url=self._servers.database_url,
             from_address=self._settings.from_address,
             smtp_host=environment["MILENA_SMTP_HOST"],
-            smtp_port=int(environment.get("MILENA_SMTP_PORT", "25")),
+            smtp_port=int(environment.get("MILENA_SMTP_PORT", "2525")),
             mail_url=environment.get("MILENA_MAIL_URL"),
             mail_dir=str(self._paths.mail) if catches else None,
         )
