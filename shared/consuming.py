@@ -24,6 +24,7 @@ from shared.process import Part, start_watchdog
 from shared.topics import EVENT_HEADROOM
 
 log = structlog.get_logger(__name__)
+_faust_log = logging.getLogger("faust.milena")  # Faust's own chatter about our classes goes where its other lines go
 
 REVOCATION_GRACE_S = 2.0
 DRAIN_S = 30.0
@@ -52,6 +53,8 @@ class ConsumerOptions:
 class ReadCommittedThread(driver.AIOKafkaConsumerThread):
     """Faust reads committed records only with exactly_once; mail of aborted transactions must never be sent."""
 
+    logger = _faust_log
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"
@@ -61,6 +64,7 @@ class ReadCommittedThread(driver.AIOKafkaConsumerThread):
 class LaneConsumer(driver.Consumer):
     """Commits the lane's head, before a revocation too; abandons what does not end; bounds what it buffers."""
 
+    logger = _faust_log
     lane: FaustLane
     drain_s: float
 
@@ -151,6 +155,8 @@ def create_faust_app(options: ConsumerOptions, lane: FaustLane) -> faust.App:
 class _PartService(mode.Service):
     """One of our parts in Faust's tree of services: started before the app, stopped after it."""
 
+    logger = _faust_log
+
     def __init__(self, part: Part, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._part = part
@@ -164,6 +170,8 @@ class _PartService(mode.Service):
 
 class _Liveness(mode.Service):
     """Ends a process that holds work and gets nowhere. Progress counts, not lag and not a running process."""
+
+    logger = _faust_log
 
     def __init__(self, lane: FaustLane, stalled_after_s: float, paused: Callable[[], bool], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -186,6 +194,8 @@ class _Liveness(mode.Service):
 class _QuietWorker(faust.Worker):
     """Faust's worker without its own logging set-up, and with a bound on how long stopping may take."""
 
+    logger = _faust_log
+
     def _setup_logging(self) -> None:
         """shared/logs.py has done it."""
 
@@ -195,12 +205,18 @@ class _QuietWorker(faust.Worker):
 
 
 def run_faust(
-    app: faust.App, parts: Sequence[Part], lane: FaustLane, options: ConsumerOptions, paused: Callable[[], bool]
+    app: faust.App,
+    parts: Sequence[Part],
+    lane: FaustLane,
+    options: ConsumerOptions,
+    paused: Callable[[], bool],
+    loop: asyncio.AbstractEventLoop,
 ) -> None:
     """Run until a signal, then drain, abandon and stop. Never returns normally (SystemExit).
 
-    `parts` outlive the app, so that database, producer and relay serve the drain. With Kafka away at the start the
-    process ends with code 1 in about 2 s: the supervisor starts it again.
+    `paused` tells that nothing can be sent now, so no progress is expected. `parts` outlive the app, so that
+    database, producer and relay serve the drain. With Kafka away at the start the process ends with code 1 in
+    about 2 s: the supervisor starts it again.
     """
     options.datadir.mkdir(parents=True, exist_ok=True)
     services = [_PartService(part) for part in parts]
@@ -212,6 +228,6 @@ def run_faust(
         loglevel=logging.WARNING,
         redirect_stdouts=False,
         override_logging=False,
-        loop=asyncio.get_event_loop_policy().new_event_loop(),
+        loop=loop,
     )
     worker.execute_from_commandline()

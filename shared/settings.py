@@ -34,19 +34,23 @@ def _parse_network(text: str) -> Network:
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(parse_networks)]
 
 
-class ProcessSettings(BaseSettings):
-    """What every process has: its log and its slot (stable index among its equals)."""
+class EnvironmentSettings(BaseSettings):
+    """Read from variables that begin with MILENA_; frozen; the input is never repeated in an error."""
 
     model_config = SettingsConfigDict(
         env_prefix="MILENA_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
+
+
+class ProcessSettings(EnvironmentSettings):
+    """What every process has: its log and its slot (stable index among its equals)."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     slot: int = Field(default=0, ge=0, description="stable number of this process among those of its kind")
 
 
-class KafkaSettings(BaseSettings):
+class KafkaSettings(EnvironmentSettings):
     """Where Kafka is, and how our topics are called there."""
 
     kafka_bootstrap_servers: str = "127.0.0.1:19092"
@@ -55,13 +59,13 @@ class KafkaSettings(BaseSettings):
     event_limit: int = Field(default=1024 * 1024, ge=4096, description="bytes of a serialised event, uncompressed")
 
 
-class DatabaseSettings(BaseSettings):
+class DatabaseSettings(EnvironmentSettings):
     """Where PostgreSQL is. The URL holds a password, so it is a secret."""
 
     database_url: SecretStr = SecretStr("postgresql://milena@127.0.0.1:5432/milena")
 
 
-class HealthSettings(BaseSettings):
+class HealthSettings(EnvironmentSettings):
     """The small HTTP server of a worker: /healthz, /readyz, /metrics."""
 
     health_host: str = "127.0.0.1"
@@ -69,7 +73,7 @@ class HealthSettings(BaseSettings):
     metrics_allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
 
 
-class HttpSettings(BaseSettings):
+class HttpSettings(EnvironmentSettings):
     """Who may call an API, and where it listens."""
 
     http_host: str = "127.0.0.1"
@@ -80,7 +84,7 @@ class HttpSettings(BaseSettings):
     trusted_proxies: Networks = ()
 
 
-class SecretSettings(BaseSettings):
+class SecretSettings(EnvironmentSettings):
     """The master secret from which each account's webhook secret is derived."""
 
     master_secret: SecretStr = Field(min_length=32)

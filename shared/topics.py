@@ -90,7 +90,13 @@ async def prepare_topics(bootstrap_servers: str, topics: Topics, mode: str, plan
 
 async def _create(admin: AIOKafkaAdminClient, names: list[str], plan: TopicPlan) -> None:
     wanted = [
-        NewTopic(name, plan.partitions, plan.replication, replica_assignments={}, topic_configs=plan.config())
+        NewTopic(
+            name,
+            plan.partitions,
+            plan.replication,
+            replica_assignments={} if plan.replication == -1 else None,
+            topic_configs=plan.config(),
+        )
         for name in names
     ]
     response: Any = await admin.create_topics(wanted)

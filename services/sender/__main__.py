@@ -1,0 +1,51 @@
+"""`python -m services.sender worker|migrate`."""
+
+import asyncio
+from pathlib import Path
+
+import typer
+import uvloop
+
+from services.sender.settings import WorkerSettings
+from services.sender.tables import SCHEMA
+from services.sender.worker import SenderWorker, create_worker
+from shared.consuming import run_faust
+from shared.logs import set_up_logs
+from shared.migrations import migrate as migrate_schema
+from shared.settings import DatabaseSettings, ProcessSettings, load_settings
+from shared.topics import find_cluster_id
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+class MigrateSettings(ProcessSettings, DatabaseSettings):
+    """Only the database."""
+
+
+@app.command()
+def worker() -> None:
+    """Send mail from email.requested until stopped."""
+    settings = load_settings(WorkerSettings)
+    set_up_logs(settings.log_level, settings.log_format, service=f"sender-{settings.slot}")
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    cluster_id = loop.run_until_complete(find_cluster_id(settings.kafka_bootstrap_servers))
+
+    async def build() -> SenderWorker:
+        return create_worker(settings, cluster_id)
+
+    built = loop.run_until_complete(build())
+    run_faust(built.app, built.parts, built.lane, built.options, lambda: not built.relay.available, loop)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the schema `sender` to its newest version."""
+    settings = load_settings(MigrateSettings)
+    set_up_logs(settings.log_level, settings.log_format, service="sender-migrate")
+    url = settings.database_url.get_secret_value()
+    asyncio.run(migrate_schema(url, SCHEMA, Path(__file__).parent / "migrations"))
+
+
+if __name__ == "__main__":
+    app()

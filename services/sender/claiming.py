@@ -1,0 +1,210 @@
+"""The claim stage: one statement for what is new, then the ledger's word on what is not (P3, P5, P6)."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from services.sender.claims import Decision, Standing, decide
+from services.sender.classify import Failed, Unknown
+from services.sender.ledger import MAX_UNKNOWNS, LedgerEntry, LedgerState, fail_all
+from services.sender.store import LEASE, Found, SenderStore
+from services.sender.work import Work
+from shared.consuming import FaustTicket
+from shared.metrics import CLAIMS
+from shared.states import FailureReason
+
+_ROUNDS = 3  # a row may change between reading and taking it; after that many surprises the mail is parked
+
+
+@dataclass(slots=True)
+class _Taken:
+    """A row to be claimed as it was read."""
+
+    work: Work
+    standing: Standing
+    found: Found
+
+
+class Claiming:
+    """Claims groups of works. `active` holds what this process has claimed or is about to, by email id.
+
+    `drop` tells whether a work is nobody's any more, `carry_on` gets what is to go on, `park_done` the parked.
+    """
+
+    park_done: Callable[[Work], None]
+
+    def __init__(
+        self, store: SenderStore, drop: Callable[[Work], bool], carry_on: Callable[[list[Work]], None]
+    ) -> None:
+        self.active: dict[UUID, Work] = {}
+        self._store = store
+        self._drop = drop
+        self._carry_on = carry_on
+        self._losses_seen = 0
+        self._no_takeover_before = 0.0
+
+    async def claim_group(self, works: list[Work]) -> None:
+        """One group; safe to repeat after a lost answer, the tokens make the second claim succeed."""
+        admitted = self._admit(works)
+        if not admitted:
+            return
+        asked = time.monotonic()
+        found = await self._store.claim(admitted)
+        ready = []
+        known = []
+        for work in admitted:
+            each = found[work.id]
+            if each.fresh:
+                work.confirm_lease(asked, each.now)
+                self._prepare(work, each)
+                ready.append(work)
+            else:
+                known.append(work)
+        CLAIMS.labels(found="new").inc(len(ready))
+        if known:
+            ready += await self._claim_known(known, found)
+        self._carry_on(ready)
+
+    def end(self, work: Work) -> list[FaustTicket]:
+        """The work is over; returns the tickets that were waiting for it."""
+        self.give_up(work)
+        tickets, work.tickets = work.tickets, []
+        return tickets
+
+    def give_up(self, work: Work) -> None:
+        """We hold the mail no longer."""
+        if self.active.get(work.id) is work:
+            del self.active[work.id]
+        work.lease_confirmed = 0.0
+
+    def _admit(self, works: list[Work]) -> list[Work]:
+        """Drop what is nobody's; let twins of a mail at work here end with it."""
+        admitted = []
+        for work in works:
+            leader = self.active.get(work.id)
+            if leader is not None and leader is not work:
+                leader.tickets += work.tickets
+                work.tickets = []
+            elif leader is work or not self._drop(work):
+                self.active[work.id] = work
+                admitted.append(work)
+        return admitted
+
+    # --- mails the ledger knows ---
+
+    async def _claim_known(self, works: list[Work], found: dict[UUID, Found]) -> list[Work]:
+        may_take_over = self._watch_losses()
+        ready: list[Work] = []
+        parked: list[Work] = []
+        for _ in range(_ROUNDS):
+            rows = await self._store.load([work.id for work in works])
+            wanted: list[_Taken] = []
+            for work in works:
+                if work.id not in rows:
+                    continue  # deleted by retention meanwhile; its record comes again
+                entry, standing = rows[work.id]
+                each = found[work.id]
+                decision = decide(
+                    standing,
+                    work.token,
+                    from_due=work.due is not None,
+                    cancelled=each.cancelled,
+                    may_take_over=may_take_over,
+                )
+                CLAIMS.labels(found=decision.name.lower()).inc()
+                self._follow(decision, work, entry, _Taken(work, standing, each), ready, parked, wanted)
+            works = await self._take(wanted, ready)
+            if not works:
+                break
+        await self._park(parked + works)
+        return ready
+
+    def _follow(
+        self,
+        decision: Decision,
+        work: Work,
+        entry: LedgerEntry,
+        taken: _Taken,
+        ready: list[Work],
+        parked: list[Work],
+        wanted: list[_Taken],
+    ) -> None:
+        if decision is Decision.PARK:
+            parked.append(work)
+            return
+        work.entry = entry
+        if decision is Decision.ANNOUNCE:
+            work.pending, work.outcomes, work.attempt_announced = [], {}, None
+            ready.append(work)
+        elif decision is Decision.GO_ON:
+            self._confirm(taken)
+            ready.append(work)
+        else:
+            if decision is Decision.TAKE_OVER and not self._is_out_of_tries(work):
+                entry.unknowns += 1
+                entry.attempt += 1
+            elif decision is Decision.TAKE and entry.state is not LedgerState.RELEASED:
+                entry.attempt += 1
+            wanted.append(taken)
+
+    def _is_out_of_tries(self, work: Work) -> bool:
+        return work.mail.on_unknown == "hold" or work.entry.unknowns >= MAX_UNKNOWNS
+
+    async def _take(self, wanted: list[_Taken], ready: list[Work]) -> list[Work]:
+        """Claim as read; returns those whose row had changed."""
+        if not wanted:
+            return []
+        asked = time.monotonic()
+        times = await self._store.take([(each.work, each.standing) for each in wanted])
+        for each in wanted:
+            work = each.work
+            if work.id not in times:
+                continue
+            lapsed = work.entry.state is LedgerState.CLAIMED
+            work.entry.state = LedgerState.CLAIMED
+            work.confirm_lease(asked, times[work.id])
+            self._prepare(work, each.found)
+            if lapsed and self._is_out_of_tries(work) and not work.outcomes:
+                work.outcomes = dict.fromkeys(work.pending, Unknown("the process that sent it died"))
+            ready.append(work)
+        return [each.work for each in wanted if each.work.id not in times]
+
+    def _confirm(self, taken: _Taken) -> None:
+        # Claimed by us in a call whose answer was lost; when exactly is not known, a renewal will tell.
+        taken.work.confirm_lease(time.monotonic() - LEASE.total_seconds() / 2, taken.found.now)
+        self._prepare(taken.work, taken.found)
+
+    async def _park(self, works: list[Work]) -> None:
+        """Somebody else holds these. A due row we hold comes again when our lease on it has ended."""
+        stored = [work for work in works if work.due is None]
+        if stored:
+            await self._store.park(stored)
+        for work in works:
+            self.park_done(work)
+
+    # --- what stands against sending ---
+
+    def _prepare(self, work: Work, found: Found) -> None:
+        entry = work.entry
+        work.outcomes, work.refused = {}, {}
+        pending = entry.pending_of(work.mail.recipients)
+        if found.cancelled:
+            work.outcomes = fail_all(pending, "cancelled by request", FailureReason.CANCELLED)
+        elif entry.expires_at <= found.now:
+            work.outcomes = fail_all(pending, "expired before it could be sent", FailureReason.EXPIRED)
+        elif found.suppressed:
+            refused = [each for each in pending if each.lower() in found.suppressed]
+            work.refused = {each: Failed(None, "suppressed", FailureReason.SUPPRESSED) for each in refused}
+            pending = [each for each in pending if each not in work.refused]
+            if not pending:
+                work.outcomes = work.refused
+        work.pending = pending
+
+    def _watch_losses(self) -> bool:
+        """After losing the database no claim of others is taken over for one lease: our clock stood still too."""
+        losses = self._store.database.losses
+        if losses != self._losses_seen:
+            self._losses_seen = losses
+            self._no_takeover_before = time.monotonic() + LEASE.total_seconds()
+        return time.monotonic() >= self._no_takeover_before

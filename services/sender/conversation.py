@@ -1,0 +1,337 @@
+"""The SMTP conversation on one open connection: pipelined (RFC 2920) where the relay announces it.
+
+With pipelining the end of one mail and the envelope of the next leave in one write, and four replies come back in
+one read: that is a fifth of the CPU of a command-by-command client (docs/performance.md). The connection itself
+(TLS, EHLO, AUTH) has been made by aiosmtplib, see connecting.py.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from services.sender.classify import Reply
+from services.sender.parcel import Ending, Parcel
+
+_REPLY_LIMIT = 64 * 1024  # bytes of one reply before it counts as garbage
+
+
+class _Step(Enum):
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    DOT = "final dot"
+    RSET = "RSET"
+    QUIT = "QUIT"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds (P12): up to the 354, and for the reply after the final dot (RFC 5321 §4.5.3.2.6)."""
+
+    command_s: float = 10.0
+    final_dot_s: float = 300.0
+    idle_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the relay announced in its EHLO reply."""
+
+    pipelining: bool = False
+    utf8: bool = False
+
+
+class _Exchange:
+    """One mail's way through the conversation."""
+
+    __slots__ = ("accepted", "mail_reply", "parcel", "rcpt_replies", "started", "written")
+
+    def __init__(self, parcel: Parcel) -> None:
+        self.parcel = parcel
+        self.mail_reply: Reply | None = None
+        self.rcpt_replies: list[Reply] = []
+        self.accepted = 0
+        self.started = False  # a reply to it has come
+        self.written = False  # its content has gone out
+
+
+class Conversation(asyncio.Protocol):
+    """Sends parcels one after another. `next_parcel` gives the next one or None; `on_idle`, `on_lost` tell the pool."""
+
+    def __init__(
+        self,
+        relay: str,
+        abilities: Abilities,
+        timeouts: Timeouts,
+        next_parcel: Callable[[], Parcel | None],
+        on_idle: Callable[["Conversation"], None],
+        on_lost: Callable[["Conversation", list[Parcel]], None],
+    ) -> None:
+        self._relay = relay
+        self._abilities = abilities
+        self._timeouts = timeouts
+        self._next_parcel = next_parcel
+        self._on_idle = on_idle
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._lines: list[str] = []
+        self._expected: deque[tuple[_Exchange | None, _Step]] = deque()
+        self._deadline = time.monotonic() + timeouts.idle_s
+        self._closing = False
+        self._why_closed = ""
+
+    # --- the pool calls these ---
+
+    def take_over(self, transport: asyncio.Transport) -> None:
+        """Speak on `transport` from now on."""
+        self._transport = transport
+        transport.set_protocol(self)
+
+    def begin(self, parcel: Parcel) -> None:
+        """Start with a parcel on an idle connection."""
+        if self._can_carry(parcel):
+            self._write(self._envelope(_Exchange(parcel)))
+        else:
+            self._go_on()
+
+    def check(self, now: float) -> None:
+        """Called every second: a relay that hangs is dropped, an idle connection is closed politely."""
+        if now < self._deadline:
+            return
+        if self._closing or self._expected:
+            waiting_for = self._expected[0][1].value if self._expected else "the end"
+            self._abort(f"no reply to {waiting_for} in time")
+        else:
+            self.quit()
+
+    def quit(self) -> None:
+        """End an idle connection."""
+        self._closing = True
+        self._expected.append((None, _Step.QUIT))
+        self._write(b"QUIT\r\n")
+
+    def close(self) -> None:
+        """Drop the connection, whatever is going on."""
+        self._abort("the sender is shutting down")
+
+    # --- asyncio calls these ---
+
+    def data_received(self, data: bytes) -> None:
+        """Split into replies; hand each to the step it answers."""
+        buffer = self._buffer + data if self._buffer else data
+        start = 0
+        while (end := buffer.find(b"\n", start)) >= 0:
+            line = buffer[start:end].rstrip(b"\r").decode("utf-8", "replace")
+            start = end + 1
+            self._lines.append(line[4:])
+            if line[3:4] != "-":
+                if not self._answer(line):
+                    return
+                self._lines = []
+        self._buffer = buffer[start:]
+        if len(self._buffer) + sum(map(len, self._lines)) > _REPLY_LIMIT:
+            self._abort("the relay's reply has no end")
+
+    def eof_received(self) -> bool:
+        """The relay has closed its side; connection_lost follows."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Every mail on this connection gets its ending; those not begun go back to the pool."""
+        self._closing = True
+        why = self._why_closed or "the relay closed the connection"
+        untouched: list[Parcel] = []
+        seen: set[int] = set()
+        for exchange, _ in self._expected:
+            if exchange is None or id(exchange) in seen:
+                continue
+            seen.add(id(exchange))
+            self._end_broken(exchange, why, untouched)
+        self._expected.clear()
+        self._on_lost(self, untouched)
+
+    # --- the conversation ---
+
+    def _envelope(self, exchange: _Exchange) -> bytes:
+        parcel = exchange.parcel
+        parcel.relay = self._relay
+        parameters = b" SMTPUTF8" if parcel.needs_utf8 else b""
+        expect = self._expected
+        expect.append((exchange, _Step.MAIL))
+        mail = b"MAIL FROM:<" + parcel.sender + b">" + parameters + b"\r\n"
+        if not self._abilities.pipelining:
+            return mail
+        for _ in parcel.recipients:
+            expect.append((exchange, _Step.RCPT))
+        expect.append((exchange, _Step.DATA))
+        if len(parcel.recipients) == 1:
+            return mail + b"RCPT TO:<" + parcel.recipients[0] + b">\r\nDATA\r\n"
+        return mail + b"".join(b"RCPT TO:<" + each + b">\r\n" for each in parcel.recipients) + b"DATA\r\n"
+
+    def _answer(self, line: str) -> bool:
+        """One whole reply. Returns False when the conversation is over."""
+        code = int(line[:3]) if line[:3].isdigit() else 0
+        reply = Reply(code, " ".join(self._lines).strip())
+        if not self._expected:
+            self._abort(f"unasked reply {reply}")
+            return False
+        exchange, step = self._expected.popleft()
+        if exchange is not None:
+            exchange.started = True
+        if code == 0:
+            if exchange is not None:
+                self._expected.appendleft((exchange, step))
+            self._abort("the relay's reply is not SMTP")
+            return False
+        self._deadline = time.monotonic() + self._timeouts.command_s
+        if code == 421:
+            self._closing = True
+            self._why_closed = str(reply)
+        self._dispatch(exchange, step, reply)
+        if self._closing and self._transport:
+            self._transport.close()  # after QUIT's reply or a 421 no more is to come; connection_lost tells the rest
+        return not self._closing
+
+    def _dispatch(self, exchange: _Exchange | None, step: _Step, reply: Reply) -> None:
+        if exchange is None:
+            if step is _Step.QUIT:
+                self._closing = True
+            elif not self._expected:
+                self._go_on()
+        elif step is _Step.MAIL:
+            self._on_mail(exchange, reply)
+        elif step is _Step.RCPT:
+            self._on_rcpt(exchange, reply)
+        elif step is _Step.DATA:
+            self._on_data(exchange, reply)
+        else:
+            self._on_dot(exchange, reply)
+
+    def _on_mail(self, exchange: _Exchange, reply: Reply) -> None:
+        exchange.mail_reply = reply
+        if self._abilities.pipelining:
+            return
+        if reply.code >= 300:
+            self._refuse(exchange, reply)
+        else:
+            self._ask_rcpt(exchange)
+
+    def _on_rcpt(self, exchange: _Exchange, reply: Reply) -> None:
+        exchange.rcpt_replies.append(reply)
+        exchange.accepted += reply.code < 300
+        if self._abilities.pipelining:
+            return
+        if len(exchange.rcpt_replies) < len(exchange.parcel.recipients):
+            self._ask_rcpt(exchange)
+        elif exchange.accepted:
+            self._expected.append((exchange, _Step.DATA))
+            self._write(b"DATA\r\n")
+        else:
+            self._refuse(exchange, reply)
+
+    def _ask_rcpt(self, exchange: _Exchange) -> None:
+        recipient = exchange.parcel.recipients[len(exchange.rcpt_replies)]
+        self._expected.append((exchange, _Step.RCPT))
+        self._write(b"RCPT TO:<" + recipient + b">\r\n")
+
+    def _on_data(self, exchange: _Exchange, reply: Reply) -> None:
+        if reply.code != 354:
+            self._refuse(exchange, reply)
+        elif not exchange.accepted or (exchange.mail_reply and exchange.mail_reply.code >= 300):
+            # RFC 2920 §3.1: a 354 without any valid recipient is answered by a single dot.
+            self._tell_refused(exchange, reply)
+            self._expected.append((None, _Step.DOT))
+            self._write(b".\r\n" + self._following())
+        elif not exchange.parcel.may_write():
+            exchange.parcel.end(Ending.FORBIDDEN, "the claim's lease has run out")
+            self._abort("a claim's lease has run out")
+        else:
+            exchange.written = True
+            self._expected.append((exchange, _Step.DOT))
+            self._write(exchange.parcel.content + b".\r\n" + self._following())
+            self._deadline = time.monotonic() + self._timeouts.final_dot_s
+
+    def _on_dot(self, exchange: _Exchange, reply: Reply) -> None:
+        parcel = exchange.parcel
+        parcel.content_answered = True
+        parcel.replies = [each if each.code >= 300 else reply for each in exchange.rcpt_replies]
+        parcel.end(Ending.ANSWERED)
+        if not self._expected:
+            self._go_on()
+
+    def _refuse(self, exchange: _Exchange, reply: Reply) -> None:
+        """The mail ended before its content; the transaction on the relay must end too."""
+        self._tell_refused(exchange, reply)
+        self._expected.append((None, _Step.RSET))
+        self._write(b"RSET\r\n" + self._following())
+
+    def _tell_refused(self, exchange: _Exchange, reply: Reply) -> None:
+        parcel = exchange.parcel
+        mail = exchange.mail_reply
+        if mail and mail.code >= 300:
+            parcel.replies = [mail] * len(parcel.recipients)
+        else:
+            told = [each if each.code >= 300 else reply for each in exchange.rcpt_replies]
+            parcel.replies = [*told, *[reply] * (len(parcel.recipients) - len(told))]
+        parcel.end(Ending.ANSWERED)
+
+    def _following(self) -> bytes:
+        """With pipelining: the envelope of the next mail, to leave in the same write."""
+        if self._closing or not self._abilities.pipelining:
+            return b""
+        parcel = self._pull()
+        return self._envelope(_Exchange(parcel)) if parcel else b""
+
+    def _pull(self) -> Parcel | None:
+        while (parcel := self._next_parcel()) and not self._can_carry(parcel):
+            pass
+        return parcel
+
+    def _can_carry(self, parcel: Parcel) -> bool:
+        """An address beyond ASCII needs a relay that takes it (RFC 6531 §3.2); told without asking."""
+        if not parcel.needs_utf8 or self._abilities.utf8:
+            return True
+        parcel.relay = self._relay
+        parcel.replies = [Reply(553, "5.6.7 the relay does not take addresses beyond ASCII")] * len(parcel.recipients)
+        parcel.end(Ending.ANSWERED)
+        return False
+
+    def _go_on(self) -> None:
+        if self._closing:
+            return
+        parcel = self._pull()
+        if parcel:
+            self._write(self._envelope(_Exchange(parcel)))
+        else:
+            self._deadline = time.monotonic() + self._timeouts.idle_s
+            self._on_idle(self)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport and not self._transport.is_closing():
+            self._transport.write(data)
+            self._deadline = time.monotonic() + self._timeouts.command_s
+
+    def _abort(self, why: str) -> None:
+        self._closing = True
+        self._why_closed = self._why_closed or why
+        if self._transport:
+            self._transport.abort()
+
+    def _end_broken(self, exchange: _Exchange, why: str, untouched: list[Parcel]) -> None:
+        parcel = exchange.parcel
+        if parcel.ending is not None:
+            return
+        if exchange.written:
+            told = [each if each.code >= 300 else None for each in exchange.rcpt_replies]
+            parcel.replies = list(told)
+            parcel.end(Ending.UNANSWERED, why)
+        elif exchange.started or parcel.requeues:
+            parcel.replies = [each if each.code >= 300 else None for each in exchange.rcpt_replies]
+            parcel.end(Ending.INTERRUPTED, why)
+        else:
+            parcel.requeues += 1
+            untouched.append(parcel)

@@ -1,0 +1,156 @@
+"""The ledger's row as a value, and the pure rules on it: what an attempt changes, who may take a mail on.
+
+From a row alone all sent and final events of all attempts can be derived again (results.py), so a redelivery
+publishes identically what was settled before.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from services.sender.classify import Deferred, Failed, Outcome, Sent, Unknown
+from services.sender.retries import RetryPolicy
+from shared.states import FINAL_STATES, FailureReason, RecipientState
+
+MAX_UNKNOWNS = 3
+
+
+class LedgerState(StrEnum):
+    """Where a mail stands in the ledger."""
+
+    CLAIMED = "claimed"
+    RELEASED = "released"  # no content was written, no attempt counted: anybody may claim it
+    DEFERRED = "deferred"  # a due row holds the next attempt
+    HELD = "held"  # unknown outcome, waits for an operator
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientResult:
+    """What one attempt brought for one recipient."""
+
+    address: str
+    state: RecipientState
+    attempt: int
+    at: str  # RFC 3339, PostgreSQL's clock
+    text: str = ""
+    code: int | None = None
+    enhanced: str | None = None
+    relay: str = ""
+    reason: FailureReason | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored; defaults left out."""
+        stored = {"address": self.address, "state": self.state, "attempt": self.attempt, "at": self.at}
+        optional = {
+            "text": self.text,
+            "code": self.code,
+            "enhanced": self.enhanced,
+            "relay": self.relay,
+            "reason": self.reason,
+        }
+        return stored | {name: value for name, value in optional.items() if value}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "RecipientResult":
+        """Back from the row."""
+        reason = stored.get("reason")
+        return cls(
+            stored["address"],
+            RecipientState(stored["state"]),
+            stored["attempt"],
+            stored["at"],
+            stored.get("text", ""),
+            stored.get("code"),
+            stored.get("enhanced"),
+            stored.get("relay", ""),
+            FailureReason(reason) if reason else None,
+        )
+
+
+@dataclass(slots=True)
+class LedgerEntry:
+    """One mail in the ledger. `echo` is what result events give back of the request, as stored JSON."""
+
+    id: UUID
+    account: str
+    digest: str
+    message_id: str
+    recipient_count: int
+    accepted_at: datetime
+    expires_at: datetime
+    echo: dict[str, Any] = field(default_factory=dict)
+    state: LedgerState = LedgerState.CLAIMED
+    attempt: int = 1
+    unknowns: int = 0
+    retry_at: datetime | None = None
+    results: dict[str, RecipientResult] = field(default_factory=dict)
+
+    def results_json(self) -> str:
+        """All recipients' results as stored."""
+        return orjson.dumps([each.to_json() for each in self.results.values()]).decode()
+
+    def pending_of(self, recipients: list[str]) -> list[str]:
+        """Those without a final outcome."""
+        results = self.results
+        if not results:
+            return recipients
+        return [each for each in recipients if each not in results or results[each].state not in FINAL_STATES]
+
+    def apply(
+        self, outcomes: Mapping[str, Outcome], now: datetime, policy: RetryPolicy, *, relay: str, hold: bool
+    ) -> None:
+        """Take the outcomes of this attempt in: results, state, retry time. `now` is PostgreSQL's."""
+        unknown = any(isinstance(each, Unknown) for each in outcomes.values())
+        self.unknowns += unknown
+        held = unknown and (hold or self.unknowns > MAX_UNKNOWNS)
+        at = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        for address, outcome in outcomes.items():
+            self.results[address] = _to_result(address, outcome, self.attempt, at, relay, held)
+        self._conclude(now, policy, unknown=unknown, held=held)
+
+    def _conclude(self, now: datetime, policy: RetryPolicy, *, unknown: bool, held: bool) -> None:
+        open_states = [each.state for each in self.results.values() if each.state not in FINAL_STATES]
+        if not open_states:
+            self.state, self.retry_at = LedgerState.SETTLED, None
+        elif held:
+            self.state, self.retry_at = LedgerState.HELD, None
+        else:
+            at_once = unknown and self.unknowns == 1
+            delay = timedelta(0) if at_once else policy.delay_after(self.attempt)
+            self.state, self.retry_at = LedgerState.DEFERRED, min(now + delay, self.expires_at)
+
+    @property
+    def due_at(self) -> datetime:
+        """When the due row must be looked at: the next attempt, or a held mail's expiry."""
+        return self.retry_at or self.expires_at
+
+
+def _to_result(address: str, outcome: Outcome, attempt: int, at: str, relay: str, held: bool) -> RecipientResult:
+    if isinstance(outcome, Sent):
+        reply = outcome.reply
+        return RecipientResult(address, RecipientState.SENT, attempt, at, str(reply), reply.code, reply.enhanced, relay)
+    if isinstance(outcome, Unknown):
+        state = RecipientState.UNKNOWN if held else RecipientState.DEFERRED
+        return RecipientResult(
+            address, state, attempt, at, outcome.diagnostic, relay=relay, reason=FailureReason.UNKNOWN
+        )
+    state = RecipientState.FAILED if isinstance(outcome, Failed) else RecipientState.DEFERRED
+    code = outcome.reply.code if outcome.reply else None
+    enhanced = outcome.reply.enhanced if outcome.reply else None
+    return RecipientResult(address, state, attempt, at, outcome.diagnostic, code, enhanced, relay, outcome.reason)
+
+
+def defer_all(recipients: list[str], diagnostic: str, reason: FailureReason) -> dict[str, Outcome]:
+    """The same deferral for all."""
+    return dict.fromkeys(recipients, Deferred(None, diagnostic, reason))
+
+
+def fail_all(recipients: list[str], diagnostic: str, reason: FailureReason) -> dict[str, Outcome]:
+    """The same final failure for all."""
+    return dict.fromkeys(recipients, Failed(None, diagnostic, reason))

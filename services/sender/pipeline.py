@@ -1,0 +1,298 @@
+"""The sender's work as stages (P7): decode → claim → build → transmit → settle → publish → acknowledge.
+
+Each stage takes all that waits as one group. This file only wires them; the rules are in claims.py, ledger.py,
+classify.py, results.py, the SQL in store.py, the wire in relay.py and conversation.py.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from services.sender.announcing import Announcer
+from services.sender.claiming import Claiming
+from services.sender.intake import Cancellation, Intake, Refusal, Skip
+from services.sender.ledger import LedgerState, defer_all, fail_all
+from services.sender.message import build_message, identify
+from services.sender.parcel import Ending, Parcel
+from services.sender.relay import Relay
+from services.sender.retries import RetryPolicy
+from services.sender.store import LEASE, SenderStore
+from services.sender.transmit import assess, pack
+from services.sender.work import Work
+from shared.consuming import FaustLane, FaustTicket
+from shared.due import DueRow
+from shared.events import Coordinates, EmailRequested, to_milliseconds
+from shared.metrics import ACCEPTED_TO_SENT, MAILS_SETTLED
+from shared.stage import Stage
+from shared.states import FailureReason
+from shared.templates import RenderedContent, TemplateError, render_content
+
+log = structlog.get_logger(__name__)
+
+BUG_LIMIT = 50  # consecutive internal errors before the process gives up instead of burning through the topic
+
+
+@dataclass(frozen=True, slots=True)
+class PipelinePolicy:
+    """`claims_per_connection` mails are claimed at once for each connection: as late as costs no speed (P3)."""
+
+    retries: RetryPolicy
+    claims_per_connection: int = 16
+    message_id_domain: str | None = None
+
+
+class Pipeline:
+    """All stages of one process. `lane` and `relay` are set by whoever builds the worker."""
+
+    lane: FaustLane
+    relay: Relay
+
+    def __init__(
+        self,
+        store: SenderStore,
+        announcer: Announcer,
+        intake: Intake,
+        policy: PipelinePolicy,
+        on_hopeless: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._announcer = announcer
+        self._intake = intake
+        self._policy = policy
+        self._on_hopeless = on_hopeless
+        self._in_transit = 0
+        self._bugs = 0
+        self.claiming = Claiming(store, self._drop, self._carry_on)
+        self._decode = Stage[FaustTicket]("decode", self._decode_group, self._crash)
+        self._refuse = Stage[Refusal]("refuse", self._refuse_group, self._crash)
+        self._cancel = Stage[Cancellation]("cancel", self._cancel_group, self._crash)
+        self._claim = Stage[Work]("claim", self.claiming.claim_group, self._crash, allowance=self._credit)
+        self._build = Stage[Work]("build", self._build_group, self._crash, limit=64)
+        self._settle = Stage[Work]("settle", self._settle_group, self._crash)
+        self._publish = Stage[Work]("publish", self._publish_group, self._crash, runners=4)
+        self._release = Stage[Work]("release", self._release_group, self._crash)
+        self._stages: tuple[Stage[FaustTicket] | Stage[Refusal] | Stage[Cancellation] | Stage[Work], ...] = (
+            self._decode,
+            self._refuse,
+            self._cancel,
+            self._claim,
+            self._build,
+            self._settle,
+            self._publish,
+            self._release,
+        )
+
+    async def start(self) -> None:
+        """Begin working."""
+        for stage in self._stages:
+            stage.start()
+
+    async def stop(self) -> None:
+        """Stop working; what is unfinished is not acknowledged and comes again."""
+        for stage in reversed(self._stages):
+            await stage.stop()
+
+    # --- ways in ---
+
+    def begin(self, ticket: FaustTicket) -> None:
+        """A record has entered the lane."""
+        self._decode.put(ticket)
+
+    async def begin_due(self, rows: list[DueRow]) -> None:
+        """Leased rows of mail that waited."""
+        for row in rows:
+            mail = EmailRequested.model_validate_json(row.columns["event"])
+            work = self._intake.begin(mail, row.columns["accepted_at"])
+            work.traceparent = row.columns["traceparent"]
+            work.due = row
+            self._claim.put(work)
+
+    def due_room(self) -> int:
+        """How many due mails may be taken now: at most half of what is in transit at once while new mail waits."""
+        if not self.relay.available:
+            return 0
+        bound = self._bound // 2 if self._claim.waiting else self._bound
+        at_work = sum(1 for work in self.claiming.active.values() if work.due)
+        return max(0, bound - at_work - sum(1 for work in self._claim.waiting if work.due))
+
+    def on_ready(self) -> None:
+        """The relay is available again."""
+        self._claim.wake()
+
+    def on_returned(self, parcels: list[Parcel]) -> None:
+        """The relay went away before these began."""
+        self._in_transit -= len(parcels)
+        self._release.put_all(parcel.context for parcel in parcels)
+
+    # --- the stages ---
+
+    async def _decode_group(self, tickets: list[FaustTicket]) -> None:
+        for ticket in tickets:
+            if not self.lane.is_current(ticket):
+                continue
+            message = ticket.event.message
+            record = Coordinates(message.topic, message.partition, message.offset, to_milliseconds(message.timestamp))
+            read = self._intake.read(ticket, record)
+            if isinstance(read, Work):
+                self._claim.put(read)
+            elif isinstance(read, Refusal):
+                self._refuse.put(read)
+            elif isinstance(read, Cancellation):
+                self._cancel.put(read)
+            elif isinstance(read, Skip):
+                self.lane.finish(ticket)
+
+    async def _refuse_group(self, refusals: list[Refusal]) -> None:
+        await self._announcer.publish_refusals([(each.event, each.record) for each in refusals])
+        for each in refusals:
+            self.lane.finish(each.ticket)
+
+    async def _cancel_group(self, cancellations: list[Cancellation]) -> None:
+        await self._store.keep_cancellations([(each.event.id, each.event.account) for each in cancellations])
+        for each in cancellations:
+            self.lane.finish(each.ticket)
+
+    @property
+    def _bound(self) -> int:
+        return self.relay.connections * self._policy.claims_per_connection
+
+    def _credit(self) -> int:
+        return max(0, self._bound - self._in_transit) if self.relay.available else 0
+
+    def _carry_on(self, works: list[Work]) -> None:
+        """Claimed (to build), ended without sending (to settle), or told before (to publish)."""
+        for work in works:
+            if work.outcomes:
+                self._settle.put(work)
+            elif work.pending:
+                self._in_transit += 1
+                self._build.put(work)
+            else:
+                self._publish.put(work)
+
+    def _drop(self, work: Work) -> bool:
+        """Whether nobody here needs this work any more: its assignment ended before it began."""
+        return work.due is None and not any(self.lane.is_current(ticket) for ticket in work.tickets)
+
+    async def _build_group(self, works: list[Work]) -> None:
+        parcels = []
+        for work in works:
+            try:
+                parcel = self._build_one(work)
+            except Exception as exc:
+                log.exception("mail cannot be built", email_id=str(work.id))
+                self._on_build_bug(work, exc)
+            else:
+                if parcel:
+                    parcels.append(parcel)
+        self.relay.submit(parcels)
+
+    def _build_one(self, work: Work) -> Parcel | None:
+        mail, entry = work.mail, work.entry
+        try:
+            content = self._render(mail)
+        except TemplateError as exc:
+            work.outcomes = work.refused | fail_all(
+                work.pending, f"{exc.field}: {exc.detail}", FailureReason.TEMPLATE_ERROR
+            )
+            self._end_transit(work)
+            return None
+        identity = identify(entry.id, mail.from_, entry.accepted_at, self._policy.message_id_domain)
+        message = build_message(mail, content, identity)
+        return pack(work, message, lambda: self._may_write(work), self._on_transmitted)
+
+    def _render(self, mail: EmailRequested) -> RenderedContent:
+        if mail.variables is None:
+            return RenderedContent(mail.subject, mail.text, mail.html)
+        return render_content(mail.subject, mail.text, mail.html, mail.variables)
+
+    def _may_write(self, work: Work) -> bool:
+        """Asked right before content is written: our claim must not have lapsed (P3)."""
+        return time.monotonic() - work.lease_confirmed < LEASE.total_seconds()
+
+    def _on_transmitted(self, parcel: Parcel) -> None:
+        work: Work = parcel.context
+        if parcel.ending is Ending.FORBIDDEN:
+            log.warning("lease lapsed before sending", email_id=str(work.id))
+            self._in_transit -= 1
+            self._claim.wake()
+            self.claiming.give_up(work)
+            self._claim.put(work)
+            return
+        work.relay = parcel.relay
+        work.outcomes = work.refused | assess(work, parcel)
+        self._end_transit(work)
+
+    def _end_transit(self, work: Work) -> None:
+        self._in_transit -= 1
+        self._settle.put(work)
+        self._claim.wake()
+
+    async def _settle_group(self, works: list[Work]) -> None:
+        for work in works:
+            if work.outcomes:  # taken in once, however often the statement is repeated
+                self._apply(work)
+        settled = await self._store.settle(works)
+        for work in works:
+            if work.id in settled:
+                self._publish.put(work)
+            else:
+                # Somebody took the mail over, or the answer to the first try was lost: the ledger decides.
+                log.warning("settle found the claim gone", email_id=str(work.id))
+                self.claiming.give_up(work)
+                self._claim.put(work)
+
+    def _apply(self, work: Work) -> None:
+        outcomes, work.outcomes = work.outcomes, {}
+        entry = work.entry
+        entry.apply(outcomes, work.now(), self._policy.retries, relay=work.relay, hold=work.mail.on_unknown == "hold")
+        repeated = work.due is not None and not work.due.columns["announced"]
+        work.attempt_announced = None if repeated else entry.attempt
+        self._bugs = 0
+        self._count(work, entry.state, entry.accepted_at)
+
+    def _count(self, work: Work, state: LedgerState, accepted_at: datetime) -> None:
+        MAILS_SETTLED.labels(outcome=state.value).inc()
+        if state is LedgerState.SETTLED:
+            ACCEPTED_TO_SENT.observe(max(timedelta(0), work.now() - accepted_at).total_seconds())
+
+    async def _publish_group(self, works: list[Work]) -> None:
+        await self._announcer.publish(works)
+        unfinished = [work for work in works if work.entry.state in (LedgerState.DEFERRED, LedgerState.HELD)]
+        finished = [work for work in works if work.due and work.entry.state is LedgerState.SETTLED]
+        if unfinished:
+            await self._store.mark_announced(unfinished)
+            await self._store.put_back([work for work in unfinished if work.due])
+        if finished:
+            await self._store.finish(finished)
+        for work in works:
+            self._end(work)
+
+    async def _release_group(self, works: list[Work]) -> None:
+        await self._store.release(works)
+        for work in works:
+            self.claiming.give_up(work)
+            if not self._drop(work):
+                self._claim.put(work)
+
+    def _end(self, work: Work) -> None:
+        for ticket in self.claiming.end(work):
+            self.lane.finish(ticket)
+
+    # --- bugs ---
+
+    def _on_build_bug(self, work: Work, exc: Exception) -> None:
+        """A mail this release cannot handle is kept for one that can: deferred, reason internal_error."""
+        self._bugs += 1
+        if self._bugs > BUG_LIMIT:
+            self._on_hopeless("too many internal errors in a row")
+        reason = FailureReason.INTERNAL_ERROR
+        work.outcomes = work.refused | defer_all(work.pending, f"internal error: {type(exc).__name__}", reason)
+        self._end_transit(work)
+
+    def _crash(self, item: object, exc: Exception) -> None:
+        """Nothing is acknowledged: what was in flight comes again after the restart."""
+        self._on_hopeless(f"stage failed: {type(exc).__name__}")

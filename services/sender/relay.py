@@ -1,0 +1,212 @@
+"""The relay: a pool of conversations fed from one queue, with a breaker for when nobody answers (P10).
+
+A mail meets a connection only once that is open, so a relay that is away burns no attempt.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from services.sender.connecting import OpenConnection, RelayAddress, RelayRefusesCredentials, RelayUnavailable
+from services.sender.conversation import Conversation, Timeouts
+from services.sender.parcel import Parcel
+from shared.metrics import BREAKER_OPEN, RELAY_CONNECTIONS
+
+log = structlog.get_logger(__name__)
+
+Connect = Callable[[RelayAddress], Awaitable[OpenConnection]]
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """After `failures` connects in a row have failed the breaker opens; then a probe after growing pauses."""
+
+    failures: int = 3
+    retry_s: float = 0.2
+    first_probe_s: float = 1.0
+    last_probe_s: float = 10.0
+
+
+class Relay:
+    """Sends parcels over at most `connections` conversations.
+
+    `on_returned` gets the parcels that did not begin when the breaker opened. `on_ready` is called when it closed.
+    """
+
+    def __init__(
+        self,
+        address: RelayAddress,
+        connect: Connect,
+        *,
+        connections: int,
+        timeouts: Timeouts,
+        on_returned: Callable[[list[Parcel]], None],
+        on_ready: Callable[[], None],
+        breaker: BreakerPolicy | None = None,
+    ) -> None:
+        self.address = address
+        self.connections = connections
+        self.last_error: str | None = None
+        self._connect = connect
+        self._timeouts = timeouts
+        self._on_returned = on_returned
+        self._on_ready = on_ready
+        self._policy = breaker or BreakerPolicy()
+        self._queue: deque[Parcel] = deque()
+        self._idle: list[Conversation] = []
+        self._open: set[Conversation] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._failures = 0
+        self._no_more_before = 0.0
+        self._broken = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Begin watching deadlines; connections are opened when there is mail."""
+        self._tasks = [asyncio.create_task(self._watch(), name="relay-watch")]
+
+    async def stop(self) -> None:
+        """Close idle connections politely, the others at once: their mail becomes what it is (P6)."""
+        self._stopping = True
+        for task in (*self._tasks, *self._opening):
+            task.cancel()
+        for conversation in list(self._idle):
+            conversation.quit()
+        if self._open:
+            await asyncio.sleep(0.05)
+        for conversation in list(self._open):
+            conversation.close()
+        await asyncio.sleep(0)
+
+    @property
+    def available(self) -> bool:
+        """False while the breaker is open: nothing is to be claimed."""
+        return not self._broken
+
+    async def check(self) -> str | None:
+        """For /readyz."""
+        if self._broken:
+            return f"relay {self.address.name} is unavailable, probing: {self.last_error}"
+        return None
+
+    def submit(self, parcels: Iterable[Parcel]) -> None:
+        """Queue parcels; each gets its ending through its own `on_done`, or comes back through `on_returned`."""
+        self._queue.extend(parcels)
+        if self._broken:
+            self._give_back()
+        else:
+            self._feed()
+
+    def _feed(self) -> None:
+        while self._idle and self._queue:
+            self._idle.pop().begin(self._queue.popleft())
+        room = self.connections - len(self._open) - len(self._opening)
+        if self._open and time.monotonic() < self._no_more_before:
+            return
+        for _ in range(min(room, len(self._queue))):
+            self._open_one()
+
+    def _open_one(self, pause_s: float = 0.0) -> None:
+        task = asyncio.create_task(self._try_open(pause_s), name="relay-open")
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _try_open(self, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        try:
+            opened = await self._connect(self.address)
+        except RelayUnavailable as exc:
+            self._forget_opening()
+            self._on_refusal(exc)
+        except Exception as exc:
+            log.exception("connecting failed", relay=self.address.name)
+            self._forget_opening()
+            self._on_refusal(RelayUnavailable(f"internal error: {type(exc).__name__}"))
+        else:
+            self._forget_opening()
+            self._on_open(opened)
+
+    def _forget_opening(self) -> None:
+        """Called from within the task that opens, so that what follows may count without it."""
+        task = asyncio.current_task()
+        if task:
+            self._opening.discard(task)
+
+    def _on_open(self, opened: OpenConnection) -> None:
+        if self._broken:
+            log.info("relay available again", relay=self.address.name)
+        self._failures, self._broken, self.last_error = 0, False, None
+        conversation = Conversation(
+            self.address.name, opened.abilities, self._timeouts, self._next_parcel, self._on_idle, self._on_lost
+        )
+        conversation.take_over(opened.transport)
+        self._open.add(conversation)
+        self._show_state()
+        self._on_idle(conversation)
+        self._on_ready()
+
+    def _on_refusal(self, exc: RelayUnavailable) -> None:
+        self.last_error = str(exc)
+        if self._stopping:
+            return
+        if self._open:  # it takes mail, only not on one more connection
+            self._no_more_before = time.monotonic() + self._policy.first_probe_s
+            return
+        self._failures += 1
+        operators_turn = isinstance(exc, RelayRefusesCredentials)
+        if not self._broken and (operators_turn or self._failures >= self._policy.failures):
+            self._broken = True
+            log.error("relay unavailable, sending pauses", relay=self.address.name, error=self.last_error)
+            self._show_state()
+            self._give_back()
+        if self._broken:
+            if not self._opening:
+                steps = self._failures - self._policy.failures
+                self._open_one(min(self._policy.first_probe_s * 2 ** max(steps, 0), self._policy.last_probe_s))
+        elif self._queue and not self._opening:
+            self._open_one(self._policy.retry_s)
+
+    def _give_back(self) -> None:
+        if self._queue and not self._open:
+            parcels = list(self._queue)
+            self._queue.clear()
+            self._on_returned(parcels)
+
+    def _next_parcel(self) -> Parcel | None:
+        return self._queue.popleft() if self._queue else None
+
+    def _on_idle(self, conversation: Conversation) -> None:
+        parcel = self._next_parcel()
+        if parcel:
+            conversation.begin(parcel)
+        else:
+            self._idle.append(conversation)
+
+    def _on_lost(self, conversation: Conversation, untouched: list[Parcel]) -> None:
+        self._open.discard(conversation)
+        with contextlib.suppress(ValueError):
+            self._idle.remove(conversation)
+        self._show_state()
+        self._queue.extendleft(reversed(untouched))
+        if self._queue and not self._stopping:
+            if self._broken:
+                self._give_back()
+            else:
+                self._feed()
+
+    def _show_state(self) -> None:
+        RELAY_CONNECTIONS.labels(relay=self.address.name).set(len(self._open))
+        BREAKER_OPEN.labels(relay=self.address.name).set(int(self._broken))
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            now = time.monotonic()
+            for conversation in list(self._open):
+                conversation.check(now)

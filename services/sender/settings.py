@@ -1,0 +1,63 @@
+"""The sender's settings, read once at the start."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import NoDecode
+
+from shared.consuming import DRAIN_S, REVOCATION_GRACE_S, WATCHDOG_S
+from shared.settings import DatabaseSettings, HealthSettings, KafkaSettings, ProcessSettings
+
+
+def _parse_delays(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(timedelta(seconds=float(part)) for part in value.split(","))
+    except ValueError:
+        raise ValueError("write seconds separated by commas: 60,300,900,3600") from None
+
+
+Delays = Annotated[tuple[timedelta, ...], NoDecode, BeforeValidator(_parse_delays)]
+
+
+class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSettings):
+    """`python -m services.sender worker`."""
+
+    smtp_host: str = "127.0.0.1"
+    smtp_port: int = Field(default=2525, ge=1, le=65535)
+    smtp_tls: Literal["none", "starttls", "tls"] = "none"
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_verify: bool = Field(default=True, description="verify the relay's certificate")
+    smtp_ca_file: str | None = Field(default=None, description="PEM file of the authority that signed it")
+    smtp_local_hostname: str = Field(default="localhost", description="what EHLO says")
+    smtp_connections: int = Field(default=8, ge=1, le=500)
+    smtp_command_timeout: float = Field(default=10.0, gt=0, description="seconds, up to the 354")
+    smtp_final_dot_timeout: float = Field(default=300.0, gt=0, description="seconds, RFC 5321 §4.5.3.2.6")
+    smtp_idle_timeout: float = Field(default=30.0, gt=0, description="seconds an unused connection is kept")
+    claims_per_connection: int = Field(default=16, ge=1, le=1000)
+    lane_limit: int = Field(default=512, ge=1, le=10_000, description="mails taken from Kafka at once")
+    retry_delays: Delays = (
+        timedelta(minutes=1),
+        timedelta(minutes=5),
+        timedelta(minutes=15),
+        timedelta(hours=1),
+    )
+    default_expiry_hours: float = Field(default=72.0, gt=0, le=168)
+    message_id_domain: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.-]+$")
+    drain_timeout: float = Field(default=DRAIN_S, gt=0, description="seconds given to mail at work at SIGTERM")
+    scratch_dir: Path = Path("/tmp/milena")  # noqa: S108 - Faust wants a directory and keeps nothing in it
+
+    @model_validator(mode="after")
+    def _check_chain(self) -> Self:
+        """P12: drain < watchdog; a revocation must end before the group gives us up."""
+        if self.drain_timeout >= WATCHDOG_S:
+            raise ValueError(f"MILENA_DRAIN_TIMEOUT must be below {WATCHDOG_S:.0f} s, after which the process is ended")
+        if self.drain_timeout < REVOCATION_GRACE_S:
+            raise ValueError(f"MILENA_DRAIN_TIMEOUT must be at least {REVOCATION_GRACE_S:.0f} s")
+        if self.smtp_username and not self.smtp_password:
+            raise ValueError("MILENA_SMTP_USERNAME needs MILENA_SMTP_PASSWORD")
+        return self

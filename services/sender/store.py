@@ -1,0 +1,280 @@
+"""Every SQL statement of the sender. All times are PostgreSQL's; batches go sorted by id, each id once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from services.sender.claims import Standing
+from services.sender.ledger import LedgerEntry, LedgerState, RecipientResult
+from services.sender.work import Work
+from shared.database import Database
+from shared.due import DueTable
+
+LEASE = timedelta(seconds=30)
+KEEP_CANCELLATION = timedelta(hours=24)
+DUE = DueTable("sender.due")
+
+# One statement claims what is new, and looks up what stands against sending. Ids that are in the ledger already come
+# back with `fresh` false; their story is told by `load`.
+_CLAIM = """
+WITH asked AS (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::timestamptz[],
+                         $8::timestamptz[], $9::uuid[], $11::text[])
+        AS t(id, account, digest, message_id, echo, recipient_count, accepted_at, expires_at, token, recipients)),
+fresh AS (
+    INSERT INTO sender.ledger (id, account, digest, message_id, echo, recipient_count, accepted_at, expires_at,
+                               state, token, lease_until)
+    SELECT id, account, digest, message_id, echo::json, recipient_count, accepted_at, expires_at,
+           'claimed', token, now() + $10 FROM asked ORDER BY id
+    ON CONFLICT (id) DO NOTHING RETURNING id)
+SELECT asked.id, fresh.id IS NOT NULL AS fresh, now() AS now,
+       EXISTS (SELECT 1 FROM sender.cancellation c
+               WHERE c.id = asked.id AND c.account = asked.account AND c.until > now()) AS cancelled,
+       ARRAY(SELECT s.address FROM sender.suppression s
+             WHERE s.account = asked.account AND s.address = ANY(string_to_array(asked.recipients, E'\\n'))
+               AND (s.until IS NULL OR s.until > now())) AS suppressed
+FROM asked LEFT JOIN fresh USING (id)
+"""
+
+_LOAD = """
+SELECT l.*, l.lease_until < now() AS lapsed, coalesce(l.retry_at, l.expires_at) <= now() AS retry_due
+FROM sender.ledger l WHERE id = ANY($1::uuid[])
+"""
+
+_TAKE = """
+UPDATE sender.ledger AS l
+SET state = 'claimed', token = t.token, lease_until = now() + $7, attempt = t.attempt, unknowns = t.unknowns,
+    updated_at = now()
+FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::uuid[], $6::text[])
+    AS t(id, token, attempt, unknowns, old_token, old_state)
+WHERE l.id = t.id AND l.state = t.old_state AND l.token IS NOT DISTINCT FROM t.old_token
+  AND (l.state <> 'claimed' OR l.lease_until < now())
+RETURNING l.id, now() AS now
+"""
+
+# Settling needs the token. The due row of a mail that is not finished appears (or moves on) in the same transaction,
+# held by the same token until its events are published.
+_SETTLE = """
+WITH asked AS (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[])
+        AS t(id, token, state, unknowns, results, retry_at)),
+settled AS (
+    UPDATE sender.ledger AS l
+    SET state = asked.state, unknowns = asked.unknowns, results = asked.results::json, retry_at = asked.retry_at,
+        token = NULL, lease_until = NULL, updated_at = now()
+    FROM asked WHERE l.id = asked.id AND l.token = asked.token RETURNING l.id)
+SELECT id FROM settled
+"""
+
+_SETTLE_WITH_DUE = """
+WITH asked AS (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[])
+        AS t(id, token, state, unknowns, results, retry_at)),
+settled AS (
+    UPDATE sender.ledger AS l
+    SET state = asked.state, unknowns = asked.unknowns, results = asked.results::json, retry_at = asked.retry_at,
+        token = NULL, lease_until = NULL, updated_at = now()
+    FROM asked WHERE l.id = asked.id AND l.token = asked.token RETURNING l.id),
+waiting AS (
+    INSERT INTO sender.due (id, kind, due_at, event, accepted_at, traceparent, lease_token, lease_until, announced)
+    SELECT t.id, t.kind, t.due_at, t.event, t.accepted_at, t.traceparent, t.token, now() + $14, false
+    FROM unnest($7::uuid[], $8::text[], $9::timestamptz[], $10::bytea[], $11::timestamptz[], $12::text[],
+                $13::uuid[])
+        AS t(id, kind, due_at, event, accepted_at, traceparent, token)
+    JOIN settled USING (id) ORDER BY t.id
+    ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, due_at = excluded.due_at, event = excluded.event,
+        lease_token = excluded.lease_token, lease_until = excluded.lease_until, announced = false)
+SELECT id FROM settled
+"""
+
+_RELEASE = """
+UPDATE sender.ledger AS l SET state = 'released', token = NULL, lease_until = NULL, updated_at = now()
+FROM unnest($1::uuid[], $2::uuid[]) AS t(id, token) WHERE l.id = t.id AND l.token = t.token
+"""
+
+_RENEW = """
+UPDATE sender.ledger AS l SET lease_until = now() + $3
+FROM unnest($1::uuid[], $2::uuid[]) AS t(id, token) WHERE l.id = t.id AND l.token = t.token
+RETURNING l.id, now() AS now
+"""
+
+_PARK = """
+INSERT INTO sender.due (id, kind, due_at, event, accepted_at, traceparent)
+SELECT t.id, 'parked', coalesce((SELECT lease_until FROM sender.ledger l WHERE l.id = t.id), now()) + interval '1s',
+       t.event, t.accepted_at, t.traceparent
+FROM unnest($1::uuid[], $2::bytea[], $3::timestamptz[], $4::text[]) AS t(id, event, accepted_at, traceparent)
+ORDER BY t.id
+ON CONFLICT (id) DO NOTHING
+"""
+
+_ANNOUNCED = """
+UPDATE sender.due AS d SET lease_token = NULL, lease_until = NULL, announced = true
+FROM unnest($1::uuid[], $2::uuid[]) AS t(id, token) WHERE d.id = t.id AND d.lease_token = t.token
+"""
+
+_CANCEL = """
+WITH kept AS (
+    INSERT INTO sender.cancellation (id, account, until)
+    SELECT t.id, t.account, now() + $3 FROM unnest($1::uuid[], $2::text[]) AS t(id, account) ORDER BY t.id, t.account
+    ON CONFLICT (id, account) DO NOTHING)
+UPDATE sender.due AS d SET due_at = now()
+FROM unnest($1::uuid[], $2::text[]) AS t(id, account), sender.ledger AS l
+WHERE d.id = t.id AND l.id = t.id AND l.account = t.account AND d.lease_until IS NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the claim found for one id."""
+
+    fresh: bool
+    cancelled: bool
+    suppressed: frozenset[str]  # lower case
+    now: datetime
+
+
+class SenderStore:
+    """The sender's statements on one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def claim(self, works: Sequence[Work]) -> dict[UUID, Found]:
+        """Insert what is new under its token; tell of each id whether it was, and whether it is cancelled."""
+        ordered = sorted(works, key=lambda work: work.id)
+        entries = [work.entry for work in ordered]
+        rows = await self.database.fetch(
+            _CLAIM,
+            [entry.id for entry in entries],
+            [entry.account for entry in entries],
+            [entry.digest for entry in entries],
+            [entry.message_id for entry in entries],
+            [orjson.dumps(entry.echo).decode() if entry.echo else "{}" for entry in entries],
+            [entry.recipient_count for entry in entries],
+            [entry.accepted_at for entry in entries],
+            [entry.expires_at for entry in entries],
+            [work.token for work in ordered],
+            LEASE,
+            ["\n".join(work.mail.recipients).lower() for work in ordered],
+        )
+        return {
+            row["id"]: Found(row["fresh"], row["cancelled"], frozenset(row["suppressed"]), row["now"]) for row in rows
+        }
+
+    async def load(self, ids: Sequence[UUID]) -> dict[UUID, tuple[LedgerEntry, Standing]]:
+        """Rows by id, with how each one's claim stands."""
+        rows = await self.database.fetch(_LOAD, list(ids))
+        return {row["id"]: (_to_entry(row), _to_standing(row)) for row in rows}
+
+    async def take(self, taken: Sequence[tuple[Work, Standing]]) -> dict[UUID, datetime]:
+        """Claim rows as they were read; returns PostgreSQL's time for those still as read."""
+        ordered = sorted(taken, key=lambda pair: pair[0].id)
+        rows = await self.database.fetch(
+            _TAKE,
+            [work.id for work, _ in ordered],
+            [work.token for work, _ in ordered],
+            [work.entry.attempt for work, _ in ordered],
+            [work.entry.unknowns for work, _ in ordered],
+            [standing.token for _, standing in ordered],
+            [standing.state.value for _, standing in ordered],
+            LEASE,
+        )
+        return {row["id"]: row["now"] for row in rows}
+
+    async def settle(self, works: Sequence[Work]) -> set[UUID]:
+        """Write outcomes and, where recipients remain, due rows, in one transaction; returns the ids still ours."""
+        ordered = sorted(works, key=lambda work: work.id)
+        entries = [work.entry for work in ordered]
+        args: list[Any] = [
+            [entry.id for entry in entries],
+            [work.token for work in ordered],
+            [entry.state.value for entry in entries],
+            [entry.unknowns for entry in entries],
+            [entry.results_json() for entry in entries],
+            [entry.retry_at for entry in entries],
+        ]
+        waiting = [work for work in ordered if work.entry.state is not LedgerState.SETTLED]
+        if not waiting:
+            return {row["id"] for row in await self.database.fetch(_SETTLE, *args)}
+        args += [
+            [work.id for work in waiting],
+            [work.entry.state.value for work in waiting],
+            [work.entry.due_at for work in waiting],
+            [work.mail.to_json() for work in waiting],
+            [work.entry.accepted_at for work in waiting],
+            [work.traceparent for work in waiting],
+            [work.token for work in waiting],
+            LEASE,
+        ]
+        return {row["id"] for row in await self.database.fetch(_SETTLE_WITH_DUE, *args)}
+
+    async def release(self, works: Sequence[Work]) -> None:
+        """Give claims back: no content was written, no attempt is counted."""
+        ordered = sorted(works, key=lambda work: work.id)
+        await self.database.fetch(_RELEASE, [work.id for work in ordered], [work.token for work in ordered])
+
+    async def renew(self, works: Sequence[Work]) -> dict[UUID, datetime]:
+        """Extend the leases of claims; returns PostgreSQL's time for those still ours."""
+        ordered = sorted(works, key=lambda work: work.id)
+        rows = await self.database.fetch(_RENEW, [work.id for work in ordered], [work.token for work in ordered], LEASE)
+        return {row["id"]: row["now"] for row in rows}
+
+    async def park(self, works: Sequence[Work]) -> None:
+        """Store mails that somebody else holds, due when his lease has ended; a stored one stays as it is."""
+        ordered = sorted(works, key=lambda work: work.id)
+        await self.database.fetch(
+            _PARK,
+            [work.id for work in ordered],
+            [work.mail.to_json() for work in ordered],
+            [work.entry.accepted_at for work in ordered],
+            [work.traceparent for work in ordered],
+        )
+
+    async def mark_announced(self, works: Sequence[Work]) -> None:
+        """The events of these unfinished mails are published: their due rows may be leased again."""
+        ordered = sorted(works, key=lambda work: work.id)
+        await self.database.fetch(_ANNOUNCED, [work.id for work in ordered], [work.token for work in ordered])
+
+    async def finish(self, works: Sequence[Work]) -> None:
+        """Delete the due rows of finished mails that we hold."""
+        await DUE.finish(self.database, [work.due for work in works if work.due])
+
+    async def put_back(self, works: Sequence[Work]) -> None:
+        """Give leased due rows back that we did not write anew, due when their ledger row says."""
+        for work in works:
+            if work.due:
+                await DUE.release(self.database, [work.due], work.entry.due_at)
+
+    async def keep_cancellations(self, wanted: Sequence[tuple[UUID, str]]) -> None:
+        """Keep cancellations (id, account) for their time, and let waiting mail come up at once."""
+        ordered = sorted(set(wanted))
+        await self.database.fetch(
+            _CANCEL, [each for each, _ in ordered], [account for _, account in ordered], KEEP_CANCELLATION
+        )
+
+
+def _to_entry(row: Any) -> LedgerEntry:
+    results = [RecipientResult.from_json(each) for each in orjson.loads(row["results"])]
+    return LedgerEntry(
+        id=row["id"],
+        account=row["account"],
+        digest=row["digest"],
+        message_id=row["message_id"],
+        recipient_count=row["recipient_count"],
+        accepted_at=row["accepted_at"],
+        expires_at=row["expires_at"],
+        echo=orjson.loads(row["echo"]),
+        state=LedgerState(row["state"]),
+        attempt=row["attempt"],
+        unknowns=row["unknowns"],
+        retry_at=row["retry_at"],
+        results={each.address: each for each in results},
+    )
+
+
+def _to_standing(row: Any) -> Standing:
+    return Standing(LedgerState(row["state"]), row["token"], bool(row["lapsed"]), row["retry_due"])

@@ -1,0 +1,82 @@
+"""The sender's schema (SQLAlchemy Core), for migrations and readers; statements are in store.py.
+
+JSON is kept as `json`, not `jsonb`: it is never searched, and jsonb refuses the \\u0000 that a caller's metadata may
+hold.
+"""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    func,
+)
+
+SCHEMA = "sender"
+metadata = MetaData(schema=SCHEMA)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("echo", JSON, nullable=False),
+    Column("recipient_count", Integer, nullable=False),
+    Column("accepted_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="1"),
+    Column("unknowns", SmallInteger, nullable=False, server_default="0"),
+    Column("token", Uuid),
+    Column("lease_until", DateTime(timezone=True)),
+    Column("retry_at", DateTime(timezone=True)),
+    Column("results", JSON, nullable=False, server_default="[]"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+# Mail that waits for its next attempt (deferred), for somebody else's claim to end (parked), or for an operator (held).
+due = Table(
+    "due",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("lease_token", Uuid),
+    Column("lease_until", DateTime(timezone=True)),
+    Column("announced", Boolean, nullable=False, server_default="false"),
+    Column("event", LargeBinary, nullable=False),
+    Column("accepted_at", DateTime(timezone=True), nullable=False),
+    Column("traceparent", Text),
+    Index("due_by_time", "due_at"),
+)
+
+# A cancellation is kept for 24 h, in case it came before its mail (R7).
+cancellation = Table(
+    "cancellation",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("until", DateTime(timezone=True), nullable=False),
+)
+
+# Addresses that must not be written to; checked in the claim statement.
+suppression = Table(
+    "suppression",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("address", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("until", DateTime(timezone=True)),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)

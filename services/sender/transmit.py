@@ -1,0 +1,37 @@
+"""Between a mail and the wire: its parcel on the way out, its outcomes on the way back. Pure."""
+
+from collections.abc import Callable
+
+from services.sender.classify import Deferred, Outcome, Unknown, classify
+from services.sender.message import BuiltMessage
+from services.sender.parcel import Ending, Parcel
+from services.sender.work import Work
+
+
+def pack(work: Work, message: BuiltMessage, may_write: Callable[[], bool], on_done: Callable[[Parcel], None]) -> Parcel:
+    """The parcel for the recipients still pending."""
+    mail = work.mail
+    return Parcel(
+        sender=(mail.envelope_from or mail.from_.address).encode(),
+        recipients=[address.encode() for address in work.pending],
+        content=message.content,
+        may_write=may_write,
+        on_done=on_done,
+        context=work,
+        needs_utf8=message.needs_utf8,
+    )
+
+
+def assess(work: Work, parcel: Parcel) -> dict[str, Outcome]:
+    """What the ending of a transmission means for each pending recipient."""
+    outcomes: dict[str, Outcome] = {}
+    answers_dot = parcel.ending is Ending.ANSWERED and parcel.content_answered
+    replies = [*parcel.replies, *[None] * (len(work.pending) - len(parcel.replies))]
+    for address, reply in zip(work.pending, replies, strict=True):
+        if reply is not None:
+            outcomes[address] = classify(reply, content_written=answers_dot)
+        elif parcel.ending is Ending.UNANSWERED:
+            outcomes[address] = Unknown(f"no reply after the content was written: {parcel.diagnostic}")
+        else:
+            outcomes[address] = Deferred(None, parcel.diagnostic)
+    return outcomes

@@ -1,0 +1,52 @@
+"""One mail on its way through the pipeline."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from services.sender.classify import Outcome
+from services.sender.ledger import LedgerEntry
+from shared.consuming import FaustTicket
+from shared.due import DueRow
+from shared.events import EmailRequested
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """A mail, who waits for it (tickets of the lane, or a due row), and what has become of it so far.
+
+    Several tickets: further events with the same id that came while this one was at work; they end with it.
+    """
+
+    mail: EmailRequested
+    entry: LedgerEntry
+    traceparent: str | None
+    tickets: list[FaustTicket] = field(default_factory=list)
+    due: DueRow | None = None
+    token: UUID = field(default_factory=uuid4)
+    refused: dict[str, Outcome] = field(default_factory=dict)  # known before sending: suppressed recipients
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    pending: list[str] = field(default_factory=list)
+    relay: str = ""
+    began: float = field(default_factory=time.monotonic)
+    lease_confirmed: float = 0.0  # monotonic time of the last claim or renewal PostgreSQL has acknowledged
+    database_time: datetime | None = None  # PostgreSQL's clock when last heard
+    database_time_at: float = 0.0
+    attempt_announced: int | None = None  # publish this attempt only; None: all of them
+
+    @property
+    def id(self) -> UUID:
+        """The email id."""
+        return self.entry.id
+
+    def confirm_lease(self, asked: float, database_time: datetime) -> None:
+        """A claim or renewal asked for at monotonic time `asked` has been acknowledged."""
+        self.lease_confirmed = asked
+        self.database_time = database_time
+        self.database_time_at = time.monotonic()
+
+    def now(self) -> datetime:
+        """PostgreSQL's clock, carried on by ours."""
+        assert self.database_time is not None, "only after a claim"
+        return self.database_time + timedelta(seconds=time.monotonic() - self.database_time_at)

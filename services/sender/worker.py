@@ -1,0 +1,145 @@
+"""The sender's object graph, built in one place."""
+
+import os
+import signal
+from dataclasses import dataclass
+from datetime import timedelta
+
+import faust
+import structlog
+
+from services.sender.announcing import Announcer
+from services.sender.connecting import RelayAddress, open_connection
+from services.sender.conversation import Timeouts
+from services.sender.intake import Intake
+from services.sender.leases import Leases
+from services.sender.pipeline import Pipeline, PipelinePolicy
+from services.sender.relay import Relay
+from services.sender.retries import RetryPolicy
+from services.sender.settings import WorkerSettings
+from services.sender.store import DUE, LEASE, SenderStore
+from services.sender.work import Work
+from shared.consuming import ConsumerOptions, FaustLane, create_faust_app
+from shared.database import Database
+from shared.due import DueLoop
+from shared.health import HealthServer
+from shared.lane import Lane
+from shared.process import Part
+from shared.publisher import Publisher
+from shared.topics import Topics
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SenderWorker:
+    """What runs: Faust's app with its lane, and the parts that outlive it."""
+
+    app: faust.App
+    lane: FaustLane
+    relay: Relay
+    parts: list[Part]
+    options: ConsumerOptions
+
+
+def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
+    """Build the sender. Must be called inside the loop it will run on."""
+    topics = Topics(settings.topic_prefix)
+    database = Database(settings.database_url.get_secret_value(), pool_size=6, application_name="milena-sender")
+    publisher = Publisher(
+        settings.kafka_bootstrap_servers,
+        client_id=f"milena-sender-{settings.slot}",
+        compress=False,
+        event_limit=settings.event_limit,
+        linger_ms=2,
+    )
+    store = SenderStore(database)
+    pipeline = _create_pipeline(settings, store, Announcer(publisher, topics), cluster_id)
+    lane: FaustLane = Lane(pipeline.begin, lambda event: event.ack(), limit=settings.lane_limit)
+    pipeline.lane = lane
+    relay = pipeline.relay = _create_relay(settings, pipeline)
+    leases = Leases(store, pipeline.claiming, lane.finish)
+    pipeline.claiming.park_done = lambda work: _finish_parked(pipeline, lane, work)
+    due = DueLoop("sender", database, DUE, pipeline.begin_due, lease=LEASE, free=pipeline.due_room)
+    options = _consumer_options(settings, topics)
+    health = HealthServer(
+        settings.health_host,
+        settings.health_port,
+        {"postgresql": database.check, "relay": relay.check},
+        settings.metrics_allowed_networks,
+    )
+    parts: list[Part] = [_Closing(database), publisher, relay, pipeline, leases, health, due]
+    return SenderWorker(create_faust_app(options, lane), lane, relay, parts, options)
+
+
+def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: Announcer, cluster_id: str) -> Pipeline:
+    intake = Intake(
+        cluster_id,
+        settings.event_limit,
+        timedelta(hours=settings.default_expiry_hours),
+        settings.message_id_domain,
+    )
+    policy = PipelinePolicy(
+        RetryPolicy(settings.retry_delays), settings.claims_per_connection, settings.message_id_domain
+    )
+    return Pipeline(store, announcer, intake, policy, give_up_process)
+
+
+def _create_relay(settings: WorkerSettings, pipeline: Pipeline) -> Relay:
+    password = settings.smtp_password
+    address = RelayAddress(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        tls=settings.smtp_tls,
+        username=settings.smtp_username,
+        password=password.get_secret_value() if password else None,
+        verify=settings.smtp_verify,
+        ca_file=settings.smtp_ca_file,
+        local_hostname=settings.smtp_local_hostname,
+        timeout_s=settings.smtp_command_timeout,
+    )
+    return Relay(
+        address,
+        open_connection,
+        connections=settings.smtp_connections,
+        timeouts=Timeouts(settings.smtp_command_timeout, settings.smtp_final_dot_timeout, settings.smtp_idle_timeout),
+        on_returned=pipeline.on_returned,
+        on_ready=pipeline.on_ready,
+    )
+
+
+def _consumer_options(settings: WorkerSettings, topics: Topics) -> ConsumerOptions:
+    return ConsumerOptions(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        group=f"{settings.topic_prefix}milena-sender",
+        slot=settings.slot,
+        topic=topics.requested,
+        event_limit=settings.event_limit,
+        datadir=settings.scratch_dir / f"sender-{settings.slot}-{os.getpid()}",
+        drain_s=settings.drain_timeout,
+    )
+
+
+def _finish_parked(pipeline: Pipeline, lane: FaustLane, work: Work) -> None:
+    for ticket in pipeline.claiming.end(work):
+        lane.finish(ticket)
+
+
+def give_up_process(why: str) -> None:
+    """A fault this process cannot work around: stop cleanly; the supervisor starts a fresh one."""
+    log.error("giving up, the process ends", why=why)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Closing:
+    """The database as the first part started and the last one stopped."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def start(self) -> None:
+        """Connections are made when needed."""
+
+    async def stop(self) -> None:
+        """Close the pool."""
+        await self._database.close()
