@@ -1,0 +1,107 @@
+"""Records of `email.requested` that concern the scheduler: mail to keep, and cancellations.
+
+Everything else on the topic is the sender's, including what cannot be read at all and bulk events (R1, R4).
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from services.scheduler.delayed import DelayedMail, Expiry, delay, merge
+from services.scheduler.failures import describe_cancelled, describe_unreadable, to_message
+from services.scheduler.store import CancelledMail, SchedulerStore
+from shared.batching import Record
+from shared.events import (
+    CancellationRequested,
+    EmailRequested,
+    EventType,
+    OpenedRecord,
+    UnreadableEvent,
+    open_record,
+    read_cancellation,
+    read_email,
+)
+from shared.metrics import EVENTS_SKIPPED
+from shared.publisher import Message, Publisher
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What a batch of records asks for."""
+
+    mails: list[DelayedMail] = field(default_factory=list)
+    cancellations: list[CancellationRequested] = field(default_factory=list)
+    refusals: list[Message] = field(default_factory=list)
+
+
+class Intake:
+    """Handles batches of records. Everything it does may happen twice."""
+
+    def __init__(
+        self,
+        store: SchedulerStore,
+        results: Publisher,
+        *,
+        failed_topic: str,
+        find_cluster_id: Callable[[], Awaitable[str]],
+        expiry: Expiry,
+        cancellation_kept: timedelta,
+        event_limit: int,
+    ) -> None:
+        self._store = store
+        self._results = results
+        self._failed_topic = failed_topic
+        self._find_cluster_id = find_cluster_id
+        self._expiry = expiry
+        self._cancellation_kept = cancellation_kept
+        self._event_limit = event_limit
+
+    async def handle(self, records: Sequence[Record]) -> None:
+        """Store what is ours, then tell what was refused or cancelled. Raises Unavailable."""
+        cluster_id = await self._find_cluster_id()
+        batch = _Batch()
+        for record in records:
+            self._sort(record, cluster_id, batch)
+        if not (batch.mails or batch.cancellations or batch.refusals):
+            return
+        cancelled = await self._store.add(merge(batch.mails), batch.cancellations, self._cancellation_kept)
+        await self._results.publish_all([*batch.refusals, *map(self._tell, cancelled)])
+        if cancelled:
+            await self._store.mark_announced([mail.id for mail in cancelled])
+        log.info("taken in", mails=len(batch.mails), cancelled=len(cancelled), refused=len(batch.refusals))
+
+    def _sort(self, record: Record, cluster_id: str, batch: _Batch) -> None:
+        try:
+            opened = open_record(record.value, record.header("ce_type"), self._event_limit)
+        except UnreadableEvent:
+            return  # the sender answers
+        if opened.belongs_to_scheduler:
+            self._take_mail(record, opened, cluster_id, batch)
+        elif opened.type is EventType.CANCELLATION_REQUESTED:
+            try:
+                batch.cancellations.append(read_cancellation(opened))
+            except UnreadableEvent:
+                EVENTS_SKIPPED.labels(why="invalid_cancellation").inc()  # the sender answers
+
+    def _take_mail(self, record: Record, opened: OpenedRecord, cluster_id: str, batch: _Batch) -> None:
+        traceparent = record.header("traceparent")
+        mail_id: UUID | None = None
+        try:
+            event = read_email(opened, cluster_id, record.coordinates)
+            mail_id = event.id if opened.data.get("id") is None else None
+            received_at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+            batch.mails.append(delay(event, received_at, traceparent, self._expiry, self._event_limit))
+        except UnreadableEvent as exc:
+            exc.event_id = exc.event_id or mail_id
+            failed = describe_unreadable(exc, opened.data, record.coordinates)
+            batch.refusals.append(to_message(failed, self._failed_topic, traceparent, record.coordinates))
+
+    def _tell(self, cancelled: CancelledMail) -> Message:
+        mail = EmailRequested.model_validate_json(cancelled.event)
+        failed = describe_cancelled(mail, cancelled.cancelled_at)
+        return to_message(failed, self._failed_topic, cancelled.traceparent)

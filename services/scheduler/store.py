@@ -1,0 +1,151 @@
+"""Every SQL statement of the scheduler."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import select
+
+from services.scheduler.delayed import DelayedMail, DelayedState
+from services.scheduler.tables import delayed
+from shared.database import Database
+from shared.due import DueRow, DueTable
+from shared.events import CancellationRequested
+
+# Taking a mail on and ruling out its cancellation are one conditional update (R6). A row found `releasing` was taken
+# by a process that died: it is published again, and the ledger makes the two one mail.
+RELEASES = DueTable("scheduler.delayed", where="state IN ('pending', 'releasing')", mark="state = 'releasing'")
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledMail:
+    """A mail whose cancellation has not been told yet."""
+
+    id: UUID
+    event: bytes
+    cancelled_at: datetime
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledMail:
+    """What an account may know of a mail that waits or waited."""
+
+    id: UUID
+    state: DelayedState
+    due_at: datetime
+    released_at: datetime | None
+    cancelled_at: datetime | None
+
+
+class SchedulerStore:
+    """The scheduler's tables. Every method raises DatabaseUnavailable and may be repeated."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(
+        self, mails: Sequence[DelayedMail], cancellations: Sequence[CancellationRequested], kept: timedelta
+    ) -> list[CancelledMail]:
+        """Take in mails and cancellations; returns the mails among them whose cancellation is still to be told.
+
+        `mails` come merged, in the order of their ids. Whatever order mail and cancellation come in, and through
+        whichever process: each is committed before it looks for the other, so one of them finds the other.
+        """
+        if cancellations:
+            await self._keep(cancellations, kept)
+        if mails:
+            await self._insert(mails)
+        ids = sorted({*(mail.id for mail in mails), *(each.id for each in cancellations)})
+        if not ids:
+            return []
+        await self._cancel(ids)
+        return await self._list_untold(ids)
+
+    async def _keep(self, cancellations: Sequence[CancellationRequested], kept: timedelta) -> None:
+        asked = sorted({(each.account, each.id) for each in cancellations})
+        await self._database.fetch(
+            """
+            INSERT INTO scheduler.cancellation (account, id, keep_until)
+            SELECT account, id, now() + $3 FROM unnest($1::text[], $2::uuid[]) AS asked(account, id)
+            ON CONFLICT (account, id) DO UPDATE SET keep_until = excluded.keep_until
+            """,
+            [account for account, _ in asked],
+            [mail_id for _, mail_id in asked],
+            kept,
+        )
+
+    async def _insert(self, mails: Sequence[DelayedMail]) -> None:
+        await self._database.fetch(
+            """
+            INSERT INTO scheduler.delayed (id, account, due_at, event, traceparent, state, cancelled_at)
+            SELECT given.*, CASE WHEN kept.id IS NULL THEN 'pending' ELSE 'cancelled' END,
+                   CASE WHEN kept.id IS NOT NULL THEN now() END
+            FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bytea[], $5::text[])
+                 AS given(id, account, due_at, event, traceparent)
+            LEFT JOIN scheduler.cancellation AS kept
+                 ON kept.id = given.id AND kept.account = given.account AND kept.keep_until > now()
+            ORDER BY given.id
+            ON CONFLICT (id) DO NOTHING
+            """,
+            [mail.id for mail in mails],
+            [mail.account for mail in mails],
+            [mail.due_at for mail in mails],
+            [mail.event for mail in mails],
+            [mail.traceparent for mail in mails],
+        )
+
+    async def _cancel(self, ids: Sequence[UUID]) -> None:
+        await self._database.fetch(
+            """
+            UPDATE scheduler.delayed AS mail SET state = 'cancelled', cancelled_at = now()
+            FROM scheduler.cancellation AS kept
+            WHERE mail.id = ANY($1::uuid[]) AND mail.state = 'pending'
+              AND kept.id = mail.id AND kept.account = mail.account AND kept.keep_until > now()
+            """,
+            ids,
+        )
+
+    async def _list_untold(self, ids: Sequence[UUID]) -> list[CancelledMail]:
+        rows = await self._database.fetch(
+            """
+            SELECT id, event, cancelled_at, traceparent FROM scheduler.delayed
+            WHERE id = ANY($1::uuid[]) AND state = 'cancelled' AND announced_at IS NULL ORDER BY id
+            """,
+            ids,
+        )
+        return [CancelledMail(row["id"], row["event"], row["cancelled_at"], row["traceparent"]) for row in rows]
+
+    async def mark_announced(self, ids: Sequence[UUID]) -> None:
+        """The broker has acknowledged these cancellations' results; their content is no longer needed."""
+        await self._database.fetch(
+            """
+            UPDATE scheduler.delayed SET announced_at = now(), event = NULL
+            WHERE id = ANY($1::uuid[]) AND state = 'cancelled'
+            """,
+            sorted(ids),
+        )
+
+    async def mark_released(self, rows: Sequence[DueRow]) -> None:
+        """The broker has acknowledged these mails. The row stays: it recognises the same mail published again."""
+        await self._database.fetch(
+            """
+            UPDATE scheduler.delayed AS mail
+            SET state = 'released', released_at = now(), event = NULL, lease_token = NULL, lease_until = NULL
+            FROM unnest($1::uuid[], $2::uuid[]) AS held(id, token)
+            WHERE mail.id = held.id AND mail.lease_token = held.token AND mail.state = 'releasing'
+            """,
+            [row.id for row in rows],
+            [row.token for row in rows],
+        )
+
+    async def find(self, mail_id: UUID, account: str) -> ScheduledMail | None:
+        """One mail of this account, None where the scheduler never held it."""
+        columns = (delayed.c.state, delayed.c.due_at, delayed.c.released_at, delayed.c.cancelled_at)
+        query = select(*columns).where(delayed.c.id == mail_id, delayed.c.account == account)
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            return None
+        return ScheduledMail(mail_id, DelayedState(row.state), row.due_at, row.released_at, row.cancelled_at)

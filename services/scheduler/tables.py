@@ -1,0 +1,31 @@
+"""The tables of schema `scheduler`."""
+
+from sqlalchemy import UUID, Column, DateTime, Index, LargeBinary, MetaData, Table, Text, text
+
+metadata = MetaData(schema="scheduler")
+
+delayed = Table(
+    "delayed",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("event", LargeBinary, comment="as it will be published; dropped when nobody needs it any more"),
+    Column("traceparent", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("released_at", DateTime(timezone=True)),
+    Column("cancelled_at", DateTime(timezone=True)),
+    Column("announced_at", DateTime(timezone=True), comment="when the cancellation's email.failed was acknowledged"),
+    Column("lease_token", UUID),
+    Column("lease_until", DateTime(timezone=True)),
+    Index("delayed_due", "due_at", postgresql_where=text("state IN ('pending', 'releasing')")),
+)
+
+cancellation = Table(
+    "cancellation",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("id", UUID, primary_key=True, comment="of the mail"),
+    Column("keep_until", DateTime(timezone=True), nullable=False),
+)

@@ -1,0 +1,126 @@
+"""The scheduler's worker: its parts, and how they hang together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aiokafka.errors import KafkaError
+
+from services.scheduler.delayed import Expiry
+from services.scheduler.intake import Intake
+from services.scheduler.release import Releaser
+from services.scheduler.settings import WorkerSettings
+from services.scheduler.store import RELEASES, SchedulerStore
+from shared.batching import BatchConsumer
+from shared.database import Database
+from shared.due import DueLoop
+from shared.health import HealthServer
+from shared.process import Part
+from shared.publisher import Publisher, PublisherUnavailable
+from shared.topics import Topics, find_cluster_id
+
+_RELEASE_GROUP = 64  # mails of up to the event limit held in memory at once
+_PAUSE = timedelta(milliseconds=150)  # the precision of `send_at`, together with the way through Kafka
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Closes the database after everybody else has stopped."""
+
+    database: Database
+
+    async def start(self) -> None:
+        """Nothing: connections are opened as they are needed."""
+
+    async def stop(self) -> None:
+        await self.database.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Producer:
+    """A publisher that does not wait for Kafka at start: what needs it waits instead."""
+
+    publisher: Publisher
+
+    async def start(self) -> None:
+        await self.publisher.start(wait=False)
+
+    async def stop(self) -> None:
+        await self.publisher.stop()
+
+
+class _Cluster:
+    """The cluster's id, asked for once, at the first batch."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._id: str | None = None
+
+    async def find_id(self) -> str:
+        """Raises PublisherUnavailable while Kafka is away."""
+        if self._id is None:
+            try:
+                self._id = await find_cluster_id(self._bootstrap_servers)
+            except (KafkaError, OSError) as exc:
+                raise PublisherUnavailable(f"kafka: {type(exc).__name__}") from exc
+        return self._id
+
+
+def create_worker(settings: WorkerSettings) -> Sequence[Part]:
+    """The parts of the process, in the order they start."""
+    topics = Topics(settings.topic_prefix)
+    database = Database(settings.database_url.get_secret_value(), application_name="milena-scheduler-worker")
+    store = SchedulerStore(database)
+    # Results stay uncompressed, so that any Kafka client reads them (R8).
+    requests, results = (_create_publisher(settings, compress=compress) for compress in (True, False))
+    lease = timedelta(seconds=settings.release_lease_s)
+    releaser = Releaser(store, requests, topics.requested, patience=lease)
+    loop = DueLoop(
+        "delayed",
+        database,
+        RELEASES,
+        releaser.release,
+        lease=lease,
+        free=lambda: _RELEASE_GROUP if requests.available else 0,
+        idle=_PAUSE,
+    )
+    consumer = _create_consumer(settings, topics, store, results)
+    health = HealthServer(
+        settings.health_host,
+        settings.health_port,
+        {"kafka": consumer.check, "postgresql": database.check},
+        settings.metrics_allowed_networks,
+    )
+    return [health, _Pool(database), _Producer(requests), _Producer(results), loop, consumer]
+
+
+def _create_publisher(settings: WorkerSettings, *, compress: bool) -> Publisher:
+    return Publisher(
+        settings.kafka_bootstrap_servers,
+        client_id=f"milena-scheduler-{settings.slot}",
+        compress=compress,
+        event_limit=settings.event_limit,
+        linger_ms=5 if compress else 0,
+    )
+
+
+def _create_consumer(
+    settings: WorkerSettings, topics: Topics, store: SchedulerStore, results: Publisher
+) -> BatchConsumer:
+    intake = Intake(
+        store,
+        results,
+        failed_topic=topics.failed,
+        find_cluster_id=_Cluster(settings.kafka_bootstrap_servers).find_id,
+        expiry=Expiry(timedelta(hours=settings.expiry_h), timedelta(hours=settings.expiry_limit_h)),
+        cancellation_kept=timedelta(hours=settings.cancellation_kept_h),
+        event_limit=settings.event_limit,
+    )
+    return BatchConsumer(
+        f"{settings.topic_prefix}milena-scheduler",
+        [topics.requested],
+        intake.handle,
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        slot=settings.slot,
+        event_limit=settings.event_limit,
+    )

@@ -1,0 +1,270 @@
+"""The scheduler's worker as a process, on real Kafka and PostgreSQL: delayed, bulk, cancelled and unreadable mail."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+
+from shared.database import Database
+from tests.support.records import Seen, TopicReader, publish
+from tests.support.services import ServiceProcess, ServiceRunner
+from tests.support.stack import Stack
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+CANCELLATION = {"ce_type": "email.cancellation_requested"}
+
+
+@pytest.fixture
+async def reader(stack: Stack) -> AsyncIterator[TopicReader]:
+    topics = stack.topics
+    async with TopicReader(stack.bootstrap_servers, topics.requested, topics.failed) as reader:
+        yield reader
+
+
+@pytest.fixture
+async def database(stack: Stack) -> AsyncIterator[Database]:
+    database = Database(stack.database_url)
+    yield database
+    await database.close()
+
+
+async def start_worker(services: ServiceRunner, **env: str) -> ServiceProcess:
+    worker = services.start("services.scheduler", "worker", env=env)
+    await worker.wait_ready()
+    return worker
+
+
+def build_mail(send_in_s: float | None = None, **fields: Any) -> dict[str, Any]:
+    mail: dict[str, Any] = {"from": "a@x.org", "to": ["b@y.org"], "subject": "s", "text": "t"}
+    if send_in_s is not None:
+        mail["send_at"] = (datetime.now(UTC) + timedelta(seconds=send_in_s)).isoformat()
+    return mail | fields
+
+
+def is_released(record: Seen) -> bool:
+    return record.topic.endswith("requested") and record.headers.get("ce_source") == "milena/scheduler"
+
+
+def is_failed(record: Seen) -> bool:
+    return record.topic.endswith("failed")
+
+
+async def find_state(database: Database, mail_id: UUID) -> str | None:
+    rows = await database.fetch("SELECT state FROM scheduler.delayed WHERE id = $1", mail_id)
+    return rows[0]["state"] if rows else None
+
+
+async def wait_for_state(database: Database, mail_id: UUID, state: str) -> None:
+    for _ in range(500):
+        if await find_state(database, mail_id) == state:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"the row never was {state}, but {await find_state(database, mail_id)}")
+
+
+async def test_a_delayed_mail_leaves_once_at_its_time(
+    stack: Stack, services: ServiceRunner, reader: TopicReader, database: Database
+) -> None:
+    await start_worker(services)
+    mail_id = uuid4()
+    mail = build_mail(3, id=str(mail_id), metadata={"k": "v"})
+    due = datetime.fromisoformat(mail["send_at"]).timestamp()
+    headers = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
+    await publish(stack.bootstrap_servers, stack.topics.requested, mail, mail, mail, headers=headers)
+    (released,) = await reader.wait_for(is_released)
+    assert -0.05 < released.seen_at - due < 0.7
+    assert released.key == released.data["id"] == released.headers["ce_id"] == str(mail_id)
+    assert released.headers["ce_type"] == "email.requested"
+    assert released.headers["traceparent"].split("-")[1] == TRACE_ID
+    assert "send_at" not in released.data
+    assert released.data["metadata"] == {"k": "v"}
+    assert datetime.fromisoformat(released.data["expires_at"]).timestamp() == pytest.approx(due + 72 * 3600)
+    await wait_for_state(database, mail_id, "released")
+    await asyncio.sleep(0.5)
+    assert len([record for record in reader.seen if is_released(record)]) == 1
+    assert await database.fetch("SELECT 1 FROM scheduler.delayed WHERE event IS NOT NULL") == []
+
+
+async def test_bulk_mail_without_a_time_leaves_at_once_and_everything_else_is_left_alone(
+    stack: Stack, services: ServiceRunner, reader: TopicReader, database: Database
+) -> None:
+    plain, bulk = uuid4(), uuid4()
+    await publish(
+        stack.bootstrap_servers,
+        stack.topics.requested,
+        build_mail(id=str(plain)),
+        b"not json",
+        {"bulk_id": str(uuid4()), "mails": [], "priority": "bulk"},
+        build_mail(id=str(bulk), priority="bulk"),
+    )
+    await start_worker(services)
+    (released,) = await reader.wait_for(is_released)
+    assert released.data["id"] == str(bulk)
+    assert "priority" not in released.data
+    assert [row["id"] for row in await database.fetch("SELECT id FROM scheduler.delayed")] == [bulk]
+    assert not any(is_failed(record) for record in reader.seen)
+
+
+async def test_an_invalid_delayed_mail_is_answered_with_its_errors_and_holds_nothing_up(
+    stack: Stack, services: ServiceRunner, reader: TopicReader
+) -> None:
+    claimed, good = uuid4(), uuid4()
+    await publish(
+        stack.bootstrap_servers,
+        stack.topics.requested,
+        build_mail(send_at="tomorrow", id=str(claimed)),
+        build_mail(send_at="tomorrow"),
+        build_mail(priority="bulk", id=str(good)),
+    )
+    await start_worker(services)
+    await reader.wait_for(is_released)
+    named, derived = sorted(await reader.wait_for(is_failed, 2), key=lambda record: "id" in record.data)
+    for record in (named, derived):
+        assert record.data["reason"] == "invalid_request"
+        assert [error["pointer"] for error in record.data["errors"]] == ["/send_at"]
+        assert record.data["source"]["topic"] == stack.topics.requested
+    assert "id" not in named.data
+    assert named.key is None
+    assert derived.key == derived.data["id"]
+
+
+async def test_a_cancelled_mail_ends_once_for_all_its_recipients_and_never_leaves(
+    stack: Stack, services: ServiceRunner, reader: TopicReader, database: Database
+) -> None:
+    await start_worker(services)
+    mail_id = uuid4()
+    mail = build_mail(3, id=str(mail_id), to=["b@y.org", "c@y.org"], account="shop", tags=["t"])
+    await publish(stack.bootstrap_servers, stack.topics.requested, mail)
+    await wait_for_state(database, mail_id, "pending")
+    foreign = {"id": str(mail_id), "cancel": True, "account": "another"}
+    own = {"id": str(mail_id), "cancel": True, "account": "shop"}
+    await publish(stack.bootstrap_servers, stack.topics.requested, foreign, headers=CANCELLATION)
+    await asyncio.sleep(0.7)
+    assert await find_state(database, mail_id) == "pending"
+    await publish(stack.bootstrap_servers, stack.topics.requested, own, own)
+    (failed,) = await reader.wait_for(is_failed)
+    assert failed.key == str(mail_id)
+    assert failed.headers["ce_type"] == "email.failed"
+    assert (failed.data["reason"], failed.data["final"], failed.data["complete"]) == ("cancelled", True, True)
+    assert [each["address"] for each in failed.data["outcomes"]] == ["b@y.org", "c@y.org"]
+    assert (failed.data["account"], failed.data["tags"]) == ("shop", ["t"])
+    await asyncio.sleep(3.5)
+    assert not any(is_released(record) for record in reader.seen)
+    assert len([record for record in reader.seen if is_failed(record)]) == 1
+
+
+async def test_a_cancellation_that_comes_first_takes_effect_when_the_mail_arrives(
+    stack: Stack, services: ServiceRunner, reader: TopicReader, database: Database
+) -> None:
+    await start_worker(services)
+    mine, foreign = uuid4(), uuid4()
+    await publish(
+        stack.bootstrap_servers,
+        stack.topics.requested,
+        {"id": str(mine), "cancel": True},
+        {"id": str(foreign), "cancel": True, "account": "another"},
+    )
+    await asyncio.sleep(1)
+    mails = [build_mail(priority="bulk", id=str(mail_id)) for mail_id in (mine, foreign)]
+    await publish(stack.bootstrap_servers, stack.topics.requested, *mails)
+    (failed,) = await reader.wait_for(is_failed)
+    assert failed.data["id"] == str(mine)
+    (released,) = await reader.wait_for(is_released)
+    assert released.data["id"] == str(foreign)
+    assert await find_state(database, mine) == "cancelled"
+
+
+async def test_a_cancellation_after_release_changes_nothing(
+    stack: Stack, services: ServiceRunner, reader: TopicReader, database: Database
+) -> None:
+    await start_worker(services)
+    mail_id = uuid4()
+    await publish(stack.bootstrap_servers, stack.topics.requested, build_mail(priority="bulk", id=str(mail_id)))
+    await wait_for_state(database, mail_id, "released")
+    await publish(stack.bootstrap_servers, stack.topics.requested, {"id": str(mail_id), "cancel": True})
+    await asyncio.sleep(1)
+    assert await find_state(database, mail_id) == "released"
+    assert not any(is_failed(record) for record in reader.seen)
+
+
+async def test_a_cancellation_untold_at_a_death_is_told_when_its_record_comes_again(
+    stack: Stack, services: ServiceRunner, reader: TopicReader, database: Database
+) -> None:
+    """What a process killed between the update and the publish leaves behind: the row, and the record uncommitted."""
+    mail_id = uuid4()
+    event = orjson.dumps(build_mail(id=str(mail_id)))
+    await database.fetch(
+        "INSERT INTO scheduler.delayed (id, account, state, due_at, event, cancelled_at)"
+        " VALUES ($1, 'default', 'cancelled', now(), $2, now())",
+        mail_id,
+        event,
+    )
+    await publish(stack.bootstrap_servers, stack.topics.requested, {"id": str(mail_id), "cancel": True})
+    await start_worker(services)
+    (failed,) = await reader.wait_for(is_failed)
+    assert failed.data["id"] == str(mail_id)
+
+
+async def test_a_mail_left_releasing_by_a_death_is_published_again_after_the_lease(
+    stack: Stack, services: ServiceRunner, reader: TopicReader, database: Database
+) -> None:
+    mail_id = uuid4()
+    await database.fetch(
+        "INSERT INTO scheduler.delayed (id, account, state, due_at, event, lease_token, lease_until)"
+        " VALUES ($1, 'default', 'releasing', now(), $2, $1, now() + interval '2 s')",
+        mail_id,
+        orjson.dumps(build_mail(id=str(mail_id))),
+    )
+    await start_worker(services)
+    await publish(stack.bootstrap_servers, stack.topics.requested, {"id": str(mail_id), "cancel": True})
+    (released,) = await reader.wait_for(is_released)
+    assert released.data["id"] == str(mail_id)
+    await wait_for_state(database, mail_id, "released")
+    assert not any(is_failed(record) for record in reader.seen)
+
+
+async def test_a_worker_killed_again_and_again_loses_no_mail(
+    stack: Stack, services: ServiceRunner, reader: TopicReader, database: Database
+) -> None:
+    worker = await start_worker(services, MILENA_RELEASE_LEASE_S="1")
+    ids = [str(uuid4()) for _ in range(300)]
+    mails = [build_mail(2 + n * 0.02, id=mail_id) for n, mail_id in enumerate(ids)]
+    await publish(stack.bootstrap_servers, stack.topics.requested, *mails)
+    for pause in (1.0, 2.3, 1.9):
+        await asyncio.sleep(pause)
+        worker.kill()
+        worker.restart()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if {record.data["id"] for record in reader.seen if is_released(record)} == set(ids):
+            break
+        await asyncio.sleep(0.1)
+    released = [record.data["id"] for record in reader.seen if is_released(record)]
+    assert set(released) == set(ids)
+    await wait_for_state(database, UUID(ids[-1]), "released")
+    worker.terminate()
+    assert await worker.wait_exit() == 0
+
+
+async def test_the_worker_goes_on_after_an_outage_of_postgresql(
+    stack: Stack, services: ServiceRunner, reader: TopicReader, database: Database
+) -> None:
+    from tests.support.outage import DatabaseProxy
+
+    async with DatabaseProxy(stack.database_url) as proxy:
+        worker = await start_worker(services, MILENA_DATABASE_URL=proxy.url)
+        await proxy.cut()
+        mail_id = uuid4()
+        await publish(stack.bootstrap_servers, stack.topics.requested, build_mail(priority="bulk", id=str(mail_id)))
+        await asyncio.sleep(1.5)
+        assert not any(is_released(record) for record in reader.seen)
+        await proxy.mend()
+        (released,) = await reader.wait_for(is_released)
+        assert released.data["id"] == str(mail_id)
+        worker.terminate()
+        assert await worker.wait_exit() == 0
