@@ -1,0 +1,61 @@
+"""`python -m services.callback api|worker|migrate`."""
+
+import asyncio
+from pathlib import Path
+
+import typer
+import uvicorn
+import uvloop
+
+from services.callback.settings import STOP_GRACE_S, ApiSettings, WorkerSettings
+from shared.logs import set_up_logs
+from shared.migrations import migrate as run_migrations
+from shared.process import run_parts
+from shared.settings import DatabaseSettings, load_settings
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command()
+def api() -> None:
+    """Serve /v1/webhooks."""
+    from services.callback.api import create_api
+
+    settings = load_settings(ApiSettings)
+    set_up_logs(settings.log_level, settings.log_format, service="callback-api", slot=settings.slot)
+    uvicorn.run(
+        create_api(settings),
+        host=settings.http_host,
+        port=settings.http_port,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # the API knows whom it trusts (MILENA_TRUSTED_PROXIES)
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+@app.command()
+def worker() -> None:
+    """Tell applications what became of their mail."""
+    from services.callback.worker import create_worker
+
+    settings = load_settings(WorkerSettings)
+    set_up_logs(settings.log_level, settings.log_format, service="callback-worker", slot=settings.slot)
+
+    async def run() -> None:
+        await run_parts(create_worker(settings), grace_s=STOP_GRACE_S)
+
+    uvloop.run(run())
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the schema `callback` up to date."""
+    settings = load_settings(DatabaseSettings)
+    url = settings.database_url.get_secret_value()
+    asyncio.run(run_migrations(url, "callback", Path(__file__).parent / "migrations"))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,77 @@
+"""Results become deliveries: `email.sent` and `email.failed` are read, and what they ask for is kept."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import structlog
+from pydantic import ValidationError
+
+from services.callback.deliveries import Delivery, plan_delivery
+from services.callback.store import CallbackStore
+from shared.batching import Record
+from shared.events import EmailFailed, EmailSent, EventType, OpenedRecord, UnreadableEvent, open_record
+from shared.metrics import EVENTS_SKIPPED
+
+log = structlog.get_logger(__name__)
+
+_MODELS: dict[EventType, type[EmailSent] | type[EmailFailed]] = {
+    EventType.SENT: EmailSent,
+    EventType.FAILED: EmailFailed,
+}
+
+
+class Intake:
+    """Handles batches of records; a batch handled twice leaves what one leaves. `on_new` is told of fresh rows."""
+
+    def __init__(self, store: CallbackStore, *, on_new: Callable[[], None], event_limit: int) -> None:
+        self._store = store
+        self._on_new = on_new
+        self._event_limit = event_limit
+
+    async def handle(self, records: Sequence[Record]) -> None:
+        """Keep what the records ask for. Raises Unavailable."""
+        planned = [delivery for delivery in map(self._plan, records) if delivery]
+        if planned and await self._store.add(planned):
+            self._on_new()
+
+    def _plan(self, record: Record) -> Delivery | None:
+        try:
+            opened = open_record(record.value, record.header("ce_type"), self._event_limit)
+            model = _MODELS.get(opened.type) if opened.type else None
+            if model is None:
+                EVENTS_SKIPPED.labels(why="unknown_type").inc()
+                return None
+            if opened.data.get("callback") is None:
+                return None  # most mail wants none: no need to look closer
+            return _read(record, opened, model.model_validate(opened.data))
+        except (UnreadableEvent, ValidationError):
+            # Whoever wrote it is no service of ours, and there is nobody to answer to.
+            log.warning(
+                "unreadable result skipped", topic=record.topic, partition=record.partition, offset=record.offset
+            )
+            EVENTS_SKIPPED.labels(why="unreadable").inc()
+            return None
+
+
+def _read(record: Record, opened: OpenedRecord, event: EmailSent | EmailFailed) -> Delivery | None:
+    event_id = _parse_id(record.header("ce_id")) or (
+        event.event_id(record.coordinates) if isinstance(event, EmailFailed) else event.event_id()
+    )
+    time = _parse_time(record.header("ce_time")) or datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+    return plan_delivery(event, event_id, time, opened.data, record.header("traceparent"))
+
+
+def _parse_id(text: str | None) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None
+
+
+def _parse_time(text: str | None) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return time if time and time.tzinfo else None

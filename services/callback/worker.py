@@ -1,0 +1,80 @@
+"""The callback worker: its parts, and how they hang together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from services.callback.courier import Courier
+from services.callback.intake import Intake
+from services.callback.requests import Requester
+from services.callback.settings import WorkerSettings
+from services.callback.store import DUE_DELIVERIES, CallbackStore
+from shared.access import derive_webhook_secret
+from shared.batching import BatchConsumer
+from shared.database import Database
+from shared.due import DueLoop
+from shared.health import HealthServer
+from shared.process import Part
+from shared.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """Closes the database after everybody else has stopped."""
+
+    database: Database
+
+    async def start(self) -> None:
+        """Nothing: connections are opened as they are needed."""
+
+    async def stop(self) -> None:
+        await self.database.close()
+
+
+def create_worker(settings: WorkerSettings) -> Sequence[Part]:
+    """The parts of the process, in the order they start."""
+    database = Database(settings.database_url.get_secret_value(), application_name="milena-callback-worker")
+    store = CallbackStore(database)
+    requester = Requester(settings.callback_allowed_networks, settings.callback_timeout_s)
+    courier = _create_courier(settings, requester, store)
+    loop = DueLoop(
+        "callback",
+        database,
+        DUE_DELIVERIES,
+        courier.take,
+        lease=timedelta(seconds=settings.callback_lease_s),
+        free=lambda: courier.room,
+    )
+    courier.on_room = loop.wake
+    consumer = _create_consumer(settings, Intake(store, on_new=loop.wake, event_limit=settings.event_limit))
+    health = HealthServer(
+        settings.health_host,
+        settings.health_port,
+        {"kafka": consumer.check, "postgresql": database.check},
+        settings.metrics_allowed_networks,
+    )
+    return [health, _Pool(database), requester, courier, loop, consumer]
+
+
+def _create_courier(settings: WorkerSettings, requester: Requester, store: CallbackStore) -> Courier:
+    master_secret = settings.master_secret.get_secret_value()
+    return Courier(
+        requester.post,
+        store.settle,
+        find_secret=lambda account: derive_webhook_secret(master_secret, account),
+        delays=settings.retry_delays,
+        limit=settings.callback_concurrency,
+        patience_s=settings.callback_timeout_s + 5,
+    )
+
+
+def _create_consumer(settings: WorkerSettings, intake: Intake) -> BatchConsumer:
+    topics = Topics(settings.topic_prefix)
+    return BatchConsumer(
+        f"{settings.topic_prefix}milena-callback",
+        [topics.sent, topics.failed],
+        intake.handle,
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        slot=settings.slot,
+        event_limit=settings.event_limit,
+    )
