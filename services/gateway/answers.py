@@ -1,0 +1,103 @@
+"""What the API answers: the models of its JSON."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.states import MailStatus, RecipientState
+
+_ID = "01a2b3c4-d5e6-7f80-9a1b-2c3d4e5f6071"
+_LINE = "250 2.0.0 Ok: queued as 4dC1bx0Y2zz9s"
+
+
+class Accepted(BaseModel):
+    """Kafka holds the mail; it will reach a final outcome that `Location` shows."""
+
+    id: UUID = Field(examples=[_ID])
+    status: str = Field(examples=["queued"])
+
+
+class Recipient(BaseModel):
+    """Where one recipient stands. `sent` says that the relay accepted the mail, not that anybody has read it."""
+
+    address: str = Field(examples=["ann@example.com"])
+    state: RecipientState
+    attempt: int | None = Field(default=None, description="the attempt that led here")
+    smtp_code: int | None = Field(default=None, examples=[250])
+    response: str | None = Field(default=None, description="the relay's own words", examples=[_LINE])
+    reason: str | None = Field(default=None, description="why it failed, or waits")
+    at: datetime | None = None
+
+
+class EmailLinks(BaseModel):
+    """Where to read on."""
+
+    self: str = Field(examples=[f"/v1/emails/{_ID}"])
+    events: str = Field(examples=[f"/v1/emails/{_ID}/events"])
+    deliveries: str = Field(examples=[f"/v1/webhooks/deliveries?email_id={_ID}"])
+
+
+class Email(BaseModel):
+    """A mail and what has become of it; absent members are not known, or were not given."""
+
+    model_config = ConfigDict(validate_by_name=True)
+
+    id: UUID = Field(examples=[_ID])
+    status: MailStatus
+    complete: bool = Field(description="every recipient has a final outcome")
+    from_: str | None = Field(default=None, alias="from")
+    to: list[str] | None = None
+    cc: list[str] | None = None
+    bcc: list[str] | None = None
+    subject: str | None = None
+    recipients: list[Recipient]
+    attempts: int = Field(description="attempts at sending so far")
+    message_id: str | None = Field(default=None, description="as the relay has it")
+    tags: list[str]
+    metadata: dict[str, Any]
+    mailing_id: str | None = None
+    batch_id: str | None = None
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
+    created_at: datetime = Field(description="when Kafka held it")
+    updated_at: datetime = Field(description="when something last became known of it")
+    links: EmailLinks
+
+
+class TimelineRecipient(BaseModel):
+    """A recipient in one event of the timeline, with the relay's words where it refused."""
+
+    address: str
+    smtp_code: int | None = None
+    enhanced_code: str | None = None
+    diagnostic: str | None = None
+
+
+class TimelineEvent(BaseModel):
+    """One thing that happened."""
+
+    id: UUID = Field(description="the event's `ce_id`: the same event is the same id everywhere")
+    type: str = Field(examples=["email.sent"])
+    time: datetime = Field(description="the broker's time of the record")
+    attempt: int | None = None
+    reason: str | None = Field(default=None, examples=["deferred"])
+    final: bool | None = Field(default=None, description="false: it will be tried again")
+    retry_at: datetime | None = None
+    recipients: list[TimelineRecipient] | None = None
+    relay: str | None = None
+    response: str | None = Field(default=None, description="the relay's own words", examples=[_LINE])
+    message_id: str | None = None
+    complete: bool | None = Field(default=None, description="true on the event that completes the mail")
+    send_at: datetime | None = None
+    detail: str | None = Field(default=None, description="what a reader may need to know about it")
+    errors: list[dict[str, str]] | None = None
+
+
+class Timeline(BaseModel):
+    """Everything that happened to a mail, in order."""
+
+    id: UUID = Field(examples=[_ID])
+    status: MailStatus
+    events: list[TimelineEvent]

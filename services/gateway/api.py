@@ -1,0 +1,61 @@
+"""The gateway's HTTP API: mails in, their status and timeline out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from services.gateway import reading, sending
+from services.gateway.accepting import Acceptor
+from services.gateway.bodies import NewEmail, SimpleEmail
+from services.gateway.readiness import ToleratedAbsence
+from services.gateway.settings import ApiSettings
+from services.gateway.store import ReadModel
+from shared.access import AccessStore, KeyLookup
+from shared.apidocs import ProblemDocument, add_schemas
+from shared.database import Database
+from shared.publisher import Publisher
+from shared.topics import Topics
+from shared.web import setup_web
+
+PREFIXES: tuple[str, ...] = ("/email", "/v1/emails")
+
+_DESCRIPTION = "Send mail, and see for every recipient what has become of it."
+
+
+def create_api(settings: ApiSettings) -> FastAPI:
+    """Build the application. It starts with Kafka or PostgreSQL away, and is ready once they have come."""
+    database = Database(settings.database_url.get_secret_value(), pool_size=10, application_name="milena-gateway-api")
+    publisher = Publisher(
+        settings.kafka_bootstrap_servers,
+        client_id=f"milena-gateway-api-{settings.slot}",
+        compress=True,
+        event_limit=settings.event_limit,
+    )
+    keys = KeyLookup(AccessStore(database))
+
+    @asynccontextmanager
+    async def live(_app: FastAPI) -> AsyncIterator[None]:
+        await publisher.start(wait=False)
+        yield
+        await publisher.stop()
+        await database.close()
+
+    async def check_kafka() -> str | None:
+        return None if publisher.available else "does not acknowledge: is the broker running?"
+
+    app = FastAPI(title="Milena gateway", description=_DESCRIPTION, version="0.1.0", lifespan=live, redoc_url=None)
+    setup_web(
+        app,
+        settings,
+        {"kafka": check_kafka, "database": ToleratedAbsence(database.check, timedelta(minutes=15))},
+        # JSON escapes and form encoding can make a body three times as long as its event.
+        body_limit=3 * settings.event_limit,
+        body_note=f"A mail may have at most {settings.event_limit} bytes as an event, everything included.",
+    )
+    acceptor = Acceptor(publisher, Topics(settings.topic_prefix).requested, settings.event_limit)
+    app.include_router(sending.create_router(keys, acceptor))
+    app.include_router(reading.create_router(keys, ReadModel(database)))
+    add_schemas(app, SimpleEmail, NewEmail, ProblemDocument)
+    return app

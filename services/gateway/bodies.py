@@ -1,0 +1,155 @@
+"""Request bodies: their models, and reading them from JSON or a form.
+
+Errors leave as problems: 400 for what cannot be parsed, 422 with a pointer to each field otherwise.
+"""
+
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
+
+import orjson
+from fastapi import Request
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from shared.addresses import Mailbox
+from shared.events import EmailFields, WireModel, list_errors
+from shared.events.requested import RECIPIENT_LIMIT, HeaderText, Url
+from shared.events.wire import MailboxField, MailboxList
+from shared.problems import Problem, invalid_content
+
+_FORM = "application/x-www-form-urlencoded"
+_MULTIPART = "multipart/form-data"
+_FIELD_LIMIT = 100
+# R10: over HTTP these are the gateway's to say.
+_OWN_FIELDS = frozenset(
+    {"id", "account", "api_key_id", "requested_at", "test", "retry_of", "mailing_id", "batch_id", "template"}
+)
+
+
+def _empty_is_none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+class SimpleEmail(WireModel):
+    """The simple form of a mail."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    from_: MailboxField = Field(alias="from", description="an allowed sender of the API key")
+    to: MailboxList = Field(description="RFC 5322 address list or array; all recipients see each other")
+    subject: HeaderText
+    text_content: str | None = Field(default=None, description="absent: derived from the HTML")
+    html_content: Annotated[str, StringConstraints(min_length=1)]
+    token: str | None = Field(default=None, description="the API key, unless the Authorization header has it")
+    callback: Annotated[Url | None, BeforeValidator(_empty_is_none)] = Field(
+        default=None, description="gets one signed POST once the mail is complete"
+    )
+
+    @field_validator("to")
+    @classmethod
+    def _count_recipients(cls, to: list[Mailbox]) -> list[Mailbox]:
+        if not 1 <= len(to) <= RECIPIENT_LIMIT:
+            raise ValueError(f"give 1 to {RECIPIENT_LIMIT} recipients")
+        return to
+
+
+class NewEmail(EmailFields):
+    """A mail with everything Milena knows of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """The body as a JSON object. Raises Problem 400 or 422."""
+    return _parse_object(await request.body())
+
+
+async def read_fields(request: Request) -> dict[str, Any]:
+    """The body's fields, from JSON or either kind of form. Raises Problem 400 or 422."""
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media == _MULTIPART:
+        return await _read_multipart(request)
+    body = await request.body()
+    # curl -d says "form" whatever it sends.
+    if media == _FORM and not body.lstrip().startswith(b"{"):
+        return _collect(_parse_form(body))
+    return _parse_object(body)
+
+
+def read_simple(fields: dict[str, Any]) -> SimpleEmail:
+    """Validate the simple form. Raises Problem 422."""
+    try:
+        return SimpleEmail.model_validate(fields, by_name=False)
+    except ValidationError as exc:
+        raise invalid_content(_point(exc, fields)) from None
+
+
+def read_full(fields: dict[str, Any], default_sender: str | None) -> EmailFields:
+    """Validate the full form; without `from` the mail is from `default_sender`. Raises Problem 422."""
+    if fields.get("from") is None:
+        if default_sender is None:
+            detail = "is needed: the API key may send from more than one address"
+            raise invalid_content([{"detail": detail, "pointer": "/from"}])
+        fields = {**fields, "from": default_sender}
+    try:
+        # Unknown fields are refused at every depth; the models themselves ignore them, as readers of events must.
+        return EmailFields.model_validate(fields, extra="forbid", by_name=False)
+    except ValidationError as exc:
+        raise invalid_content(_point(exc, fields)) from None
+
+
+def _point(exc: ValidationError, fields: dict[str, Any]) -> list[dict[str, str]]:
+    """Errors in the caller's terms: no names of validators in pointers, one error for a callback that is no URL."""
+    found: dict[str, str] = {}
+    for error in list_errors(exc):
+        pointer, detail = error["pointer"], error["detail"]
+        if pointer.startswith("/callback/"):
+            is_object = isinstance(fields.get("callback"), dict)
+            if is_object != pointer.startswith("/callback/CallbackSpec"):
+                continue
+            pointer = "/callback" + (pointer.removeprefix("/callback/CallbackSpec") if is_object else "")
+        if detail == "Extra inputs are not permitted":
+            detail = "is set by Milena; leave it out" if pointer[1:] in _OWN_FIELDS else "unknown field"
+        elif detail == "Field required":
+            detail = "is needed"
+        elif "should match pattern '^[Hh][Tt][Tt][Pp]" in detail:
+            detail = "must be an http:// or https:// URL"
+        found.setdefault(pointer, detail)
+    return [{"detail": detail, "pointer": pointer} for pointer, detail in found.items()]
+
+
+def _parse_object(body: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        where = f"line {exc.lineno}, column {exc.colno}" if body else "it is empty"
+        raise Problem(400, "malformed-json", f"The body is not JSON ({where}): {exc.msg}.") from None
+    if not isinstance(value, dict):
+        raise invalid_content([{"detail": "the body must be a JSON object", "pointer": ""}])
+    return value
+
+
+def _parse_form(body: bytes) -> list[tuple[str, Any]]:
+    try:
+        return list(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_FIELD_LIMIT, errors="strict"))
+    except ValueError:
+        detail = f"The body is not a form of at most {_FIELD_LIMIT} fields in UTF-8."
+        raise Problem(400, "malformed-form", detail) from None
+
+
+async def _read_multipart(request: Request) -> dict[str, Any]:
+    # Parts are bounded by the limit on the whole body.
+    async with request.form(max_files=0, max_fields=_FIELD_LIMIT, max_part_size=2**62) as form:
+        return _collect(list(form.multi_items()))
+
+
+def _collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """`to` may be given several times; anything else twice is a mistake."""
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name == "to" and fields.get("to"):
+            fields["to"] += f", {value}"
+        elif name in fields:
+            raise invalid_content([{"detail": "is given twice", "pointer": f"/{name}"}])
+        else:
+            fields[name] = value
+    return fields

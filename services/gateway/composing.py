@@ -1,0 +1,121 @@
+"""From what a caller asked for to the event: permission to send, times, templates, the derived text. Pure.
+
+Errors are values of this module; the API translates them.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from inscriptis import get_text  # type: ignore[import-untyped]
+from inscriptis.css_profiles import CSS_PROFILES  # type: ignore[import-untyped]
+from inscriptis.model.config import ParserConfig  # type: ignore[import-untyped]
+from lxml.etree import LxmlError  # type: ignore[import-untyped]
+
+from services.gateway.bodies import SimpleEmail
+from shared.access import ApiKey
+from shared.events import EmailFields, EmailRequested, new_email_id
+from shared.templates import TemplateError, render_content
+
+EXPIRY_LIMIT = timedelta(days=7)  # after release (P13)
+_TEXT_RULES = ParserConfig(css=CSS_PROFILES["strict"], display_links=True)
+_MARKUP = re.compile(r"<[^>]*>")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+class SenderNotAllowed(Exception):
+    """The key may not send from the address in this field (`from`, `envelope_from`)."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"the API key may not send from the address in {field!r}")
+        self.field = field
+
+
+class UnacceptableFields(Exception):
+    """Fields that are each well formed and still cannot be; `errors` are `[{detail, pointer}]`."""
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        super().__init__("; ".join(error["detail"] for error in errors))
+        self.errors = errors
+
+
+def compose_simple(mail: SimpleEmail, key: ApiKey) -> EmailRequested:
+    """The event of a mail in the simple form. Raises SenderNotAllowed."""
+    _check_sender(key, "from", mail.from_.address)
+    return _complete(
+        {
+            "from_": mail.from_,
+            "to": mail.to,
+            "subject": mail.subject,
+            "text": mail.text_content or derive_text(mail.html_content),
+            "html": mail.html_content,
+            "callback": mail.callback,
+        },
+        key,
+    )
+
+
+def compose_full(mail: EmailFields, key: ApiKey) -> EmailRequested:
+    """The event of a mail in the full form. Raises SenderNotAllowed, UnacceptableFields."""
+    _check_sender(key, "from", mail.from_.address)
+    if mail.envelope_from:
+        _check_sender(key, "envelope_from", mail.envelope_from)
+    _check_expiry(mail)
+    if mail.variables is not None:
+        _check_templates(mail, mail.variables)
+    return _complete({name: getattr(mail, name) for name in EmailFields.model_fields}, key)
+
+
+def derive_text(html: str) -> str:
+    """The text part of a mail that has only HTML: its words, with links, without layout."""
+    try:
+        text = get_text(_CONTROL.sub("", html), _TEXT_RULES)
+    except (LxmlError, ValueError, RecursionError):
+        text = ""
+    if not text.strip():  # beyond repair as HTML; its words are still worth sending
+        text = _MARKUP.sub(" ", html)
+    lines = [line.rstrip() for line in text.strip().splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+def _complete(fields: dict[str, Any], key: ApiKey) -> EmailRequested:
+    # Constructed, not validated: every field has been, and validation is a third of the cost of accepting.
+    return EmailRequested.model_construct(
+        **fields,
+        id=new_email_id(),
+        account=key.account,
+        api_key_id=key.id,
+        requested_at=_now(),
+    )
+
+
+def _now() -> datetime:
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def _check_sender(key: ApiKey, field: str, address: str) -> None:
+    if not key.may_send_from(address):
+        raise SenderNotAllowed(field)
+
+
+def _check_expiry(mail: EmailFields) -> None:
+    if mail.expires_at is None:
+        return
+    now = datetime.now(UTC)
+    release = max(mail.send_at, now) if mail.send_at else now
+    if mail.expires_at <= release:
+        raise UnacceptableFields([{"detail": "must lie after now and after send_at", "pointer": "/expires_at"}])
+    if mail.expires_at - release > EXPIRY_LIMIT:
+        detail = f"must lie at most {EXPIRY_LIMIT.days} days after send_at, or after now where there is no send_at"
+        raise UnacceptableFields([{"detail": detail, "pointer": "/expires_at"}])
+
+
+def _check_templates(mail: EmailFields, variables: dict[str, Any]) -> None:
+    try:
+        render_content(mail.subject, mail.text, mail.html, variables)
+    except TemplateError as exc:
+        path = ("variables", *exc.variable) if exc.variable else (exc.field,)
+        pointer = "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in path)
+        detail = f"in {exc.field}: {exc.detail}" if exc.variable else exc.detail
+        raise UnacceptableFields([{"detail": detail, "pointer": pointer}]) from None

@@ -1,0 +1,49 @@
+"""Examples of request bodies, for the API's documentation."""
+
+from typing import Any
+
+_SIMPLE: dict[str, Any] = {
+    "from": "no-reply@example.com",
+    "to": "ann@example.org,bob@example.net",
+    "subject": "Your order",
+    "text_content": "Thank you for your order.",
+    "html_content": "Thank you for your <strong>order</strong>.",
+    "token": "mk_…",
+    "callback": "https://shop.example.com/mail/callback/?checkout-id=12",
+}
+_FULL: dict[str, Any] = {
+    "from": "Shop <no-reply@example.com>",
+    "to": ["Ann <ann@example.org>", {"address": "bob@example.net", "name": "Bob"}],
+    "subject": "Your order",
+    "html": "Thank you for your <strong>order</strong>.",
+    "text": "Thank you for your order.",
+    "tags": ["order"],
+    "metadata": {"order_id": 12},
+}
+
+SIMPLE_EXAMPLES = {"simple": {"summary": "Two recipients and a callback", "value": _SIMPLE}}
+FORM_EXAMPLES = {"form": {"summary": "The same as a form", "value": _SIMPLE}}
+FULL_EXAMPLES = {
+    "plain": {"summary": "A mail", "value": _FULL},
+    "template": {
+        "summary": "A template, sent tomorrow",
+        "value": {
+            "from": "no-reply@example.com",
+            "to": ["ann@example.org"],
+            "subject": "Hello {{ name }}",
+            "html": "<p>Hello {{ name }}, your {{ item }} is ready.</p>",
+            "variables": {"name": "Ann", "item": "coat"},
+            "send_at": "2030-01-31T09:00:00Z",
+            "callback": {"url": "https://shop.example.com/hook", "on": ["sent", "failed"]},
+        },
+    },
+    "attachment": {
+        "summary": "With an attachment",
+        "value": {
+            **_FULL,
+            "attachments": [
+                {"filename": "hello.txt", "content_type": "text/plain", "content": "SGVsbG8="},
+            ],
+        },
+    },
+}

@@ -1,0 +1,232 @@
+"""Reading one record of the email topics: what it says of a mail, and its line in the timeline. Pure.
+
+A record that cannot be read says nothing here: the sender answers for it with `email.failed` (R4).
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+from services.gateway.projection import Mail, Outcome, RequestSeen
+from shared.batching import Record
+from shared.events import (
+    EmailFailed,
+    EmailRequested,
+    EmailSent,
+    EventType,
+    UnreadableEvent,
+    format_time,
+    open_record,
+    read_cancellation,
+    read_email,
+    read_model,
+)
+from shared.states import FailureReason, RecipientState
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMELINE_NAMESPACE = UUID("6d696c65-6e61-5000-8000-74696d656c6e")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a mail's timeline; `event_id` is the same whenever the same thing is told again."""
+
+    email_id: UUID
+    event_id: UUID
+    type: str
+    account: str
+    at: datetime
+    record: Record
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a record says. A cancellation is a line only: it must not make a mail that nobody asked for."""
+
+    line: Line
+    mail: Mail | None
+
+
+def observe(record: Record, cluster_id: str, event_limit: int) -> Observation | None:
+    """Read a record; None for one that says nothing of a mail."""
+    try:
+        opened = open_record(record.value, record.header("ce_type"), event_limit)
+        match opened.type:
+            case EventType.REQUESTED:
+                email = read_email(opened, cluster_id, record.coordinates)
+                return _observe_request(email, opened.belongs_to_scheduler, record)
+            case EventType.CANCELLATION_REQUESTED:
+                wish = read_cancellation(opened)
+                return _line_only(wish.id, wish.account, record)
+            case EventType.SENT:
+                return _observe_sent(read_model(opened, EmailSent), record)
+            case EventType.FAILED:
+                return _observe_failed(read_model(opened, EmailFailed), record)
+    except UnreadableEvent:
+        return None
+    return None
+
+
+def _observe_request(email: EmailRequested, held: bool, record: Record) -> Observation:
+    assert email.id is not None
+    digest, at = email.compute_digest(), _time_of(record)
+    seen = RequestSeen(
+        digest=digest,
+        account=email.account,
+        sender=str(email.from_),
+        to=tuple(str(box) for box in email.to),
+        cc=tuple(str(box) for box in email.cc),
+        bcc=tuple(str(box) for box in email.bcc),
+        addresses=tuple(email.recipients),
+        subject=email.subject,
+        recorded_at=at,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        api_key_id=email.api_key_id,
+        tags=tuple(email.tags),
+        metadata=email.metadata,
+        mailing_id=email.mailing_id,
+        batch_id=email.batch_id,
+        send_at=email.send_at,
+        expires_at=email.expires_at,
+        test=email.test,
+        requested_at=email.requested_at,
+    )
+    mail = Mail(email.id, email.account, at, at, requests=(seen,), held=held, released=not held)
+    data: dict[str, Any] = {"digest": digest, "held": held}
+    if email.send_at:
+        data["send_at"] = format_time(email.send_at)
+    # The same request published three times is one thing that happened.
+    key = uuid5(_TIMELINE_NAMESPACE, f"{email.id}\n{digest}\n{held}")
+    return Observation(_draw_line(email.id, key, EventType.REQUESTED, email.account, record, data), mail)
+
+
+def _line_only(email_id: UUID, account: str, record: Record) -> Observation:
+    key = uuid5(_TIMELINE_NAMESPACE, f"{email_id}\ncancel\n{account}")
+    return Observation(_draw_line(email_id, key, EventType.CANCELLATION_REQUESTED, account, record, {}), None)
+
+
+def _observe_sent(event: EmailSent, record: Record) -> Observation:
+    at = _time_of(record)
+    told = [
+        Outcome(
+            address,
+            RecipientState.SENT,
+            event.attempt,
+            at,
+            smtp_code=_read_code(event.response),
+            response=event.response,
+            relay=event.relay,
+        )
+        for address in event.recipients
+    ]
+    mail = Mail(
+        event.id,
+        event.account,
+        at,
+        at,
+        outcomes=_with_summary(told, event, at),
+        ledger_digest=event.digest or None,
+        message_id=event.message_id,
+        attempts=event.attempt,
+        released=True,
+        completed=event.complete,
+    )
+    data = {
+        "attempt": event.attempt,
+        "recipients": [{"address": address} for address in event.recipients],
+        "relay": event.relay,
+        "response": event.response,
+        "message_id": event.message_id,
+        "complete": event.complete,
+    }
+    line = _draw_line(event.id, event.event_id(), EventType.SENT, event.account, record, data)
+    return Observation(line, mail)
+
+
+def _observe_failed(event: EmailFailed, record: Record) -> Observation | None:
+    if event.id is None:
+        return None  # a record nobody could read, and nobody's mail
+    at = _time_of(record)
+    state = _state_of(event)
+    told = [
+        Outcome(
+            each.address,
+            state,
+            event.attempt,
+            at,
+            smtp_code=each.smtp_code,
+            enhanced_code=each.enhanced_code,
+            response=each.diagnostic or None,
+            reason=event.reason.value,
+        )
+        for each in event.recipients
+    ]
+    mail = Mail(
+        event.id,
+        event.account,
+        at,
+        at,
+        outcomes=_with_summary(told, event, at),
+        ledger_digest=event.digest or None,
+        attempts=event.attempt,
+        released=event.reason is not FailureReason.CANCELLED,
+        refused=event.reason is FailureReason.INVALID_REQUEST,
+        completed=event.complete,
+    )
+    data = {
+        "attempt": event.attempt,
+        "reason": event.reason.value,
+        "final": event.final,
+        "recipients": [each.model_dump(exclude_none=True) for each in event.recipients],
+        "complete": event.complete,
+        "errors": event.errors,
+        "retry_at": format_time(event.retry_at) if event.retry_at else None,
+    }
+    line = _draw_line(event.id, event.event_id(), EventType.FAILED, event.account, record, data)
+    return Observation(line, mail)
+
+
+def _state_of(event: EmailFailed) -> RecipientState:
+    if event.final:
+        return RecipientState.FAILED
+    return RecipientState.UNKNOWN if event.reason is FailureReason.UNKNOWN else RecipientState.DEFERRED
+
+
+def _with_summary(told: list[Outcome], event: EmailSent | EmailFailed, at: datetime) -> tuple[Outcome, ...]:
+    """The event's own recipients, and those only its `outcomes` name; their own events say more and win."""
+    named = {outcome.address for outcome in told}
+    summary = [
+        Outcome(each.address, each.state, each.attempt, at)
+        for each in event.outcomes or ()
+        if each.address not in named
+    ]
+    return (*told, *summary)
+
+
+def _draw_line(
+    email_id: UUID, event_id: UUID, kind: EventType, account: str, record: Record, data: dict[str, Any]
+) -> Line:
+    said = {name: value for name, value in data.items() if value is not None}
+    ce_id = _read_uuid(record.header("ce_id"))
+    if ce_id and ce_id != event_id:
+        said["ce_id"] = str(ce_id)
+    return Line(email_id, event_id, kind.value, account, _time_of(record), record, said)
+
+
+def _time_of(record: Record) -> datetime:
+    return _EPOCH + timedelta(milliseconds=max(record.timestamp_ms, 0))
+
+
+def _read_code(response: str) -> int | None:
+    return int(response[:3]) if response[:3].isascii() and response[:3].isdigit() else None
+
+
+def _read_uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None

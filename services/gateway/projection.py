@@ -1,0 +1,193 @@
+"""From records to what the read model knows of a mail. Pure.
+
+Records come twice, in any order across topics, and to several workers. So what is known of a mail is a value that
+observations are merged into, and merging gives the same whatever their order: every rule below is a minimum, a
+maximum, a union, or the precedence of shared/states.py.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from shared.states import (
+    FINAL_STATES,
+    FailureReason,
+    MailStatus,
+    RecipientState,
+    derive_status,
+    takes_precedence,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSeen:
+    """A mail's request, without its bodies. `digest` is that of its content (R5)."""
+
+    digest: str
+    account: str
+    sender: str
+    to: tuple[str, ...]
+    cc: tuple[str, ...]
+    bcc: tuple[str, ...]
+    addresses: tuple[str, ...]
+    subject: str
+    recorded_at: datetime
+    topic: str
+    partition: int
+    offset: int
+    api_key_id: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, object] = field(default_factory=dict)
+    mailing_id: str | None = None
+    batch_id: str | None = None
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
+    test: bool = False
+    requested_at: datetime | None = None
+
+    @property
+    def position(self) -> tuple[datetime, str, int, int]:
+        """Orders requests of one mail, the same for everybody who sees them."""
+        return (self.recorded_at, self.topic, self.partition, self.offset)
+
+    def merge(self, other: "RequestSeen") -> "RequestSeen":
+        """The same content seen again: the first record counts, the other may know the times."""
+        first, second = sorted((self, other), key=lambda seen: seen.position)
+        return replace(
+            first,
+            send_at=first.send_at or second.send_at,
+            expires_at=first.expires_at or second.expires_at,
+            requested_at=first.requested_at or second.requested_at,
+            api_key_id=first.api_key_id or second.api_key_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one event said of one recipient."""
+
+    address: str
+    state: RecipientState
+    attempt: int
+    at: datetime
+    smtp_code: int | None = None
+    enhanced_code: str | None = None
+    response: str | None = None
+    reason: str | None = None
+    relay: str | None = None
+
+    def merge(self, other: "Outcome") -> "Outcome":
+        """The one that counts of two. Of two equal ones the one that says more, then the earlier."""
+        if takes_precedence(other.state, other.attempt, self.state, self.attempt):
+            return other
+        if takes_precedence(self.state, self.attempt, other.state, other.attempt):
+            return self
+        return min(self, other, key=lambda each: (not each.response, each.at, each.state, each.response or ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """Everything known of one mail. Merging two of them is how observations add up."""
+
+    id: UUID
+    account: str
+    created_at: datetime
+    updated_at: datetime
+    requests: tuple[RequestSeen, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    ledger_digest: str | None = None
+    message_id: str | None = None
+    attempts: int = 0
+    held: bool = False
+    released: bool = False
+    refused: bool = False
+    completed: bool = False
+
+    def merge(self, other: "Mail") -> "Mail":
+        """What both know together."""
+        requests = {seen.digest: seen for seen in self.requests}
+        for seen in other.requests:
+            requests[seen.digest] = requests[seen.digest].merge(seen) if seen.digest in requests else seen
+        outcomes = {outcome.address: outcome for outcome in self.outcomes}
+        for outcome in other.outcomes:
+            known = outcomes.get(outcome.address)
+            outcomes[outcome.address] = known.merge(outcome) if known else outcome
+        return Mail(
+            id=self.id,
+            account=min((self, other), key=lambda mail: (mail.created_at, mail.account)).account,
+            created_at=min(self.created_at, other.created_at),
+            updated_at=max(self.updated_at, other.updated_at),
+            requests=tuple(sorted(requests.values(), key=lambda seen: seen.position)),
+            outcomes=tuple(sorted(outcomes.values(), key=lambda outcome: outcome.address)),
+            ledger_digest=self.ledger_digest or other.ledger_digest,
+            message_id=self.message_id or other.message_id,
+            attempts=max(self.attempts, other.attempts),
+            held=self.held or other.held,
+            released=self.released or other.released,
+            refused=self.refused or other.refused,
+            completed=self.completed or other.completed,
+        )
+
+    @property
+    def request(self) -> RequestSeen | None:
+        """The request that counts: the one the ledger took, or else the first (R5)."""
+        for seen in self.requests:
+            if seen.digest == self.ledger_digest:
+                return seen
+        return self.requests[0] if self.requests else None
+
+    @property
+    def owner(self) -> str:
+        """The account the mail belongs to."""
+        return self.request.account if self.request else self.account
+
+    @property
+    def recipients(self) -> list[Outcome]:
+        """All recipients, those nothing was heard of as pending, in the order of the request."""
+        known = {outcome.address: outcome for outcome in self.outcomes}
+        request = self.request
+        if request is None:
+            return list(self.outcomes)
+        waiting = [
+            known.get(address) or Outcome(address, RecipientState.PENDING, 0, request.recorded_at)
+            for address in request.addresses
+        ]
+        return waiting + [outcome for outcome in self.outcomes if outcome.address not in request.addresses]
+
+    @property
+    def complete(self) -> bool:
+        """Nothing more will happen to it."""
+        recipients = self.recipients
+        all_final = bool(recipients) and all(outcome.state in FINAL_STATES for outcome in recipients)
+        return self.completed or (bool(self.requests) and all_final) or self._is_refused
+
+    @property
+    def status(self) -> MailStatus:
+        """The mail's status, derived."""
+        if self._is_refused:
+            return MailStatus.FAILED
+        recipients = self.recipients
+        states = [outcome.state for outcome in recipients]
+        if not self.requests and not self.completed:
+            states.append(RecipientState.PENDING)  # there may be recipients nobody has told us of yet
+        reasons = [
+            FailureReason(outcome.reason)
+            for outcome in recipients
+            if outcome.state is RecipientState.FAILED and outcome.reason
+        ]
+        return derive_status(states, reasons=reasons, scheduled=self.held and not self.released)
+
+    @property
+    def _is_refused(self) -> bool:
+        # Only a request nobody can read is refused as a whole; of one that was read, recipients have outcomes (R4).
+        return self.refused and not self.requests and not self.outcomes
+
+
+def merge_all(mails: Iterable[Mail]) -> dict[UUID, Mail]:
+    """One value per mail."""
+    merged: dict[UUID, Mail] = {}
+    for mail in mails:
+        known = merged.get(mail.id)
+        merged[mail.id] = known.merge(mail) if known else mail
+    return merged

@@ -1,0 +1,158 @@
+"""Every SQL statement of the gateway's read model."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Table, select
+from sqlalchemy.dialects import postgresql
+
+from services.gateway.buckets import find_own_bucket, read_day
+from services.gateway.tables import SCHEMA, emails, timeline
+from shared.database import Database
+
+Row = dict[str, Any]
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+def _list_columns(table: Table, prefix: str = "") -> str:
+    return ", ".join(f'{prefix}"{column.name}"' for column in table.columns)
+
+
+def _read_rows(table: Table) -> str:
+    """One JSON parameter as rows of the table: no limit on their number, and one statement for any."""
+    types = ", ".join(f'"{column.name}" {column.type.compile(_DIALECT)}' for column in table.columns)
+    return f"jsonb_to_recordset($1::text::jsonb) AS given({types})"
+
+
+_INSERT_TIMELINE = f"""
+    INSERT INTO gateway.timeline ({_list_columns(timeline)})
+    SELECT {_list_columns(timeline)} FROM {_read_rows(timeline)} ORDER BY bucket, email_id, event_id
+    ON CONFLICT DO NOTHING
+"""
+_SAVE_EMAILS = f"""
+    INSERT INTO gateway.emails AS kept ({_list_columns(emails)})
+    SELECT {_list_columns(emails)} FROM {_read_rows(emails)} ORDER BY bucket, id
+    ON CONFLICT (bucket, id) DO UPDATE SET ({_list_columns(emails)}) = ROW({_list_columns(emails, "excluded.")})
+    WHERE kept.version = excluded.version - 1
+    RETURNING id
+"""
+_KNOWN_BUCKETS = "SELECT id, bucket FROM gateway.locator WHERE id = ANY($1)"
+_LOAD_EMAILS = "SELECT * FROM gateway.emails WHERE bucket = $1 AND id = ANY($2)"
+_LOCATE = """
+    INSERT INTO gateway.locator (id, bucket) SELECT * FROM unnest($1::uuid[], $2::date[]) ORDER BY 1
+    ON CONFLICT DO NOTHING
+"""
+
+
+class ReadModel:
+    """What the API reads. Every method raises DatabaseUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find_email(self, email_id: UUID) -> Row | None:
+        """The mail's row."""
+        bucket = await self._find_bucket(email_id)
+        if bucket is None:
+            return None
+        rows = await self._database.fetch(_LOAD_EMAILS, bucket, [email_id])
+        return decode(rows[0]) if rows else None
+
+    async def list_events(self, bucket: date, email_id: UUID) -> list[Row]:
+        """The mail's timeline, in no particular order."""
+        query = select(timeline).where(timeline.c.bucket == bucket, timeline.c.email_id == email_id)
+        async with self._database.transaction() as connection:
+            return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+    async def _find_bucket(self, email_id: UUID) -> date | None:
+        rows = await self._database.fetch(_KNOWN_BUCKETS, [email_id])
+        return rows[0]["bucket"] if rows else read_day(email_id)
+
+
+class ProjectionStore:
+    """What the worker writes. Every method raises DatabaseUnavailable and may be repeated."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find_buckets(self, arrivals: Mapping[UUID, datetime]) -> dict[UUID, date]:
+        """Where each mail lies, or shall lie; `arrivals` has the time of a record of each."""
+        rows = await self._database.fetch(_KNOWN_BUCKETS, list(arrivals))
+        found: dict[UUID, date] = {row["id"]: row["bucket"] for row in rows}
+        strangers: dict[UUID, datetime] = {}
+        for email_id, recorded_at in arrivals.items():
+            if email_id in found:
+                continue
+            own = find_own_bucket(email_id, recorded_at)
+            if own:
+                found[email_id] = own
+            else:
+                strangers[email_id] = recorded_at
+        return found | await self._locate(strangers) if strangers else found
+
+    async def _locate(self, strangers: Mapping[UUID, datetime]) -> dict[UUID, date]:
+        """Buckets of ids that do not tell them: where the mail is already (it waited for long), or its first day."""
+        found: dict[UUID, date] = {}
+        for email_id in strangers:
+            day = read_day(email_id)
+            if day and await self._database.fetch(_LOAD_EMAILS, day, [email_id]):
+                found[email_id] = day
+        new = {email_id: at.date() for email_id, at in strangers.items() if email_id not in found}
+        await self._database.fetch(_LOCATE, list(new), list(new.values()))
+        rows = await self._database.fetch(_KNOWN_BUCKETS, list(new))
+        return found | {row["id"]: row["bucket"] for row in rows}
+
+    async def load(self, buckets: Mapping[UUID, date]) -> dict[UUID, Row]:
+        """The rows there are. One statement per day, so that each reads one partition."""
+        by_day: dict[date, list[UUID]] = {}
+        for email_id, bucket in buckets.items():
+            by_day.setdefault(bucket, []).append(email_id)
+        rows = [row for day, ids in by_day.items() for row in await self._database.fetch(_LOAD_EMAILS, day, ids)]
+        return {row["id"]: decode(row) for row in rows}
+
+    async def add_events(self, rows: Sequence[Row]) -> None:
+        """Add to timelines what is not there yet."""
+        if rows:
+            await self._database.fetch(_INSERT_TIMELINE, encode(rows))
+
+    async def save(self, rows: Sequence[Row]) -> set[UUID]:
+        """Write mails; returns the ids written. One that somebody else has written meanwhile is left as it is."""
+        if not rows:
+            return set()
+        return {row["id"] for row in await self._database.fetch(_SAVE_EMAILS, encode(rows))}
+
+
+class PartitionStore:
+    """Making partitions. Raises DatabaseUnavailable, or SQLAlchemy's DBAPIError where a partition cannot be made."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create_partition(self, table: str, first: date, end: date) -> None:
+        """The partition of `table` for buckets from `first` up to `end`, where it is missing."""
+        name = f"{SCHEMA}.{table}_{first:%Y%m%d}"
+        async with self._database.transaction() as connection:
+            # The default partition is locked for a moment; whoever reads it must not be held up for long.
+            await connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
+            await connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('gateway partitions'))")
+            await connection.exec_driver_sql(
+                f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {SCHEMA}.{table} "
+                f"FOR VALUES FROM ('{first}') TO ('{end}')"
+            )
+
+
+def encode(rows: Iterable[Row]) -> str:
+    """Rows as one JSON parameter. PostgreSQL's text cannot hold NUL, which a caller's metadata may."""
+    return orjson.dumps(list(rows)).replace(b"\\u0000", b"\\ufffd").decode()
+
+
+def decode(row: Any) -> Row:
+    """A row of `emails` as read through asyncpg, which leaves JSON as text."""
+    decoded = dict(row)
+    for name in ("recipients", "addressees", "metadata", "rivals"):
+        if isinstance(decoded[name], str):
+            decoded[name] = orjson.loads(decoded[name])
+    return decoded

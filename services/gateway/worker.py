@@ -1,0 +1,120 @@
+"""The Kafka side: the three email topics into the read model, batch by batch."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from uuid import UUID
+
+from aiokafka.errors import KafkaError
+
+from services.gateway.buckets import days_ahead
+from services.gateway.observing import Observation, observe
+from services.gateway.partitions import Partitions
+from services.gateway.projection import Mail, merge_all
+from services.gateway.rows import line_to_row, mail_to_row, row_to_mail
+from services.gateway.settings import WorkerSettings
+from services.gateway.store import PartitionStore, ProjectionStore
+from shared.batching import BatchConsumer, Record
+from shared.database import Database
+from shared.health import HealthServer
+from shared.metrics import RECORDS_PROJECTED
+from shared.process import Part
+from shared.retrying import Unavailable
+from shared.topics import Topics, find_cluster_id
+
+_GROUP = "milena-gateway"
+
+
+class ClusterUnknown(Unavailable):
+    """Kafka does not tell its cluster id at the moment."""
+
+
+class Projector:
+    """Takes batches of records into the read model. Repeating a batch changes nothing.
+
+    `cluster_id` is part of the identity of mails published without an id; None: to be asked of the broker.
+    """
+
+    def __init__(
+        self, database: Database, *, bootstrap_servers: str, event_limit: int, cluster_id: str | None = None
+    ) -> None:
+        self._store = ProjectionStore(database)
+        self._partitions = Partitions(PartitionStore(database))
+        self._bootstrap_servers = bootstrap_servers
+        self._event_limit = event_limit
+        self._cluster_id = cluster_id
+
+    async def project(self, records: Sequence[Record]) -> None:
+        """Take one batch. Raises Unavailable where nothing, or not everything, could be written."""
+        cluster_id = await self._find_cluster_id()
+        seen = [observed for record in records if (observed := observe(record, cluster_id, self._event_limit))]
+        if seen:
+            await self._write(seen)
+        for record in records:
+            RECORDS_PROJECTED.labels(topic=record.topic).inc()
+
+    async def _write(self, seen: list[Observation]) -> None:
+        arrivals = {observed.line.email_id: observed.line.at for observed in reversed(seen)}
+        buckets = await self._store.find_buckets(arrivals)
+        newest = max(observed.line.at for observed in seen)
+        await self._partitions.provide([*buckets.values(), *days_ahead(newest)])
+        # Lines first: who reads that a mail is sent finds the event that says so.
+        lines = {(observed.line.email_id, observed.line.event_id): observed.line for observed in reversed(seen)}
+        await self._store.add_events([line_to_row(line, buckets[line.email_id]) for line in lines.values()])
+        todo = merge_all(observed.mail for observed in seen if observed.mail)
+        while todo:
+            todo = await self._save(todo, buckets)
+
+    async def _save(self, mails: dict[UUID, Mail], buckets: Mapping[UUID, date]) -> dict[UUID, Mail]:
+        """Merge into what is stored. Returns the mails that another worker wrote in between, to be merged again."""
+        stored = await self._store.load({email_id: buckets[email_id] for email_id in mails})
+        rows = []
+        for email_id, mail in mails.items():
+            row = stored.get(email_id)
+            known = row_to_mail(row) if row else None
+            merged = known.merge(mail) if known else mail
+            if merged != known:
+                rows.append(mail_to_row(merged, buckets[email_id], row["version"] + 1 if row else 1))
+        written = await self._store.save(rows)
+        return {row["id"]: mails[row["id"]] for row in rows if row["id"] not in written}
+
+    async def _find_cluster_id(self) -> str:
+        if self._cluster_id is None:
+            try:
+                self._cluster_id = await find_cluster_id(self._bootstrap_servers)
+            except (KafkaError, OSError) as exc:
+                raise ClusterUnknown(f"kafka: {type(exc).__name__}") from exc
+        return self._cluster_id
+
+
+def create_worker(settings: WorkerSettings) -> list[Part]:
+    """The worker's parts, in the order they start."""
+    database = Database(settings.database_url.get_secret_value(), application_name="milena-gateway-worker")
+    projector = Projector(
+        database, bootstrap_servers=settings.kafka_bootstrap_servers, event_limit=settings.event_limit
+    )
+    topics = Topics(settings.topic_prefix)
+    consumer = BatchConsumer(
+        f"{settings.topic_prefix}{_GROUP}",
+        [topics.requested, topics.sent, topics.failed],
+        projector.project,
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        slot=settings.slot,
+        event_limit=settings.event_limit,
+    )
+    checks = {"kafka": consumer.check, "database": database.check}
+    health = HealthServer(settings.health_host, settings.health_port, checks, settings.metrics_allowed_networks)
+    return [Connections(database), health, consumer]
+
+
+class Connections:
+    """Closes the database after everything that uses it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def start(self) -> None:
+        """Nothing: connections are made as they are needed."""
+
+    async def stop(self) -> None:
+        """Close them."""
+        await self._database.close()

@@ -1,0 +1,70 @@
+"""What an API's OpenAPI document needs beyond FastAPI's own: request bodies we read ourselves, and problems."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+_REF = "#/components/schemas/{model}"
+_MEANINGS = {
+    400: "Malformed: no JSON, or no form",
+    401: "The API key is missing, wrong or revoked",
+    403: "Not allowed: network, scope or sender",
+    404: "There is no such thing in this account",
+    413: "Too large; `limit` says how much is allowed",
+    422: "Some fields are not acceptable; `errors` points at each",
+    503: "Kafka or PostgreSQL is away; `Retry-After` says when to try again",
+}
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    detail: str = Field(examples=["not an email address: there is no @"])
+    pointer: str = Field(description="JSON pointer (RFC 6901) into the request body", examples=["/to"])
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457 problem document, the shape of every error."""
+
+    type: str = Field(examples=["urn:milena:problem:invalid-content"])
+    title: str = Field(examples=["Invalid content"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["Some fields are not acceptable; see errors."])
+    request_id: str | None = None
+    errors: list[FieldError] | None = None
+
+
+def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route for these statuses; add_schemas(app, ProblemDocument) makes the reference good."""
+    content = {"application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemDocument")}}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+
+
+def describe_body(contents: dict[str, tuple[type[BaseModel], dict[str, Any]]]) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads its body itself: `{media type: (model, examples)}`."""
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                media: {"schema": {"$ref": _REF.format(model=model.__name__)}, "examples": examples}
+                for media, (model, examples) in contents.items()
+            },
+        }
+    }
+
+
+def add_schemas(app: FastAPI, *models: type[BaseModel]) -> None:
+    """Put models into the document's components, for what refers to them by name."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+        components = document.setdefault("components", {}).setdefault("schemas", {})
+        for name, schema in schemas.get("$defs", {}).items():
+            components.setdefault(name, schema)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
