@@ -1,6 +1,6 @@
 """The secrets of a stack, minted at its first start and kept in its data directory."""
 
-import hashlib
+import asyncio
 import json
 import secrets
 import subprocess
@@ -12,6 +12,8 @@ from pathlib import Path
 from deploy.local.errors import StackError
 from deploy.local.paths import write_private
 from deploy.local.settings import REPOSITORY
+from shared.access import AccessStore, ApiScope, digest_key
+from shared.database import Database, DatabaseUnavailable
 
 _KEY_NAME = "development"
 
@@ -33,41 +35,34 @@ def read_or_mint_master_secret(path: Path) -> str:
     return kept["master_secret"]
 
 
-def read_or_mint_api_key(path: Path, environment: Mapping[str, str], from_address: str) -> ApiKey:
-    """Give the development key that is kept in ``path``, minting it the first time for this database.
+async def read_or_mint_api_key(path: Path, environment: Mapping[str, str], from_address: str) -> ApiKey:
+    """Give the development key that is kept in ``path``, minting one where the database does not know it.
 
-    It may send from every address of ``from_address``'s domain. A key belongs to the database it was
-    minted in, so another database gets another one. Raises StackError with what the command said.
+    It may send from every address of ``from_address``'s domain, and do everything else there is to do. Raises
+    StackError with what the command said.
     """
     kept = _read(path)
-    database = hashlib.sha256(environment["MILENA_DATABASE_URL"].encode()).hexdigest()
-    if kept.get("database") == database and {"api_key", "webhook_secret"} <= kept.keys():
+    if {"api_key", "webhook_secret"} <= kept.keys() and await _is_known(environment, kept["api_key"]):
         return ApiKey(kept["api_key"], kept["webhook_secret"])
-    key = _mint(environment, f"*@{from_address.rpartition('@')[2]}")
-    write_private(path, json.dumps({**kept, **asdict(key), "database": database}, indent=2) + "\n")
+    key = await asyncio.to_thread(_mint, environment, f"*@{from_address.rpartition('@')[2]}")
+    write_private(path, json.dumps({**kept, **asdict(key)}, indent=2) + "\n")
     return key
 
 
+async def _is_known(environment: Mapping[str, str], api_key: str) -> bool:
+    database = Database(environment["MILENA_DATABASE_URL"], pool_size=1)
+    try:
+        return await AccessStore(database).find_key(digest_key(api_key)) is not None
+    except DatabaseUnavailable as exc:
+        raise StackError(f"PostgreSQL went away during the start ({exc}).") from exc
+    finally:
+        await database.close()
+
+
 def _mint(environment: Mapping[str, str], sender: str) -> ApiKey:
-    command = [
-        sys.executable,
-        "-m",
-        "services.gateway",
-        "keys",
-        "create",
-        "--name",
-        _KEY_NAME,
-        "--sender",
-        sender,
-    ]
-    done = subprocess.run(
-        [*command, "--json"],
-        env=dict(environment),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "services.gateway", "keys", "create", "--json", "--name", _KEY_NAME]
+    command += ["--sender", sender, *(f"--scope={scope}" for scope in ApiScope)]
+    done = subprocess.run(command, env=dict(environment), cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StackError(f"the development key could not be minted:\n{(done.stdout + done.stderr)[-2000:]}")
     minted = json.loads(done.stdout)

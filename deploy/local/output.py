@@ -1,10 +1,12 @@
 """What the stack prints: its own lines, and those of its processes behind their names."""
 
 import asyncio
+import re
 import sys
 from typing import IO, TextIO
 
 _COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
+_CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-ln-z]")  # every control sequence but colours, which end in m
 _LONGEST_LINE = 64 * 1024  # bytes; what is longer is printed in pieces
 
 
@@ -30,7 +32,11 @@ class Output:
         self._also = None
 
     def say_for(self, name: str, text: str) -> None:
-        """Print a line of one process."""
+        """Print a line of one process; what it would do to the cursor of a terminal is left out."""
+        if "\x1b" in text:
+            text = _CURSOR.sub("", text)
+            if not text:
+                return
         label = f"{name:<{self._width}} |"
         if self._colours:
             colour = _COLOURS[self._names.setdefault(name, len(self._names)) % len(_COLOURS)]

@@ -50,9 +50,7 @@ class LocalStack:
             self._supervisor.start(build_catcher(self._paths, self._ports, read_environment()))
         await self._servers.start()
         environment = build_environment(read_environment(), self._addresses(), self._ports, master_secret)
-        key = await asyncio.to_thread(
-            read_or_mint_api_key, self._paths.credentials, environment, self._settings.from_address
-        )
+        key = await read_or_mint_api_key(self._paths.credentials, environment, self._settings.from_address)
         self._record = StackRecord(
             base_url=environment["MILENA_BASE_URL"],
             api_key=key.api_key,

@@ -140,6 +140,14 @@ def test_output_that_is_no_terminal_has_no_colours() -> None:
     assert second.getvalue() == "hello\n"
 
 
+def test_processes_do_not_move_the_cursor() -> None:
+    stream = io.StringIO()
+    output = Output(stream)
+    output.say_for("sender-0", "\x1b[?25h")
+    output.say_for("sender-0", "\x1b[2K\x1b[31mred\x1b[0m")
+    assert stream.getvalue() == "sender-0         | \x1b[31mred\x1b[0m\n"
+
+
 def test_timeline_shows_the_relays_own_words() -> None:
     line = describe_event({"type": "email.sent", "response": "250 2.0.0 kept as 7", "attempt": 1})
     assert line == "email.sent  250 2.0.0 kept as 7"
