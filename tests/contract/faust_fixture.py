@@ -4,8 +4,9 @@ Nothing of Faust is replaced but the thread in which its driver would talk to Ka
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,14 @@ class Rig:
     async def start_agent(self, fun: Agent, **options: Any) -> Any:
         """Let an agent consume the topic."""
         agent = self.app.agent(self.topic, name=f"agent-{len(self.agents)}", **options)(fun)
+        await self.run_agent(agent)
+        return agent
+
+    async def run_agent(self, agent: Any) -> None:
+        """Start an agent the app already has; `deliver` reaches it."""
         self.agents.append(agent)
         await agent.maybe_start()
         self._stream = next(iter(agent._actors)).stream
-        return agent
 
     def open_stream(self) -> Any:
         """A bare stream of the topic, where an agent would be in the way."""
@@ -178,6 +183,16 @@ async def open_rig(datadir: Path, consumer: type[Any] | None = None, **settings:
         yield rig
     finally:
         await rig.close()
+
+
+@contextmanager
+def quiet_faust() -> Iterator[None]:
+    """Faust logs each crash with its exception; a log that pytest keeps would keep the event alive (E15)."""
+    logger = logging.getLogger("faust")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    yield
+    logger.setLevel(level)
 
 
 def acknowledge(events: Iterable[Any]) -> Sequence[bool]:

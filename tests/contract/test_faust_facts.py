@@ -5,7 +5,6 @@ E1 … E18 are the numbers under which docs/faust.md describes the experiments.
 
 import asyncio
 import inspect
-import logging
 from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -18,19 +17,15 @@ from faust.transport.consumer import Consumer as AbstractConsumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from tests.contract.faust_fixture import TOPIC, Rig, acknowledge, open_rig, run_loop, settle
+from tests.contract.faust_fixture import TOPIC, Rig, acknowledge, open_rig, quiet_faust, run_loop, settle
 
 TP0 = TP(TOPIC, 0)
 
 
 @pytest.fixture(autouse=True)
 def _quiet_faust() -> Iterator[None]:
-    """Faust logs each crash with its exception; a log that is kept keeps the event alive (see E15)."""
-    logger = logging.getLogger("faust")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    yield
-    logger.setLevel(level)
+    with quiet_faust():
+        yield
 
 
 @pytest.fixture
