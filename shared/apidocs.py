@@ -1,5 +1,8 @@
 """What an API's OpenAPI document needs beyond FastAPI's own: request bodies we read ourselves, and problems."""
 
+import json
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
@@ -7,6 +10,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 _REF = "#/components/schemas/{model}"
+_NAMES = re.compile(r'"#/components/schemas/(\w+)"')
 _MEANINGS = {
     400: "Malformed: no JSON, or no form",
     401: "The API key is missing, wrong or revoked",
@@ -56,15 +60,22 @@ def describe_body(contents: dict[str, tuple[type[BaseModel], dict[str, Any]]]) -
 
 
 def add_schemas(app: FastAPI, *models: type[BaseModel]) -> None:
-    """Put models into the document's components, for what refers to them by name."""
+    """Put models, and what they refer to, into the document's components, for what refers to them by name."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
         components = document.setdefault("components", {}).setdefault("schemas", {})
-        for name, schema in schemas.get("$defs", {}).items():
-            components.setdefault(name, schema)
+        if not all(model.__name__ in components for model in models):
+            _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+            _copy_used(schemas["$defs"], [model.__name__ for model in models], components)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _copy_used(definitions: dict[str, Any], names: Iterable[str], components: dict[str, Any]) -> None:
+    for name in names:
+        if name in definitions and name not in components:
+            components[name] = definitions[name]
+            _copy_used(definitions, _NAMES.findall(json.dumps(definitions[name])), components)
