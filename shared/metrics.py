@@ -26,6 +26,11 @@ BATCH_SECONDS = Histogram(
 )
 OFFSET_OUT_OF_RANGE = Counter("milena_offset_out_of_range_total", "Positions Kafka no longer holds: records were lost")
 
+# stages of a pipeline
+STAGE_ITEMS = Counter("milena_stage_items_total", "Items a stage has handled", ["stage"])
+STAGE_GROUPS = Counter("milena_stage_groups_total", "Groups they were handled in", ["stage"])
+STAGE_SECONDS = Counter("milena_stage_seconds_total", "Wall time of those groups", ["stage"])
+
 # sender
 MAILS_SETTLED = Counter("milena_mails_settled_total", "Attempts settled in the ledger, by outcome", ["outcome"])
 CLAIMS = Counter("milena_claims_total", "What claiming a mail found", ["found"])

@@ -5,12 +5,14 @@ at the next stage whoever is there then.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, TypeVar
 
 import structlog
 
+from shared.metrics import STAGE_GROUPS, STAGE_ITEMS, STAGE_SECONDS
 from shared.retrying import retry_while_unavailable
 
 log = structlog.get_logger(__name__)
@@ -45,6 +47,9 @@ class Stage(Generic[Item]):
         self._allowance = allowance
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._items = STAGE_ITEMS.labels(stage=name)
+        self._groups = STAGE_GROUPS.labels(stage=name)
+        self._seconds = STAGE_SECONDS.labels(stage=name)
 
     def put(self, item: Item) -> None:
         """Let one item wait here."""
@@ -80,7 +85,11 @@ class Stage(Generic[Item]):
                 self._wake.clear()
                 await self._wake.wait()
                 continue
+            started = time.monotonic()
             await self._work(group)
+            self._items.inc(len(group))
+            self._groups.inc()
+            self._seconds.inc(time.monotonic() - started)
 
     def _take(self) -> list[Item]:
         room = self._limit if self._allowance is None else min(self._limit, self._allowance())

@@ -27,7 +27,8 @@ def worker() -> None:
     """Send mail from email.requested until stopped."""
     settings = load_settings(WorkerSettings)
     set_up_logs(settings.log_level, settings.log_format, service=f"sender-{settings.slot}")
-    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Faust's consumer thread makes a loop of its own
+    loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     cluster_id = loop.run_until_complete(find_cluster_id(settings.kafka_bootstrap_servers))
 
