@@ -34,8 +34,11 @@ class StubBroker:
     fetched: list[dict[TP, list[Any]]] = field(default_factory=list)
     fetches: int = 0
     committed: dict[TP, int] = field(default_factory=dict)
+    answering: asyncio.Event | None = None  # where set, commits are not answered before it is
 
     async def commit(self, offsets: dict[TP, int]) -> bool:
+        if self.answering is not None:
+            await self.answering.wait()
         self.commits.append(dict(offsets))
         self.committed.update(offsets)
         return True

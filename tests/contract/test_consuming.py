@@ -148,6 +148,21 @@ async def test_a_revocation_commits_at_once_what_is_done(rig: LaneRig) -> None:
     await revoking
 
 
+async def test_a_revocation_commits_what_ended_while_another_commit_was_under_way(rig: LaneRig) -> None:
+    await rig.take(0, 1)
+    rig.finish(0)
+    rig.broker.answering = asyncio.Event()
+    committing = asyncio.create_task(rig.consumer.commit())
+    await run_loop()
+    rig.finish(1)
+    revoking = asyncio.create_task(rig.consumer.on_partitions_revoked({TP0}))
+    await run_loop()
+    rig.broker.answering.set()
+    await asyncio.gather(committing, revoking)
+
+    assert rig.broker.commits == [{TP0: 1}, {TP0: 2}]
+
+
 async def test_a_revocation_waits_for_work_that_ends_in_its_grace(rig: LaneRig) -> None:
     await rig.take(0)
     revoking = asyncio.create_task(rig.consumer.on_partitions_revoked({TP0}))
