@@ -1,9 +1,11 @@
 """Deliveries that are due are made: many at once, each finished as soon as its own request has ended."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import structlog
@@ -18,6 +20,8 @@ from shared.tracing import continue_trace
 
 log = structlog.get_logger(__name__)
 
+_HOST_PAUSE = timedelta(seconds=3)
+
 
 class Post(Protocol):
     """Makes one request; errors are part of the outcome."""
@@ -26,32 +30,40 @@ class Post(Protocol):
         """POST `body` as JSON."""
 
 
-class Settle(Protocol):
-    """Stores an attempt and its verdict; False where the lease is no longer ours. Raises Unavailable."""
+class Rows(Protocol):
+    """Where the deliveries are kept. Both raise Unavailable."""
 
-    async def __call__(self, row: DueRow, attempt: Attempt, verdict: Verdict) -> bool:
-        """Finish the row."""
+    async def settle(self, row: DueRow, attempt: Attempt, verdict: Verdict) -> bool:
+        """Store an attempt and its verdict; False where the lease is no longer ours."""
+
+    async def postpone(self, rows: Sequence[DueRow], delay: timedelta) -> None:
+        """Give rows back untried."""
 
 
 class Courier:
-    """At most `limit` requests at once. A request whose process dies is made again after its lease, with the same
-    `webhook-id`."""
+    """At most `limit` requests at once, and `host_limit` to one host.
+
+    A request whose process dies is made again after its lease, with the same `webhook-id`.
+    """
 
     def __init__(
         self,
         post: Post,
-        settle: Settle,
+        rows: Rows,
         *,
         find_secret: Callable[[str], str],
         delays: Sequence[timedelta],
         limit: int,
+        host_limit: int,
         patience_s: float,
     ) -> None:
         self._post = post
-        self._settle = settle
+        self._rows = rows
         self._find_secret = find_secret
         self._delays = delays
         self._limit = limit
+        self._host_limit = host_limit
+        self._at_hosts: Counter[str] = Counter()
         self._patience_s = patience_s
         self._at_work: set[asyncio.Task[None]] = set()
         self.on_room: Callable[[], None] = lambda: None
@@ -62,11 +74,23 @@ class Courier:
         return self._limit - len(self._at_work)
 
     async def take(self, rows: Sequence[DueRow]) -> None:
-        """Begin a request for each row and return; what the due loop hands over."""
+        """Begin a request for each row and return; what the due loop hands over. Raises Unavailable."""
+        surplus: list[DueRow] = []
         for row in rows:
-            task = asyncio.create_task(self._deliver(row), name=f"delivery-{row.id}")
-            self._at_work.add(task)
-            task.add_done_callback(self._on_end)
+            host = _find_host(row.columns["url"])
+            if self._at_hosts[host] >= self._host_limit:
+                surplus.append(row)
+            else:
+                self._begin(row, host)
+        if surplus:
+            # Behind what other hosts wait for, as the oldest due time comes first.
+            await self._rows.postpone(surplus, _HOST_PAUSE)
+
+    def _begin(self, row: DueRow, host: str) -> None:
+        self._at_hosts[host] += 1
+        task = asyncio.create_task(self._deliver(row), name=f"delivery-{row.id}")
+        self._at_work.add(task)
+        task.add_done_callback(lambda done: self._on_end(done, host))
 
     async def start(self) -> None:
         """Nothing: the due loop brings the work."""
@@ -88,7 +112,7 @@ class Courier:
         headers["traceparent"] = continue_trace(row.columns["traceparent"])
         attempt = await self._post(row.columns["url"], body, headers)
         verdict = judge(attempt, row.columns["attempts"], self._delays)
-        held = await retry_while_unavailable(lambda: self._settle(row, attempt, verdict), "callback settle")
+        held = await retry_while_unavailable(lambda: self._rows.settle(row, attempt, verdict), "callback settle")
         outcome = "retried" if verdict.state is DeliveryState.PENDING else verdict.state.value
         CALLBACK_ATTEMPTS.labels(outcome=outcome).inc()
         log.info(
@@ -103,8 +127,19 @@ class Courier:
         if not held:
             log.warning("lease lost during a callback, it may be made twice", delivery_id=str(row.id))
 
-    def _on_end(self, task: asyncio.Task[None]) -> None:
+    def _on_end(self, task: asyncio.Task[None], host: str) -> None:
         self._at_work.discard(task)
+        self._at_hosts[host] -= 1
+        if not self._at_hosts[host]:
+            del self._at_hosts[host]
         if not task.cancelled() and task.exception():
             log.error("delivery failed, it comes again after its lease", exc_info=task.exception())
         self.on_room()
+
+
+def _find_host(url: str) -> str:
+    """Only for sharing the room: where it cannot be told, the URL stands for itself."""
+    try:
+        return urlsplit(url).netloc.lower() or url
+    except ValueError:
+        return url

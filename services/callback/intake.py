@@ -12,6 +12,7 @@ from services.callback.store import CallbackStore
 from shared.batching import Record
 from shared.events import EmailFailed, EmailSent, EventType, OpenedRecord, UnreadableEvent, open_record
 from shared.metrics import EVENTS_SKIPPED
+from shared.tracing import find_trace_id
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +45,8 @@ class Intake:
                 return None
             if opened.data.get("callback") is None:
                 return None  # most mail wants none: no need to look closer
-            return _read(record, opened, model.model_validate(opened.data))
-        except (UnreadableEvent, ValidationError):
+            return _check(_read(record, opened, model.model_validate(opened.data)))
+        except (UnreadableEvent, ValidationError, OverflowError):
             # Whoever wrote it is no service of ours, and there is nobody to answer to.
             log.warning(
                 "unreadable result skipped", topic=record.topic, partition=record.partition, offset=record.offset
@@ -59,7 +60,15 @@ def _read(record: Record, opened: OpenedRecord, event: EmailSent | EmailFailed) 
         event.event_id(record.coordinates) if isinstance(event, EmailFailed) else event.event_id()
     )
     time = _parse_time(record.header("ce_time")) or datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
-    return plan_delivery(event, event_id, time, opened.data, record.header("traceparent"))
+    traceparent = record.header("traceparent")
+    return plan_delivery(event, event_id, time, opened.data, traceparent if find_trace_id(traceparent) else None)
+
+
+def _check(delivery: Delivery | None) -> Delivery | None:
+    """PostgreSQL's text holds no NUL, and one record must not stop its partition. Raises UnreadableEvent."""
+    if delivery and "\x00" in delivery.url + delivery.account:
+        raise UnreadableEvent([{"detail": "contains NUL", "pointer": "/callback"}])
+    return delivery
 
 
 def _parse_id(text: str | None) -> UUID | None:

@@ -40,6 +40,9 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, HealthSettings, SecretSett
     callback_timeout_s: float = Field(default=30, gt=0, description="for one request, from name to answer")
     callback_lease_s: float = Field(default=60, description="then a request whose end nobody has seen is made again")
     callback_concurrency: int = Field(default=64, ge=1, le=1000, description="requests at once in this process")
+    callback_host_concurrency: int = Field(
+        default=16, ge=1, description="of them to one host: one that hangs must not hold up the others"
+    )
     callback_retry_delays_s: RetryDelays = Field(
         default=(5, 5 * _MINUTE, 30 * _MINUTE, 2 * _HOUR, 5 * _HOUR, 10 * _HOUR, 24 * _HOUR),
         description="pauses between attempts, separated by commas",

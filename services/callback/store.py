@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import select
@@ -94,6 +94,19 @@ class CallbackStore:
             attempt.response,
         )
         return bool(rows)
+
+    async def postpone(self, rows: Sequence[DueRow], delay: timedelta) -> None:
+        """Give leased rows back untried, due after `delay`."""
+        await self._database.fetch(
+            """
+            UPDATE callback.delivery AS row SET due_at = now() + $3, lease_token = NULL, lease_until = NULL
+            FROM unnest($1::uuid[], $2::uuid[]) AS held(id, token)
+            WHERE row.id = held.id AND row.lease_token = held.token
+            """,
+            [row.id for row in rows],
+            [row.token for row in rows],
+            delay,
+        )
 
     async def list_of_email(self, email_id: UUID, account: str, limit: int) -> list[StoredDelivery]:
         """The newest deliveries of one mail of this account, newest first."""

@@ -60,10 +60,11 @@ def _create_courier(settings: WorkerSettings, requester: Requester, store: Callb
     master_secret = settings.master_secret.get_secret_value()
     return Courier(
         requester.post,
-        store.settle,
+        store,
         find_secret=lambda account: derive_webhook_secret(master_secret, account),
         delays=settings.retry_delays,
         limit=settings.callback_concurrency,
+        host_limit=settings.callback_host_concurrency,
         patience_s=settings.callback_timeout_s + 5,
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -38,7 +38,10 @@ class Expiry:
 
     def decide(self, wanted: datetime | None, released_at: datetime) -> datetime:
         """The absolute `expires_at` of a mail released at `released_at`."""
-        return min(wanted or released_at + self.default, released_at + self.limit)
+        try:
+            return min(wanted or released_at + self.default, released_at + self.limit)
+        except OverflowError:  # somebody's "never": the last day of the year 9999
+            return datetime.max.replace(tzinfo=UTC)
 
 
 def delay(

@@ -20,7 +20,7 @@ from shared.publisher import Message
 from shared.states import FailureReason, RecipientState
 from shared.tracing import continue_trace
 
-SOURCE = "milena/scheduler"  # ce_source of everything the scheduler publishes
+SOURCE = "/milena/scheduler"  # ce_source of everything the scheduler publishes
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -57,7 +57,7 @@ def describe_unreadable(error: UnreadableEvent, data: dict[str, Any], record: Co
         reason=FailureReason.INVALID_REQUEST,
         final=True,
         failed_at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
-        complete=True,
+        complete=error.event_id is not None,
         account=account if isinstance(account, str) and _ACCOUNT.fullmatch(account) else DEFAULT_ACCOUNT,
         source=Source(topic=record.topic, partition=record.partition, offset=record.offset),
         errors=error.errors,

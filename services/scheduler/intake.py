@@ -26,6 +26,7 @@ from shared.events import (
 )
 from shared.metrics import EVENTS_SKIPPED
 from shared.publisher import Message, Publisher
+from shared.tracing import find_trace_id
 
 log = structlog.get_logger(__name__)
 
@@ -89,10 +90,10 @@ class Intake:
                 EVENTS_SKIPPED.labels(why="invalid_cancellation").inc()  # the sender answers
 
     def _take_mail(self, record: Record, opened: OpenedRecord, cluster_id: str, batch: _Batch) -> None:
-        traceparent = record.header("traceparent")
+        traceparent = _read_traceparent(record)
         mail_id: UUID | None = None
         try:
-            event = read_email(opened, cluster_id, record.coordinates)
+            event = _read(opened, cluster_id, record)
             mail_id = event.id if opened.data.get("id") is None else None
             received_at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
             batch.mails.append(delay(event, received_at, traceparent, self._expiry, self._event_limit))
@@ -105,3 +106,17 @@ class Intake:
         mail = EmailRequested.model_validate_json(cancelled.event)
         failed = describe_cancelled(mail, cancelled.cancelled_at)
         return to_message(failed, self._failed_topic, cancelled.traceparent)
+
+
+def _read(opened: OpenedRecord, cluster_id: str, record: Record) -> EmailRequested:
+    """Raises UnreadableEvent."""
+    try:
+        return read_email(opened, cluster_id, record.coordinates)
+    except OverflowError:  # a time that no clock in UTC can show
+        raise UnreadableEvent([{"detail": "a time is out of range", "pointer": ""}]) from None
+
+
+def _read_traceparent(record: Record) -> str | None:
+    """Only a valid one: the header is anybody's, and could hold what PostgreSQL's text does not."""
+    traceparent = record.header("traceparent")
+    return traceparent if find_trace_id(traceparent) else None

@@ -12,7 +12,9 @@ class ApiSettings(DatabaseSettings, HttpSettings, ProcessSettings):
 class WorkerSettings(KafkaSettings, DatabaseSettings, HealthSettings, ProcessSettings):
     """`python -m services.scheduler worker`."""
 
-    expiry_h: float = Field(default=72, gt=0, description="after release, where the event says nothing")
-    expiry_limit_h: float = Field(default=7 * 24, gt=0, description="after release, whatever the event says (P13)")
-    cancellation_kept_h: float = Field(default=24, gt=0, description="for a mail that has not been seen yet (R7)")
+    default_expiry_hours: float = Field(
+        default=72, gt=0, le=168, description="after release, where the event says nothing"
+    )
+    expiry_limit_hours: float = Field(default=168, gt=0, description="after release, whatever the event says (P13)")
+    cancellation_kept_hours: float = Field(default=24, gt=0, description="for a mail that has not been seen yet (R7)")
     release_lease_s: float = Field(default=30, ge=1, description="then a release begun is begun again")

@@ -112,8 +112,8 @@ def _create_consumer(
         results,
         failed_topic=topics.failed,
         find_cluster_id=_Cluster(settings.kafka_bootstrap_servers).find_id,
-        expiry=Expiry(timedelta(hours=settings.expiry_h), timedelta(hours=settings.expiry_limit_h)),
-        cancellation_kept=timedelta(hours=settings.cancellation_kept_h),
+        expiry=Expiry(timedelta(hours=settings.default_expiry_hours), timedelta(hours=settings.expiry_limit_hours)),
+        cancellation_kept=timedelta(hours=settings.cancellation_kept_hours),
         event_limit=settings.event_limit,
     )
     return BatchConsumer(

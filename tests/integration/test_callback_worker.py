@@ -257,6 +257,26 @@ async def test_a_hanging_and_a_flooding_receiver_are_cut_off_and_hold_nobody_up(
     assert 1900 <= attempts[0]["duration_ms"] < 3000
 
 
+async def test_a_host_that_hangs_does_not_hold_up_another(
+    stack: Stack, services: ServiceRunner, receiver: Receiver, database: Database
+) -> None:
+    async def hang() -> web.StreamResponse:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    receiver.answers["/hang"] = [hang] * 20
+    # Another name for the same receiver is another host to the worker.
+    other = build_sent(receiver.url.replace("127.0.0.1", "localhost"))
+    await start_worker(services, MILENA_CALLBACK_CONCURRENCY="4", MILENA_CALLBACK_HOST_CONCURRENCY="2")
+    for _ in range(20):
+        hanging = build_sent(f"{receiver.url}/hang")
+        await publish(stack.bootstrap_servers, stack.topics.sent, hanging, headers=build_headers())
+    await receiver.wait_for(2)
+    await publish(stack.bootstrap_servers, stack.topics.sent, other, headers=build_headers())
+    await wait_for_state(database, other["id"], "delivered")
+    assert [path for path, _, _ in receiver.requests].count("/hang") == 2
+
+
 async def test_a_stop_waits_for_the_request_at_work(
     stack: Stack, services: ServiceRunner, receiver: Receiver, database: Database
 ) -> None:
@@ -327,7 +347,9 @@ async def test_what_is_unreadable_is_skipped_and_said(
     good = build_sent(f"{receiver.url}/")
     broken = {key: value for key, value in build_sent(f"{receiver.url}/").items() if key != "id"}
     worker = await start_worker(services)
-    await publish(stack.bootstrap_servers, stack.topics.sent, b"nonsense", broken, good, headers=build_headers())
+    nul = build_sent(f"{receiver.url}/\x00")
+    headers = build_headers() | {"traceparent": "a\x00b"}
+    await publish(stack.bootstrap_servers, stack.topics.sent, b"nonsense", broken, nul, good, headers=headers)
     await wait_for_state(database, good["id"], "delivered")
     assert len(receiver.requests) == 1
     assert "unreadable result skipped" in worker.read_log()

@@ -1,7 +1,6 @@
 """The scheduler's worker as a process, on real Kafka and PostgreSQL: delayed, bulk, cancelled and unreadable mail."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +10,7 @@ import orjson
 import pytest
 
 from shared.database import Database
+from tests.support.outage import DatabaseProxy
 from tests.support.records import Seen, TopicReader, publish
 from tests.support.services import ServiceProcess, ServiceRunner
 from tests.support.stack import Stack
@@ -47,7 +47,7 @@ def build_mail(send_in_s: float | None = None, **fields: Any) -> dict[str, Any]:
 
 
 def is_released(record: Seen) -> bool:
-    return record.topic.endswith("requested") and record.headers.get("ce_source") == "milena/scheduler"
+    return record.topic.endswith("requested") and record.headers.get("ce_source") == "/milena/scheduler"
 
 
 def is_failed(record: Seen) -> bool:
@@ -131,6 +131,26 @@ async def test_an_invalid_delayed_mail_is_answered_with_its_errors_and_holds_not
     assert "id" not in named.data
     assert named.key is None
     assert derived.key == derived.data["id"]
+
+
+async def test_times_out_of_range_and_strange_headers_hold_nothing_up(
+    stack: Stack, services: ServiceRunner, reader: TopicReader, database: Database
+) -> None:
+    far, good = uuid4(), uuid4()
+    await publish(
+        stack.bootstrap_servers,
+        stack.topics.requested,
+        build_mail(send_at="9999-12-31T23:59:59-05:00"),
+        build_mail(send_at="9999-12-31T23:59:59Z", id=str(far)),
+        build_mail(priority="bulk", id=str(good)),
+        headers={"traceparent": "a\x00b"},
+    )
+    await start_worker(services)
+    (released,) = await reader.wait_for(is_released)
+    assert released.data["id"] == str(good)
+    (failed,) = await reader.wait_for(is_failed)
+    assert failed.data["errors"] == [{"detail": "a time is out of range", "pointer": ""}]
+    assert await find_state(database, far) == "pending"
 
 
 async def test_a_cancelled_mail_ends_once_for_all_its_recipients_and_never_leaves(
@@ -235,18 +255,14 @@ async def test_a_worker_killed_again_and_again_loses_no_mail(
     ids = [str(uuid4()) for _ in range(300)]
     mails = [build_mail(2 + n * 0.02, id=mail_id) for n, mail_id in enumerate(ids)]
     await publish(stack.bootstrap_servers, stack.topics.requested, *mails)
-    for pause in (1.0, 2.3, 1.9):
-        await asyncio.sleep(pause)
+    for already_released in (5, 100, 200):
+        await reader.wait_for(is_released, already_released, timeout_s=60)
         worker.kill()
         worker.restart()
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if {record.data["id"] for record in reader.seen if is_released(record)} == set(ids):
-            break
-        await asyncio.sleep(0.1)
-    released = [record.data["id"] for record in reader.seen if is_released(record)]
-    assert set(released) == set(ids)
-    await wait_for_state(database, UUID(ids[-1]), "released")
+    await worker.wait_ready()
+    for mail_id in ids:
+        await wait_for_state(database, UUID(mail_id), "released")
+    await reader.wait_for(lambda _: {record.data["id"] for record in reader.seen if is_released(record)} == set(ids))
     worker.terminate()
     assert await worker.wait_exit() == 0
 
@@ -254,8 +270,6 @@ async def test_a_worker_killed_again_and_again_loses_no_mail(
 async def test_the_worker_goes_on_after_an_outage_of_postgresql(
     stack: Stack, services: ServiceRunner, reader: TopicReader, database: Database
 ) -> None:
-    from tests.support.outage import DatabaseProxy
-
     async with DatabaseProxy(stack.database_url) as proxy:
         worker = await start_worker(services, MILENA_DATABASE_URL=proxy.url)
         await proxy.cut()

@@ -1,6 +1,7 @@
 """The courier without network or database: how many requests at once, and how it ends."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -15,10 +16,11 @@ class Receiver:
 
     def __init__(self) -> None:
         self.settled: list[UUID] = []
+        self.postponed: list[UUID] = []
         self.gate = asyncio.Event()
 
     async def post(self, url: str, body: bytes, headers: dict[str, str]) -> Attempt:
-        if url == "slow":
+        if "slow" in url:
             await self.gate.wait()
         if url == "bug":
             raise RuntimeError("a bug")
@@ -28,13 +30,17 @@ class Receiver:
         self.settled.append(row.id)
         return True
 
-    def create_courier(self, patience_s: float = 5) -> Courier:
+    async def postpone(self, rows: Sequence[DueRow], delay: timedelta) -> None:
+        self.postponed.extend(row.id for row in rows)
+
+    def create_courier(self, patience_s: float = 5, host_limit: int = 3) -> Courier:
         return Courier(
             self.post,
-            self.settle,
+            self,
             find_secret=lambda account: derive_webhook_secret("m" * 32, account),
             delays=(timedelta(seconds=5),),
             limit=3,
+            host_limit=host_limit,
             patience_s=patience_s,
         )
 
@@ -64,6 +70,19 @@ async def test_a_slow_receiver_does_not_hold_the_others_up() -> None:
     receiver.gate.set()
     await courier.stop()
     assert receiver.settled == [fast.id, slow.id]
+
+
+async def test_one_host_gets_its_share_and_no_more_until_a_request_to_it_has_ended() -> None:
+    receiver = Receiver()
+    courier = receiver.create_courier(host_limit=1)
+    first, second, other = (build_row(f"https://{name}/") for name in ("slow.org", "SLOW.org", "other.org"))
+    await courier.take([first, second, other])
+    assert receiver.postponed == [second.id]
+    receiver.gate.set()
+    await asyncio.sleep(0.01)
+    await courier.take([second])
+    await courier.stop()
+    assert set(receiver.settled) == {first.id, second.id, other.id}
 
 
 async def test_room_is_told_and_a_bug_in_one_delivery_leaves_the_others_alone() -> None:
