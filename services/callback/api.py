@@ -13,6 +13,7 @@ from services.callback.deliveries import DeliveryState
 from services.callback.settings import ApiSettings
 from services.callback.store import CallbackStore
 from shared.access import AccessStore, ApiScope, KeyLookup
+from shared.apidocs import ProblemDocument, add_schemas, describe_problems
 from shared.database import Database, DatabaseUnavailable
 from shared.problems import Problem
 from shared.web import authenticate, setup_web
@@ -66,7 +67,13 @@ def create_api(settings: ApiSettings) -> FastAPI:
     app = FastAPI(title="Milena callback", docs_url=None, redoc_url=None, lifespan=live)
     setup_web(app, settings, {"postgresql": database.check}, body_limit=_BODY_LIMIT)
 
-    @app.get("/v1/webhooks/deliveries", tags=["webhooks"], response_model_exclude_none=True)
+    @app.get(
+        "/v1/webhooks/deliveries",
+        tags=["Webhooks"],
+        summary="Callback requests of a mail",
+        response_model_exclude_none=True,
+        responses=describe_problems(401, 403, 422, 503),
+    )
     async def list_deliveries(
         request: Request, email_id: Annotated[UUID, Query(description="the mail's id")]
     ) -> DeliveryList:
@@ -78,4 +85,5 @@ def create_api(settings: ApiSettings) -> FastAPI:
             raise Problem(503, "unavailable", "The database does not answer; try again.") from exc
         return DeliveryList.model_validate({"data": found}, from_attributes=True)
 
+    add_schemas(app, ProblemDocument)
     return app

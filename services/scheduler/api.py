@@ -13,6 +13,7 @@ from services.scheduler.delayed import DelayedState
 from services.scheduler.settings import ApiSettings
 from services.scheduler.store import SchedulerStore
 from shared.access import AccessStore, ApiScope, KeyLookup
+from shared.apidocs import ProblemDocument, add_schemas, describe_problems
 from shared.database import Database, DatabaseUnavailable
 from shared.problems import Problem
 from shared.web import authenticate, setup_web
@@ -45,7 +46,13 @@ def create_api(settings: ApiSettings) -> FastAPI:
     app = FastAPI(title="Milena scheduler", docs_url=None, redoc_url=None, lifespan=live)
     setup_web(app, settings, {"postgresql": database.check}, body_limit=_BODY_LIMIT)
 
-    @app.get("/v1/scheduled/{email_id}", tags=["scheduled"], response_model_exclude_none=True)
+    @app.get(
+        "/v1/scheduled/{email_id}",
+        tags=["Scheduled"],
+        summary="Whether a mail waits",
+        response_model_exclude_none=True,
+        responses=describe_problems(401, 403, 404, 422, 503),
+    )
     async def read_scheduled(
         request: Request, email_id: Annotated[UUID, Path(description="the mail's id")]
     ) -> ScheduledEmail:
@@ -59,4 +66,5 @@ def create_api(settings: ApiSettings) -> FastAPI:
             raise Problem(404, "not-found", "No such mail was scheduled.")
         return ScheduledEmail.model_validate(found, from_attributes=True)
 
+    add_schemas(app, ProblemDocument)
     return app
