@@ -1,14 +1,17 @@
 """The scheduler's worker as a process, on real Kafka and PostgreSQL: delayed, bulk, cancelled and unreadable mail."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import orjson
 import pytest
 
+from deploy.local.ports import find_free_port
 from shared.database import Database
 from tests.support.outage import DatabaseProxy
 from tests.support.records import Seen, TopicReader, publish
@@ -282,3 +285,19 @@ async def test_the_worker_goes_on_after_an_outage_of_postgresql(
         assert released.data["id"] == str(mail_id)
         worker.terminate()
         assert await worker.wait_exit() == 0
+
+
+async def test_the_worker_says_that_kafka_is_away_and_stops_all_the_same(services: ServiceRunner) -> None:
+    worker = services.start(
+        "services.scheduler", "worker", env={"MILENA_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{find_free_port()}"}
+    )
+    async with httpx.AsyncClient() as client:
+        for _ in range(300):
+            with contextlib.suppress(httpx.HTTPError):
+                answer = await client.get(f"{worker.url}/readyz")
+                break
+            await asyncio.sleep(0.05)
+    assert answer.status_code == 503
+    assert answer.json()["checks"] == {"kafka": "has no partitions assigned yet", "postgresql": "ok"}
+    worker.terminate()
+    assert await worker.wait_exit() == 0
