@@ -35,7 +35,7 @@ class Output:
         """Print a line of one process; what it would do to the cursor of a terminal is left out."""
         if "\x1b" in text:
             text = _CURSOR.sub("", text)
-            if not text:
+            if not text.strip():
                 return
         label = f"{name:<{self._width}} |"
         if self._colours:

@@ -93,7 +93,7 @@ class Servers:
         if self._postgres is not None:
             await self._start_server("postgres", self._postgres)
             await _ensure_database(self._postgres.database_url(), DATABASE)
-        await asyncio.to_thread(migrate_all, self.database_url)
+        await migrate_all(self.database_url)
 
     async def _start_server(self, name: str, server: Server) -> None:
         began = time.monotonic()

@@ -17,7 +17,7 @@ from deploy.local.migrations import migrate_all
 from deploy.local.ports import find_free_port
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.settings import read_cache_settings
-from shared.topics import TopicPlan, Topics, prepare_topics
+from shared.topics import Topics, prepare_topics
 
 T = TypeVar("T")
 
@@ -49,6 +49,7 @@ class RealServers:
                 find_free_port(),
                 cache_dir=cache.directory,
                 java_home=cache.java_home,
+                short_lived=True,
             )
             kafka.prepare()
             kafka.start()
@@ -79,7 +80,7 @@ class RealServers:
     def create_topics(self) -> str:
         """Create the four topics under a prefix of their own and give the prefix."""
         prefix = f"t{uuid.uuid4().hex[:8]}."
-        run_apart(prepare_topics(self.bootstrap_servers(), Topics(prefix), "create", TopicPlan(replication=1)))
+        run_apart(prepare_topics(self.bootstrap_servers(), Topics(prefix), "create"))
         return prefix
 
     def drop_topics(self, prefix: str) -> None:
@@ -97,7 +98,7 @@ class RealServers:
     def _template(self) -> str:
         if not self._has_template:
             self._execute(f"CREATE DATABASE {_TEMPLATE} TEMPLATE template0")
-            migrate_all(self.postgres().database_url(_TEMPLATE))
+            run_apart(migrate_all(self.postgres().database_url(_TEMPLATE)))
             self._has_template = True
         return _TEMPLATE
 

@@ -1,26 +1,36 @@
-"""Ask a Kafka port whether a broker answers there."""
+"""Ask a Kafka port whether a broker works there."""
 
 import socket
 import struct
 
-_API_VERSIONS = 18
-_CORRELATION_ID = 7
+_API_VERSIONS, _FIND_COORDINATOR = 18, 10
+_CLIENT = b"milena-probe"
+_GROUP = b"milena-probe"
 
 
 def answers(host: str, port: int, *, timeout_s: float = 1.0) -> bool:
-    """Send one ApiVersions request (the first thing every client sends) and say whether it was answered.
+    """Say whether a broker answers and can look after consumer groups.
 
-    A port that is merely open is not enough: the listener opens before the broker serves requests.
+    An open port is not enough: the listener opens before requests are served. Nor is an answer to the first request
+    of every client: asking for a group's coordinator makes a fresh broker create the topic that keeps offsets, and
+    until it has, every consumer that starts is told that there is none.
     """
-    client_id = b"milena-probe"
-    header = struct.pack(f">hhih{len(client_id)}s", _API_VERSIONS, 0, _CORRELATION_ID, len(client_id), client_id)
+    group = struct.pack(f">h{len(_GROUP)}sb", len(_GROUP), _GROUP, 0)
     try:
         with socket.create_connection((host, port), timeout=timeout_s) as connection:
-            connection.sendall(struct.pack(">i", len(header)) + header)
-            answer = connection.recv(10, socket.MSG_WAITALL)
+            versions = _ask(connection, _API_VERSIONS, 0, b"")
+            coordinator = _ask(connection, _FIND_COORDINATOR, 1, group)
     except OSError:
         return False
-    if len(answer) < 10:
-        return False
-    _, correlation_id, error_code = struct.unpack(">iih", answer)
-    return bool(correlation_id == _CORRELATION_ID and error_code == 0)
+    # Error codes: at the beginning of the one answer, behind the throttle time in the other.
+    return versions[:2] == b"\0\0" and coordinator[4:6] == b"\0\0"
+
+
+def _ask(connection: socket.socket, api: int, version: int, body: bytes) -> bytes:
+    """Send one request and give its answer behind the correlation id, as much of it as has come."""
+    header = struct.pack(f">hhih{len(_CLIENT)}s", api, version, 1, len(_CLIENT), _CLIENT)
+    connection.sendall(struct.pack(">i", len(header) + len(body)) + header + body)
+    size = connection.recv(4, socket.MSG_WAITALL)
+    if len(size) < 4:
+        return b""
+    return connection.recv(struct.unpack(">i", size)[0], socket.MSG_WAITALL)[4:]
