@@ -74,6 +74,8 @@ def check_name(name: str) -> str:
 
 def parse_mailbox(text: str) -> Mailbox:
     """Read `ann@x.org` or `Ann <ann@x.org>`. Raises InvalidAddress, also for a list of several."""
+    if _CONTROL.search(text):  # also at its ends: whoever writes CR or LF into an address is told so
+        raise InvalidAddress("an address must not contain control characters (CR, LF …)")
     text = text.strip()
     if "<" not in text and '"' not in text and "," not in text:
         return Mailbox(check_address(text))

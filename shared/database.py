@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+import orjson
 from sqlalchemy import make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
@@ -45,6 +46,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=10,
+            json_deserializer=orjson.loads,
             connect_args={
                 "timeout": 5,
                 "command_timeout": 60,
@@ -54,6 +56,8 @@ class Database:
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """Run one statement (`$1` parameters) in a transaction of its own and return its rows.
+
+        JSON goes in as text and comes out decoded.
 
         Repeated on deadlock. Raises DatabaseUnavailable, or the driver's error for a wrong statement.
         """

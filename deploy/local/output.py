@@ -6,7 +6,8 @@ import sys
 from typing import IO, TextIO
 
 _COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
-_CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-ln-z]")  # every control sequence but colours, which end in m
+# Every control sequence but colours (which end in m), every control character but the tab.
+_CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-ln-z]|[\x00-\x08\x0a-\x1a]")
 _LONGEST_LINE = 64 * 1024  # bytes; what is longer is printed in pieces
 
 
@@ -33,15 +34,14 @@ class Output:
 
     def say_for(self, name: str, text: str) -> None:
         """Print a line of one process; what it would do to the cursor of a terminal is left out."""
-        if "\x1b" in text:
-            text = _CURSOR.sub("", text)
-            if not text.strip():
-                return
+        shown = _CURSOR.sub("", text)
+        if shown != text and not shown.strip():
+            return
         label = f"{name:<{self._width}} |"
         if self._colours:
             colour = _COLOURS[self._names.setdefault(name, len(self._names)) % len(_COLOURS)]
             label = f"\033[{colour}m{label}\033[0m"
-        self._write(f"{label} {text}")
+        self._write(f"{label} {shown}")
 
     def emphasise(self, text: str) -> str:
         """Give the text in bold, where that can be shown."""

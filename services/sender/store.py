@@ -258,7 +258,7 @@ class SenderStore:
 
 
 def _to_entry(row: Any) -> LedgerEntry:
-    results = [RecipientResult.from_json(each) for each in orjson.loads(row["results"])]
+    results = [RecipientResult.from_json(each) for each in row["results"]]
     return LedgerEntry(
         id=row["id"],
         account=row["account"],
@@ -267,7 +267,7 @@ def _to_entry(row: Any) -> LedgerEntry:
         recipient_count=row["recipient_count"],
         accepted_at=row["accepted_at"],
         expires_at=row["expires_at"],
-        echo=orjson.loads(row["echo"]),
+        echo=row["echo"],
         state=LedgerState(row["state"]),
         attempt=row["attempt"],
         unknowns=row["unknowns"],

@@ -3,7 +3,7 @@
 import binascii
 import hashlib
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 
 import orjson
@@ -14,10 +14,12 @@ from pydantic import (
     Field,
     StringConstraints,
     TypeAdapter,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from shared.addresses import drop_duplicates
 from shared.events.wire import Address, Instant, MailboxField, MailboxList, WireModel
 
 METADATA_LIMIT = 8 * 1024  # bytes of JSON
@@ -29,24 +31,27 @@ _OWNED_HEADERS = frozenset(
     | {"received", "return-path", "dkim-signature"}
 )
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 §2.2: printable ASCII without colon
+Variables = TypeVar("Variables", bound=dict[str, Any] | None)
 _LINE_BREAK = re.compile(r"[\r\n\x00]")
+_NO_LINE_BREAKS = "must not contain CR, LF or NUL"
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
 
 
 def refuse_line_breaks(value: str) -> str:
     """CR, LF or NUL in a header part would let a caller write headers of his own."""
     if _LINE_BREAK.search(value):
-        raise ValueError("must not contain CR, LF or NUL")
+        raise ValueError(_NO_LINE_BREAKS)
     return value
 
 
 def _check_headers(headers: dict[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{name[:40]!r} is not a header field name (RFC 5322 §2.2)")
+            raise _point_at(name, "is not a header field name (RFC 5322 §2.2)")
         if name.lower() in _OWNED_HEADERS or name.lower().startswith("content-"):
-            raise ValueError(f"{name} is set by Milena; leave it out")
-        refuse_line_breaks(value)
+            raise _point_at(name, f"{name} is set by Milena; leave it out")
+        if _LINE_BREAK.search(value):
+            raise _point_at(name, _NO_LINE_BREAKS)
     return headers
 
 
@@ -56,7 +61,7 @@ def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
-def _check_variables(variables: dict[str, Any] | None) -> dict[str, Any] | None:
+def _check_variables(variables: Variables) -> Variables:
     if variables:
         _dump(variables)
     return variables
@@ -69,21 +74,31 @@ def _dump(value: Any) -> bytes:
         raise ValueError("is nested too deeply, or is not JSON") from exc
 
 
+_HTTP = re.compile(r"^[Hh][Tt][Tt][Pp][Ss]?://")
 _http_url = TypeAdapter(AnyHttpUrl)
 
 
 def _check_url(value: str) -> str:
     """Validated as a URL, kept as it was written: a callback's query must arrive unchanged."""
-    url = _http_url.validate_python(value)
-    if not url.host or re.search(r"[\s\x00-\x1f\x7f]", value):
+    if not _HTTP.match(value) or re.search(r"[\s\x00-\x1f\x7f]", value):
         raise ValueError("must be an http(s) URL without spaces")
+    url = _http_url.validate_python(value)
     if url.username or url.password:
         raise ValueError("must not carry credentials; requests are signed instead")
     return value
 
 
-def _empty_is_none(value: Any) -> Any:
-    return None if value == "" else value
+def _read_callback(value: Any) -> Any:
+    """Decide by shape, so that errors speak of one form; pydantic's union would tell those of both."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        return _url.validate_python(value)
+    if isinstance(value, dict):
+        return CallbackSpec.model_validate(value)
+    if isinstance(value, CallbackSpec):
+        return value
+    raise ValueError('write a callback as a URL, or as {"url": …, "on": […]}')
 
 
 def _point_at(pointer: str, detail: str) -> PydanticCustomError:
@@ -93,10 +108,17 @@ def _point_at(pointer: str, detail: str) -> PydanticCustomError:
 
 HeaderText = Annotated[str, AfterValidator(refuse_line_breaks)]
 Url = Annotated[
-    str, StringConstraints(max_length=2048, pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://"), AfterValidator(_check_url)
+    str,
+    StringConstraints(max_length=2048),
+    AfterValidator(_check_url),
+    WithJsonSchema({"type": "string", "format": "uri", "maxLength": 2048, "pattern": _HTTP.pattern}),
 ]
+_url = TypeAdapter(Url)
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\s,;\x00-\x1f]+$")]
 Account = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+Reference = Annotated[HeaderText, StringConstraints(max_length=200)]
+"""An identifier of somebody else's, kept as it is."""
 
 
 class Attachment(WireModel):
@@ -150,7 +172,7 @@ class EmailFields(WireModel):
     send_at: Instant | None = None
     expires_at: Instant | None = None
     priority: Literal["normal", "bulk"] = "normal"
-    callback: Annotated[Url | CallbackSpec | None, BeforeValidator(_empty_is_none)] = None
+    callback: Annotated[Url | CallbackSpec | None, BeforeValidator(_read_callback)] = None
     metadata: Annotated[dict[str, Any], AfterValidator(_check_metadata)] = {}
     tags: list[Tag] = Field(default=[], max_length=TAG_LIMIT)
     on_unknown: Literal["resend", "hold"] = "resend"
@@ -169,19 +191,21 @@ class EmailFields(WireModel):
     @property
     def recipients(self) -> list[str]:
         """Envelope recipients: the addresses of to, cc and bcc, each once, in that order."""
-        return list(dict.fromkeys(box.address for box in (*self.to, *self.cc, *self.bcc)))
+        if len(self.to) == 1 and not self.cc and not self.bcc:
+            return [self.to[0].address]
+        return [box.address for box in drop_duplicates((*self.to, *self.cc, *self.bcc))]
 
 
 class EmailRequested(EmailFields):
     """One mail to send; data of `email.requested`. `id` is None only before the reader has derived it."""
 
     id: UUID | None = None
-    mailing_id: str | None = None
-    batch_id: str | None = None
+    mailing_id: Reference | None = None
+    batch_id: Reference | None = None
     template: TemplateRef | None = None
     retry_of: UUID | None = None
     account: Account = DEFAULT_ACCOUNT
-    api_key_id: str | None = None
+    api_key_id: Reference | None = None
     test: bool = False
     requested_at: Instant | None = None
 
@@ -230,7 +254,7 @@ class BulkEntry(WireModel):
     id: UUID | None = None
     to: MailboxField
     name: str | None = None
-    variables: dict[str, Any] = {}
+    variables: Annotated[dict[str, Any], AfterValidator(_check_variables)] = {}
     metadata: Annotated[dict[str, Any], AfterValidator(_check_metadata)] = {}
 
 
@@ -249,8 +273,8 @@ class BulkRequested(WireModel):
     mails: list[BulkEntry] = Field(min_length=1, max_length=BULK_LIMIT)
     priority: Literal["bulk"] | None = None
     expires_at: Instant | None = None
-    callback: Annotated[Url | CallbackSpec | None, BeforeValidator(_empty_is_none)] = None
+    callback: Annotated[Url | CallbackSpec | None, BeforeValidator(_read_callback)] = None
     tags: list[Tag] = Field(default=[], max_length=TAG_LIMIT)
-    mailing_id: str | None = None
-    batch_id: str | None = None
+    mailing_id: Reference | None = None
+    batch_id: Reference | None = None
     account: Account = DEFAULT_ACCOUNT

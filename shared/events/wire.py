@@ -1,5 +1,6 @@
 """The CloudEvents envelope (1.0, Kafka protocol binding, binary mode) and what every event model shares."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from shared.addresses import parse_mailbox as _parse_mailbox
 
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/json"
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 class EventType(StrEnum):
@@ -56,10 +58,20 @@ def _split_list(value: Any) -> Any:
     return parse_list(value) if isinstance(value, str) else value
 
 
+def _require_rfc3339(value: Any) -> Any:
+    """pydantic would also take numbers (seconds or milliseconds, by their size); the contract knows one form."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC3339.match(value)):
+        return value
+    raise ValueError("write a time as RFC 3339: 2026-01-31T09:00:00Z")
+
+
 def _aware(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("give a time zone: 2026-01-31T09:00:00Z or …+01:00")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies outside the years 1 to 9999 in UTC") from None
 
 
 _MAILBOX_SCHEMA = {"type": "string", "description": "RFC 5322 mailbox", "examples": ["Ann <ann@example.com>"]}
@@ -82,7 +94,7 @@ MailboxList = Annotated[
     ),
 ]
 Address = Annotated[str, AfterValidator(check_address), WithJsonSchema({"type": "string", "format": "email"})]
-Instant = Annotated[datetime, AfterValidator(_aware)]
+Instant = Annotated[datetime, BeforeValidator(_require_rfc3339), AfterValidator(_aware)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from shared.access import ApiScope
-from tests.support.gateway import FULL, SIMPLE, Caller, mint, read_requests, revoke, wait_until_ready
-from tests.support.servers import RealServers
-from tests.support.services import ServiceProcess, ServiceRunner
+from tests.support.gateway import FULL, SIMPLE, Caller, mint, read_requests, revoke, serve_gateway
+from tests.support.servers import RealServers, run_apart
+from tests.support.services import ServiceProcess
 from tests.support.stack import Stack
 
 
@@ -30,22 +30,12 @@ class Api:
 
 @pytest.fixture(scope="module")
 def api(real_servers: RealServers) -> Iterator[Api]:
-    name = real_servers.create_database()
-    prefix = real_servers.create_topics()
-    stack = Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(name))
-    runner = ServiceRunner(stack.env())
-    process = runner.start("services.gateway", "api")
-    wait_until_ready(process)
-    caller = asyncio.run(mint(stack.database_url, "*@example.com"))
-    reader = asyncio.run(mint(stack.database_url, "*@example.com", scopes=[ApiScope.EMAILS_READ]))
-    single = asyncio.run(mint(stack.database_url, "only@example.com"))
-    yield Api(stack, process, caller, reader, single)
-    try:
-        assert asyncio.run(read_requests(stack)) == [], "a refused mail lies in Kafka"
-    finally:
-        runner.stop_all()
-        real_servers.drop_topics(prefix)
-        real_servers.drop_database(name)
+    with serve_gateway(real_servers, "api") as (stack, (process,)):
+        caller = run_apart(mint(stack.database_url, "*@example.com"))
+        reader = run_apart(mint(stack.database_url, "*@example.com", scopes=[ApiScope.EMAILS_READ]))
+        single = run_apart(mint(stack.database_url, "only@example.com"))
+        yield Api(stack, process, caller, reader, single)
+        assert run_apart(read_requests(stack)) == [], "a refused mail lies in Kafka"
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from aiokafka import AIOKafkaConsumer
 
 from shared.access import AccessStore, ApiKey, ApiScope
 from shared.database import Database
-from tests.support.services import ServiceProcess
+from tests.support.servers import RealServers, run_apart
+from tests.support.services import ServiceProcess, ServiceRunner
 from tests.support.stack import Stack
 
 SIMPLE: dict[str, Any] = {
@@ -91,9 +93,21 @@ async def read_requests(stack: Stack) -> list[Any]:
         await consumer.stop()
 
 
-def wait_until_ready(process: ServiceProcess, timeout_s: float = 60) -> None:
-    """Like ServiceProcess.wait_ready, for fixtures that are not coroutines."""
-    asyncio.run(process.wait_ready(timeout_s))
+@contextmanager
+def serve_gateway(real_servers: RealServers, *commands: str) -> Iterator[tuple[Stack, list[ServiceProcess]]]:
+    """The gateway's `api` (or other commands) on topics and a database of its own, for all tests of a module."""
+    database, prefix = real_servers.create_database(), real_servers.create_topics()
+    stack = Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(database))
+    runner = ServiceRunner(stack.env())
+    try:
+        processes = [runner.start("services.gateway", command) for command in commands]
+        for process in processes:
+            run_apart(process.wait_ready(60))
+        yield stack, processes
+    finally:
+        runner.stop_all()
+        real_servers.drop_topics(prefix)
+        real_servers.drop_database(database)
 
 
 async def poll(client: httpx.AsyncClient, path: str, wanted: Any, timeout_s: float = 15, **options: Any) -> Any:

@@ -143,8 +143,8 @@ def test_output_that_is_no_terminal_has_no_colours() -> None:
 def test_processes_do_not_move_the_cursor() -> None:
     stream = io.StringIO()
     output = Output(stream)
-    output.say_for("sender-0", "\x1b[?25h")
-    output.say_for("sender-0", "\x1b[2K\x1b[31mred\x1b[0m")
+    output.say_for("sender-0", "\x1b[?25h\b")
+    output.say_for("sender-0", "\x1b[2K\r\x1b[31mred\x1b[0m")
     assert stream.getvalue() == "sender-0         | \x1b[31mred\x1b[0m\n"
 
 
