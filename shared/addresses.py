@@ -17,9 +17,14 @@ _PLAIN = re.compile(
     r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 )
 _LOCAL_MAX, _ADDRESS_MAX = 64, 254  # octets, RFC 5321 §4.5.3.1
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_NAMED = re.compile(r"([^()<>@,;:\\\"\[\]]*)<([^<>]+)>")
-_SPECIAL = re.compile(r'[\s()<>,:;\\"\[\]]')
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # C0, C1, and what Unicode calls line ends
+# One entry of a list in its everyday forms, and the comma behind it: "Lee, Ann" <a@x.org> · Ann <a@x.org> · a@x.org
+_ENTRY = re.compile(
+    r"""\s*(?:(?:"((?:[^"\\]|\\.)*)"\s*|([^()<>@,;:\\"\[\]]*))<([^<>]+)>|([^\s()<>,:;\\"\[\]]+))\s*(?:,|\Z)"""
+)
+_ESCAPED = re.compile(r"\\(.)")
+_UNUSUAL_MAX, _UNUSUAL_ONE_MAX = 2_000, 400  # characters; the standard library's parser takes time by their square
+_NO_LIST = "not an RFC 5322 address list: write a@x.org, Bob <b@y.org>"
 _NAME_NEEDS_QUOTES = re.compile(r'[()<>@,;:\\".\[\]]')
 
 
@@ -56,6 +61,8 @@ def check_address(address: str) -> str:
         return address
     if _CONTROL.search(address):
         raise InvalidAddress("an address must not contain control characters")
+    if len(address.rpartition("@")[0].encode()) > _LOCAL_MAX:
+        raise InvalidAddress(f"the part before @ is longer than {_LOCAL_MAX} octets")
     try:
         checked = validate_email(
             address, check_deliverability=False, globally_deliverable=False, allow_quoted_local=True
@@ -79,7 +86,7 @@ def parse_mailbox(text: str) -> Mailbox:
     text = text.strip()
     if "<" not in text and '"' not in text and "," not in text:
         return Mailbox(check_address(text))
-    found = parse_list(text)
+    found = _parse(text, _UNUSUAL_ONE_MAX)
     if len(found) != 1:
         raise InvalidAddress("expected one address, found several; give an array or a list field")
     return found[0]
@@ -89,26 +96,38 @@ def parse_list(text: str) -> list[Mailbox]:
     """Read an RFC 5322 address list (`a@x.org, "B, C" <b@x.org>`). Raises InvalidAddress."""
     if _CONTROL.search(text):
         raise InvalidAddress("an address list must not contain control characters (CR, LF …)")
-    simple = [_parse_simple(part) for part in text.split(",")]
-    if all(simple):
-        return [mailbox for mailbox in simple if mailbox]
-    # getaddresses() guesses where a list is broken (CVE-2023-27043); the header parser records a defect instead.
-    header = _email_policy.header_factory("To", text)
-    found = [(each.addr_spec, each.display_name) for each in header.addresses]
+    return _parse(text, _UNUSUAL_MAX)
+
+
+def _parse(text: str, unusual_max: int) -> list[Mailbox]:
+    found = []
+    position = 0
+    while entry := _ENTRY.match(text, position):
+        quoted, name, bracketed, bare = entry.groups()
+        if quoted is not None:
+            name = _ESCAPED.sub(r"\1", quoted)
+        found.append(Mailbox(check_address(bare or bracketed.strip()), check_name(name or "")))
+        position = entry.end()
+        if position == len(text) and not entry[0].endswith(","):
+            return found
+    if len(text) > unusual_max:
+        raise InvalidAddress("too long for comments, groups or quoted local parts; give an array of plain addresses")
+    return _parse_unusual(text)
+
+
+def _parse_unusual(text: str) -> list[Mailbox]:
+    """Comments, groups, quoted local parts: the standard library's parser decides.
+
+    getaddresses() guesses where a list is broken (CVE-2023-27043); the header parser records a defect instead.
+    """
+    try:
+        header = _email_policy.header_factory("To", text)
+        found = [(each.addr_spec, each.display_name) for each in header.addresses]
+    except Exception as exc:  # on some broken lists it raises IndexError, AttributeError and the like
+        raise InvalidAddress(_NO_LIST) from exc
     if header.defects or not found:
-        raise InvalidAddress("not an RFC 5322 address list: write a@x.org, Bob <b@y.org>")
+        raise InvalidAddress(_NO_LIST)
     return [Mailbox(check_address(address), check_name(name or "")) for address, name in found]
-
-
-def _parse_simple(part: str) -> Mailbox | None:
-    """The two common forms; None leaves the decision to the RFC 5322 parser."""
-    part = part.strip()
-    if part and not _SPECIAL.search(part):
-        return Mailbox(check_address(part))
-    named = _NAMED.fullmatch(part)
-    if named and "\ufffd" not in part:
-        return Mailbox(check_address(named[2].strip()), check_name(named[1]))
-    return None
 
 
 def drop_duplicates(mailboxes: Iterable[Mailbox]) -> list[Mailbox]:

@@ -48,7 +48,8 @@ class FailureReason(StrEnum):
 
 FINAL_STATES = frozenset({RecipientState.SENT, RecipientState.FAILED})
 
-# Where two events meet: sent beats a final failure beats what is still open; within a state the higher attempt.
+# Where two events meet: sent beats a final failure beats what is still open; then the higher attempt counts, and of
+# one attempt "unknown" says more than "deferred". Every two outcomes have an order, so it never matters who came first.
 _PRECEDENCE = {
     RecipientState.PENDING: 0,
     RecipientState.DEFERRED: 1,
@@ -61,7 +62,8 @@ _PRECEDENCE = {
 def takes_precedence(new: RecipientState, new_attempt: int, old: RecipientState, old_attempt: int) -> bool:
     """Whether a newly read outcome replaces the one already known, whatever order the events came in."""
     new_rank, old_rank = _PRECEDENCE[new], _PRECEDENCE[old]
-    return (new_rank, new_attempt) > (old_rank, old_attempt)
+    new_unknown, old_unknown = new is RecipientState.UNKNOWN, old is RecipientState.UNKNOWN
+    return (new_rank, new_attempt, new_unknown) > (old_rank, old_attempt, old_unknown)
 
 
 def derive_status(
