@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from shared.addresses import Mailbox
-from shared.events import EmailFields, WireModel, list_errors
+from shared.events import CallbackSpec, EmailFields, WireModel, list_errors
 from shared.events.requested import RECIPIENT_LIMIT, HeaderText, Url
 from shared.events.wire import MailboxField, MailboxList
 from shared.problems import Problem, invalid_content
@@ -19,6 +19,7 @@ from shared.problems import Problem, invalid_content
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 _FIELD_LIMIT = 100
+_UNKNOWN = "unknown field"
 # R10: over HTTP these are the gateway's to say.
 _OWN_FIELDS = frozenset(
     {"id", "account", "api_key_id", "requested_at", "test", "retry_of", "mailing_id", "batch_id", "template"}
@@ -80,7 +81,7 @@ def read_simple(fields: dict[str, Any]) -> SimpleEmail:
     try:
         return SimpleEmail.model_validate(fields, by_name=False)
     except ValidationError as exc:
-        raise invalid_content(_point(exc, fields)) from None
+        raise invalid_content(_point(exc)) from None
 
 
 def read_full(fields: dict[str, Any], default_sender: str | None) -> EmailFields:
@@ -90,31 +91,34 @@ def read_full(fields: dict[str, Any], default_sender: str | None) -> EmailFields
             detail = "is needed: the API key may send from more than one address"
             raise invalid_content([{"detail": detail, "pointer": "/from"}])
         fields = {**fields, "from": default_sender}
+    _refuse_unknown_callback_fields(fields.get("callback"))
     try:
         # Unknown fields are refused at every depth; the models themselves ignore them, as readers of events must.
         return EmailFields.model_validate(fields, extra="forbid", by_name=False)
     except ValidationError as exc:
-        raise invalid_content(_point(exc, fields)) from None
+        raise invalid_content(_point(exc)) from None
 
 
-def _point(exc: ValidationError, fields: dict[str, Any]) -> list[dict[str, str]]:
-    """Errors in the caller's terms: no names of validators in pointers, one error for a callback that is no URL."""
-    found: dict[str, str] = {}
-    for error in list_errors(exc):
-        pointer, detail = error["pointer"], error["detail"]
-        if pointer.startswith("/callback/"):
-            is_object = isinstance(fields.get("callback"), dict)
-            if is_object != pointer.startswith("/callback/CallbackSpec"):
-                continue
-            pointer = "/callback" + (pointer.removeprefix("/callback/CallbackSpec") if is_object else "")
-        if detail == "Extra inputs are not permitted":
-            detail = "is set by Milena; leave it out" if pointer[1:] in _OWN_FIELDS else "unknown field"
-        elif detail == "Field required":
-            detail = "is needed"
-        elif "should match pattern '^[Hh][Tt][Tt][Pp]" in detail:
-            detail = "must be an http:// or https:// URL"
-        found.setdefault(pointer, detail)
-    return [{"detail": detail, "pointer": pointer} for pointer, detail in found.items()]
+def _refuse_unknown_callback_fields(callback: Any) -> None:
+    """The callback is validated apart from the mail, where `extra` does not reach."""
+    if isinstance(callback, dict):
+        unknown = [str(name) for name in callback if name not in CallbackSpec.model_fields]
+        if unknown:
+            raise invalid_content([{"detail": _UNKNOWN, "pointer": f"/callback/{name}"} for name in unknown])
+
+
+def _point(exc: ValidationError) -> list[dict[str, str]]:
+    """Errors in the caller's terms."""
+    return [_reword(error) for error in list_errors(exc)]
+
+
+def _reword(error: dict[str, str]) -> dict[str, str]:
+    pointer, detail = error["pointer"], error["detail"]
+    if detail == "Extra inputs are not permitted":
+        detail = "is set by Milena; leave it out" if pointer[1:] in _OWN_FIELDS else _UNKNOWN
+    elif detail == "Field required":
+        detail = "is needed"
+    return {"detail": detail, "pointer": pointer}
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:

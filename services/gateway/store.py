@@ -152,6 +152,7 @@ def encode(rows: Iterable[Row]) -> str:
 def decode(row: Any) -> Row:
     """A row of `emails` as read through asyncpg, which leaves JSON as text."""
     decoded = dict(row)
+    decoded["id"] = UUID(int=row["id"].int)  # asyncpg has a class of its own, which no JSON encoder knows
     for name in ("recipients", "addressees", "metadata", "rivals"):
         if isinstance(decoded[name], str):
             decoded[name] = orjson.loads(decoded[name])

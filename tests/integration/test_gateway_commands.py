@@ -1,0 +1,100 @@
+"""The gateway's commands, as an operator types them."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import asyncpg
+import pytest
+
+from deploy.local.settings import REPOSITORY
+from shared.access import AccessStore, derive_webhook_secret, digest_key
+from shared.database import Database
+from tests.support.services import _clean_environment
+from tests.support.stack import MASTER_SECRET
+
+
+def run(database_url: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.gateway", *arguments],
+        env={**_clean_environment(), "MILENA_DATABASE_URL": database_url, **env},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def create(database_url: str, *arguments: str, **env: str) -> dict[str, Any]:
+    done = run(
+        database_url, "keys", "create", "--name", "shop", "--sender", "*@example.com", "--json", *arguments, **env
+    )
+    assert done.returncode == 0, done.stderr
+    created: dict[str, Any] = json.loads(done.stdout)
+    return created
+
+
+async def test_a_key_is_created_listed_and_revoked(database_url: str) -> None:
+    created = create(database_url, "--scope", "emails:send", MILENA_MASTER_SECRET=MASTER_SECRET)
+    assert created["key"].startswith("mk_")
+    assert created["webhook_secret"] == derive_webhook_secret(MASTER_SECRET, "default")
+    assert (created["scopes"], created["senders"]) == (["emails:send"], ["*@example.com"])
+    database = Database(database_url)
+    found = await AccessStore(database).find_key(digest_key(created["key"]))
+    assert found is not None
+    assert found.id == created["id"]
+    listed = run(database_url, "keys", "list")
+    assert created["id"] in listed.stdout
+    assert created["key"] not in listed.stdout
+    assert run(database_url, "keys", "revoke", created["id"]).returncode == 0
+    assert await AccessStore(database).find_key(digest_key(created["key"])) is None
+    await database.close()
+
+
+def test_the_secret_is_stored_nowhere(database_url: str) -> None:
+    created = create(database_url)
+    assert "webhook_secret" not in created  # without a master secret there is none
+    assert created["key"] not in run(database_url, "keys", "list", "--json").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sender", "not an address"], "--sender"),
+        (["--sender", "*@example.com", "--account", "nobody"], "'nobody'"),
+        (["--sender", "*@example.com", "--scope", "everything"], "everything"),
+        ([], "--sender"),
+    ],
+)
+def test_a_mistake_is_told_in_words(database_url: str, arguments: list[str], said: str) -> None:
+    done = run(database_url, "keys", "create", "--name", "x", *arguments)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_revoking_what_is_not_there_says_so(database_url: str) -> None:
+    done = run(database_url, "keys", "revoke", "nothing")
+    assert done.returncode == 1
+    assert "keys list" in done.stderr
+
+
+def test_without_postgres_the_command_says_which_variable_to_look_at() -> None:
+    done = run("postgresql://nobody@127.0.0.1:1/none", "keys", "list")
+    assert done.returncode == 1
+    assert "MILENA_DATABASE_URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_migrating_an_empty_database_twice_makes_both_schemas(empty_database_url: str) -> None:
+    for _ in range(2):
+        done = run(empty_database_url, "migrate")
+        assert done.returncode == 0, done.stderr
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        assert [row["name"] for row in await connection.fetch("SELECT name FROM access.accounts")] == ["default"]
+        assert await connection.fetch("SELECT 1 FROM gateway.emails") == []
+    finally:
+        await connection.close()
