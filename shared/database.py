@@ -119,6 +119,13 @@ class Database:
             return f"{exc}: is the server in MILENA_DATABASE_URL running?"
         return None
 
+    async def start(self) -> None:
+        """As a part of a process: connections are made when needed."""
+
+    async def stop(self) -> None:
+        """As a part of a process: close every connection."""
+        await self.close()
+
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()

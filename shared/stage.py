@@ -26,6 +26,8 @@ class Stage(Generic[Item]):
     `handle` may raise Unavailable: the group waits and is handled again, so it must be safe to repeat. Any other
     exception is a bug: items are then handled one by one, and `on_bug` gets the one that fails alone.
     `allowance` bounds the next group (0: wait until `wake` is called); `runners` groups may be at work at once.
+    `linger_s`: how long a group smaller than `limit` waits for company. Without it a loop that is busy with groups of
+    one is too busy to bring more: measured, 1.6 mails a group and 1,500 µs a mail (docs/performance.md).
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Stage(Generic[Item]):
         limit: int = 256,
         runners: int = 1,
         allowance: Callable[[], int] | None = None,
+        linger_s: float = 0.0,
     ) -> None:
         self.name = name
         self.waiting: deque[Item] = deque()
@@ -45,6 +48,7 @@ class Stage(Generic[Item]):
         self._limit = limit
         self._runners = runners
         self._allowance = allowance
+        self._linger_s = linger_s
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._items = STAGE_ITEMS.labels(stage=name)
@@ -80,6 +84,8 @@ class Stage(Generic[Item]):
 
     async def _run(self) -> None:
         while True:
+            if self._linger_s and 0 < len(self.waiting) < self._limit:
+                await asyncio.sleep(self._linger_s)
             group = self._take()
             if not group:
                 self._wake.clear()

@@ -1,7 +1,6 @@
 """The callback worker: its parts, and how they hang together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from services.callback.courier import Courier
@@ -16,19 +15,6 @@ from shared.due import DueLoop
 from shared.health import HealthServer
 from shared.process import Part
 from shared.topics import Topics
-
-
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """Closes the database after everybody else has stopped."""
-
-    database: Database
-
-    async def start(self) -> None:
-        """Nothing: connections are opened as they are needed."""
-
-    async def stop(self) -> None:
-        await self.database.close()
 
 
 def create_worker(settings: WorkerSettings) -> Sequence[Part]:
@@ -53,7 +39,7 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         {"kafka": consumer.check, "postgresql": database.check},
         settings.metrics_allowed_networks,
     )
-    return [health, _Pool(database), requester, courier, loop, consumer]
+    return [health, database, requester, courier, loop, consumer]
 
 
 def _create_courier(settings: WorkerSettings, requester: Requester, store: CallbackStore) -> Courier:

@@ -24,19 +24,6 @@ _PAUSE = timedelta(milliseconds=150)  # the precision of `send_at`, together wit
 
 
 @dataclass(frozen=True, slots=True)
-class _Pool:
-    """Closes the database after everybody else has stopped."""
-
-    database: Database
-
-    async def start(self) -> None:
-        """Nothing: connections are opened as they are needed."""
-
-    async def stop(self) -> None:
-        await self.database.close()
-
-
-@dataclass(frozen=True, slots=True)
 class _Producer:
     """A publisher that does not wait for Kafka at start: what needs it waits instead."""
 
@@ -91,7 +78,7 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         {"kafka": consumer.check, "postgresql": database.check},
         settings.metrics_allowed_networks,
     )
-    return [health, _Pool(database), _Producer(requests), _Producer(results), loop, consumer]
+    return [health, database, _Producer(requests), _Producer(results), loop, consumer]
 
 
 def _create_publisher(settings: WorkerSettings, *, compress: bool) -> Publisher:

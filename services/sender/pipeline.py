@@ -32,6 +32,7 @@ from shared.templates import RenderedContent, TemplateError, render_content
 
 log = structlog.get_logger(__name__)
 
+LINGER_S = 0.004
 BUG_LIMIT = 50  # consecutive internal errors before the process gives up instead of burning through the topic
 
 
@@ -66,12 +67,12 @@ class Pipeline:
         self._in_transit = 0
         self._bugs = 0
         self.claiming = Claiming(store, self._drop, self._carry_on)
-        self._decode = Stage[FaustTicket]("decode", self._decode_group, self._crash)
+        self._decode = Stage[FaustTicket]("decode", self._decode_group, self._crash, linger_s=LINGER_S)
         self._refuse = Stage[Refusal]("refuse", self._refuse_group, self._crash)
         self._cancel = Stage[Cancellation]("cancel", self._cancel_group, self._crash)
         self._claim = Stage[Work]("claim", self.claiming.claim_group, self._crash, allowance=self._credit)
         self._build = Stage[Work]("build", self._build_group, self._crash, limit=64)
-        self._settle = Stage[Work]("settle", self._settle_group, self._crash)
+        self._settle = Stage[Work]("settle", self._settle_group, self._crash, linger_s=LINGER_S)
         self._publish = Stage[Work]("publish", self._publish_group, self._crash, runners=4)
         self._release = Stage[Work]("release", self._release_group, self._crash)
         self._stages: tuple[Stage[FaustTicket] | Stage[Refusal] | Stage[Cancellation] | Stage[Work], ...] = (

@@ -68,7 +68,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
         {"postgresql": database.check, "relay": relay.check},
         settings.metrics_allowed_networks,
     )
-    parts: list[Part] = [_Closing(database), publisher, relay, pipeline, leases, health, due]
+    parts: list[Part] = [database, publisher, relay, pipeline, leases, health, due]
     return SenderWorker(create_faust_app(options, lane), lane, relay, parts, options)
 
 
@@ -129,17 +129,3 @@ def give_up_process(why: str) -> None:
     """A fault this process cannot work around: stop cleanly; the supervisor starts a fresh one."""
     log.error("giving up, the process ends", why=why)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-class _Closing:
-    """The database as the first part started and the last one stopped."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def start(self) -> None:
-        """Connections are made when needed."""
-
-    async def stop(self) -> None:
-        """Close the pool."""
-        await self._database.close()
