@@ -74,7 +74,19 @@ def _aware(value: datetime) -> datetime:
         raise ValueError("lies outside the years 1 to 9999 in UTC") from None
 
 
-_MAILBOX_SCHEMA = {"type": "string", "description": "RFC 5322 mailbox", "examples": ["Ann <ann@example.com>"]}
+_MAILBOX_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"address": {"type": "string"}, "name": {"type": "string"}},
+            "required": ["address"],
+            "additionalProperties": False,
+        },
+    ],
+    "description": "RFC 5322 mailbox",
+    "examples": ["Ann <ann@example.com>", {"address": "ann@example.com", "name": "Ann"}],
+}
 
 MailboxField = Annotated[
     Mailbox,
