@@ -16,7 +16,8 @@ from deploy.local.ports import Ports
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.restarts import RestartPolicy
 from deploy.local.settings import StackSettings, read_cache_settings
-from shared.topics import Topics, prepare_topics
+from deploy.local.topics import create_topics
+from shared.topics import Topics
 
 DATABASE = "milena"
 
@@ -87,7 +88,7 @@ class Servers:
         if self._kafka is not None:
             await self._start_server("kafka", self._kafka)
         topics = Topics(self._settings.topic_prefix)
-        await prepare_topics(self.bootstrap_servers, topics, self._settings.topic_mode)
+        await create_topics(self.bootstrap_servers, topics, self._settings.topic_mode)
 
     async def _start_postgres(self) -> None:
         if self._postgres is not None:

@@ -17,7 +17,8 @@ from deploy.local.migrations import migrate_all
 from deploy.local.ports import find_free_port
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.settings import read_cache_settings
-from shared.topics import Topics, prepare_topics
+from deploy.local.topics import create_topics
+from shared.topics import Topics
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ class RealServers:
     def create_topics(self) -> str:
         """Create the four topics under a prefix of their own and give the prefix."""
         prefix = f"t{uuid.uuid4().hex[:8]}."
-        run_apart(prepare_topics(self.bootstrap_servers(), Topics(prefix), "create"))
+        run_apart(create_topics(self.bootstrap_servers(), Topics(prefix), "create"))
         return prefix
 
     def drop_topics(self, prefix: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ class ServiceProcess:
         self._command = command
         self._env = env
         self._log = log
+        self._written = ""
         self._process = self._start()
 
     @property
@@ -42,7 +44,9 @@ class ServiceProcess:
 
     def read_log(self) -> str:
         """Everything the process has written so far."""
-        return self._log.read_text(errors="replace")
+        if self._log.exists():
+            self._written = self._log.read_text(errors="replace")
+        return self._written
 
     async def wait_ready(self, timeout_s: float = 30) -> None:
         """Wait until ``/readyz`` answers 200; fails with the log when the process ends or time is over."""
@@ -109,12 +113,14 @@ class ServiceRunner:
         return service
 
     def stop_all(self) -> None:
-        """End every process, latest first."""
+        """End every process, latest first. Their logs can still be read, their files are gone."""
         for service in reversed(self._started):
             if service.returncode is None:
                 service.terminate()
         for service in reversed(self._started):
             service.stop()
+            service.read_log()
+        shutil.rmtree(self._logs, ignore_errors=True)
 
     def describe_logs(self) -> str:
         """The logs of all processes, each under its command."""
