@@ -1,7 +1,7 @@
 """W3C Trace Context (`traceparent`): carried from the HTTP request through Kafka headers to SMTP and callback."""
 
 import re
-import secrets
+from random import getrandbits
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -10,8 +10,8 @@ def continue_trace(traceparent: str | None) -> str:
     """A `traceparent` for the next hop: same trace, new parent id; a new trace where there is no valid one."""
     match = _TRACEPARENT.fullmatch(traceparent or "")
     if match and match[1] != "0" * 32 and match[2] != "0" * 16:
-        return f"00-{match[1]}-{secrets.token_hex(8)}-{match[3]}"
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+        return f"00-{match[1]}-{getrandbits(64):016x}-{match[3]}"
+    return f"00-{getrandbits(128):032x}-{getrandbits(64):016x}-00"
 
 
 def find_trace_id(traceparent: str | None) -> str | None:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from services.sender.results import Result, announce
+from services.sender.results import Told, announce
 from services.sender.work import Work
-from shared.events import Coordinates, EmailFailed, EmailSent, EventType, build_headers
+from shared.events import Coordinates, EmailFailed, EventType, build_headers
 from shared.publisher import Message, Publisher
 from shared.topics import Topics
 
@@ -34,17 +34,15 @@ class Announcer:
 
     async def publish_refusals(self, refusals: Sequence[tuple[EmailFailed, Coordinates]]) -> None:
         """Answers to records nobody can read."""
-        await self._publisher.publish_all([self._to_message(event, None, record) for event, record in refusals])
+        messages = []
+        for event, record in refusals:
+            at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+            headers = build_headers(EventType.FAILED, event.event_id(record), SOURCE, at, None)
+            key = str(event.id).encode() if event.id else None
+            messages.append(Message(self._topics.failed, key, event.to_json(), headers))
+        await self._publisher.publish_all(messages)
 
-    def _to_message(self, event: Result, traceparent: str | None, record: Coordinates | None = None) -> Message:
-        if isinstance(event, EmailSent):
-            topic, kind, at, event_id = self._topics.sent, EventType.SENT, event.sent_at, event.event_id()
-        else:
-            at = event.failed_at or _time_of(record)
-            topic, kind, event_id = self._topics.failed, EventType.FAILED, event.event_id(record)
-        headers = build_headers(kind, event_id, SOURCE, at, traceparent)
-        return Message(topic, str(event.id).encode() if event.id else None, event.to_json(), headers)
-
-
-def _time_of(record: Coordinates | None) -> datetime:
-    return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC) if record else datetime.now(UTC)
+    def _to_message(self, told: Told, traceparent: str | None) -> Message:
+        topic = self._topics.sent if told.type is EventType.SENT else self._topics.failed
+        headers = build_headers(told.type, told.event_id, SOURCE, told.at, traceparent)
+        return Message(topic, told.data["id"].encode(), told.to_json(), headers)

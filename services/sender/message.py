@@ -13,6 +13,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
+from functools import lru_cache
 from uuid import UUID
 
 from shared.addresses import Mailbox
@@ -91,12 +92,18 @@ def _join_headers(mail: EmailRequested, subject: str, identity: Identity) -> byt
     for name, boxes in (("To", mail.to), ("Cc", mail.cc), ("Reply-To", mail.reply_to)):
         if boxes:
             lines.append(_address_line(name, boxes))
-    lines.append(f"Date: {format_datetime(identity.date)}")
+    lines.append(f"Date: {_format_date(identity.date.replace(microsecond=0))}")
     lines.append(f"Message-ID: {identity.message_id}")
     lines.append("MIME-Version: 1.0\r\n")
     if None in lines:
         return None
     return "\r\n".join(line for line in lines if line).encode("ascii")
+
+
+@lru_cache(maxsize=64)
+def _format_date(date: datetime) -> str:
+    """RFC 5322 §3.3; mails of one second share it."""
+    return format_datetime(date)
 
 
 def _plain_line(name: str, value: str) -> str | None:

@@ -1,38 +1,58 @@
-"""From a ledger entry to the events that tell it, the same ones whenever it is asked (P4). Pure."""
+"""From a ledger entry to the events that tell it, the same ones whenever it is asked (P4). Pure.
+
+The data is built as plain values: validating what we have just made ourselves cost a third of the CPU of a mail
+(docs/performance.md). `tests/unit` holds every shape made here against the models of shared/events.
+"""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from services.sender.ledger import LedgerEntry, RecipientResult
-from shared.events import Echo, EmailFailed, EmailSent, FailedRecipient, RecipientOutcome, Source
+from shared.events import EmailFailed, EventType, Source, derive_event_id, format_time
 from shared.states import FINAL_STATES, FailureReason, RecipientState
 
-Result = EmailSent | EmailFailed
-
 _STATE_ORDER = {RecipientState.DEFERRED: 0, RecipientState.UNKNOWN: 1, RecipientState.FAILED: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One result event: its type, identity and time, and its data as it goes on the topic."""
+
+    type: EventType
+    event_id: UUID
+    at: str  # RFC 3339
+    data: dict[str, Any]
+
+    def to_json(self) -> bytes:
+        """The record's value."""
+        return orjson.dumps(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
     """The events of one mail in order. `completing` is to leave only after the others are acknowledged."""
 
-    events: list[Result]
-    completing: Result | None
+    events: list[Told]
+    completing: Told | None
 
 
 def announce(entry: LedgerEntry, *, only_attempt: int | None = None) -> Announcement:
     """Derive the events of all attempts, or of one."""
-    attempts = sorted({each.attempt for each in entry.results.values()})
-    echo = Echo.model_validate({"account": entry.account, **entry.echo})
-    events: list[Result] = []
-    completing: Result | None = None
-    for attempt in attempts:
+    events: list[Told] = []
+    completing: Told | None = None
+    for attempt in sorted({each.attempt for each in entry.results.values()}):
         outstanding = _count_outstanding(entry, attempt)
-        made = [] if only_attempt not in (None, attempt) else _events_of(entry, attempt, outstanding, echo)
+        made = [] if only_attempt not in (None, attempt) else _events_of(entry, attempt, outstanding)
         if made and outstanding == 0:
-            completing = _complete(made.pop(), entry)
+            completing = made.pop()
+            completing.data["complete"] = True
+            completing.data["outcomes"] = [
+                {"address": each.address, "state": each.state, "attempt": each.attempt}
+                for each in entry.results.values()
+            ]
         events.extend(made)
     return Announcement(events, completing)
 
@@ -43,7 +63,7 @@ def _count_outstanding(entry: LedgerEntry, attempt: int) -> int:
     return entry.recipient_count - final
 
 
-def _events_of(entry: LedgerEntry, attempt: int, outstanding: int, echo: Echo) -> list[Result]:
+def _events_of(entry: LedgerEntry, attempt: int, outstanding: int) -> list[Told]:
     """email.sent first, then one email.failed per reason, deferrals before finals."""
     sent: list[RecipientResult] = []
     failed: dict[tuple[RecipientState, FailureReason], list[RecipientResult]] = {}
@@ -54,68 +74,71 @@ def _events_of(entry: LedgerEntry, attempt: int, outstanding: int, echo: Echo) -
             sent.append(each)
         elif each.reason is not None:
             failed.setdefault((each.state, each.reason), []).append(each)
-    events: list[Result] = [_sent_event(entry, attempt, sent, outstanding, echo)] if sent else []
+    events = [_tell_sent(entry, attempt, sent, outstanding)] if sent else []
     for (state, reason), results in sorted(failed.items(), key=lambda item: (_STATE_ORDER[item[0][0]], item[0][1])):
-        events.append(_failed_event(entry, attempt, state, reason, results, outstanding, echo))
+        events.append(_tell_failed(entry, attempt, state, reason, results, outstanding))
     return events
 
 
-def _sent_event(
-    entry: LedgerEntry, attempt: int, results: list[RecipientResult], outstanding: int, echo: Echo
-) -> EmailSent:
+def _tell_sent(entry: LedgerEntry, attempt: int, results: list[RecipientResult], outstanding: int) -> Told:
     first = results[0]
-    return EmailSent.model_construct(
-        id=entry.id,
-        attempt=attempt,
-        recipients=[each.address for each in results],
-        message_id=entry.message_id,
-        relay=first.relay,
-        response=first.text,
-        sent_at=datetime.fromisoformat(first.at),
-        outstanding=outstanding,
-        digest=entry.digest,
-        **_fields(echo),
-    )
+    recipients = [each.address for each in results]
+    data = _begin(entry, attempt, outstanding) | {
+        "recipients": recipients,
+        "message_id": entry.message_id,
+        "relay": first.relay,
+        "response": first.text,
+        "sent_at": first.at,
+    }
+    event_id = derive_event_id(entry.id, EventType.SENT, attempt=attempt, final=True, recipients=recipients)
+    return Told(EventType.SENT, event_id, first.at, data)
 
 
-def _failed_event(
+def _tell_failed(
     entry: LedgerEntry,
     attempt: int,
     state: RecipientState,
     reason: FailureReason,
     results: list[RecipientResult],
     outstanding: int,
-    echo: Echo,
-) -> EmailFailed:
-    return EmailFailed.model_construct(
-        id=entry.id,
-        attempt=attempt,
-        recipients=[
-            FailedRecipient.model_construct(
-                address=each.address, smtp_code=each.code, enhanced_code=each.enhanced, diagnostic=each.text
-            )
-            for each in results
-        ],
-        reason=reason,
-        final=state is RecipientState.FAILED,
-        retry_at=entry.retry_at if state is RecipientState.DEFERRED else None,
-        failed_at=datetime.fromisoformat(results[0].at),
-        outstanding=outstanding,
-        digest=entry.digest,
-        **_fields(echo),
+) -> Told:
+    final = state is RecipientState.FAILED
+    data = _begin(entry, attempt, outstanding) | {
+        "recipients": [_describe(each) for each in results],
+        "reason": reason,
+        "final": final,
+        "failed_at": results[0].at,
+    }
+    if state is RecipientState.DEFERRED and entry.retry_at:
+        data["retry_at"] = format_time(entry.retry_at)
+    recipients = [each.address for each in results]
+    event_id = derive_event_id(
+        entry.id, EventType.FAILED, attempt=attempt, reason=reason, final=final, recipients=recipients
     )
+    return Told(EventType.FAILED, event_id, results[0].at, data)
 
 
-def _complete(event: Result, entry: LedgerEntry) -> Result:
-    outcomes = [
-        RecipientOutcome.model_construct(address=each.address, state=each.state, attempt=each.attempt)
-        for each in entry.results.values()
-    ]
-    return event.model_copy(update={"complete": True, "outcomes": outcomes})
+def _begin(entry: LedgerEntry, attempt: int, outstanding: int) -> dict[str, Any]:
+    return {
+        "id": str(entry.id),
+        "account": entry.account,
+        "metadata": {},
+        "tags": [],
+        **entry.echo,
+        "attempt": attempt,
+        "outstanding": outstanding,
+        "complete": False,
+        "digest": entry.digest,
+    }
 
 
-def _fields(echo: Echo) -> dict[str, Any]:
-    return dict(echo.__dict__)
+def _describe(result: RecipientResult) -> dict[str, Any]:
+    described: dict[str, Any] = {"address": result.address, "diagnostic": result.text}
+    if result.code:
+        described["smtp_code"] = result.code
+    if result.enhanced:
+        described["enhanced_code"] = result.enhanced
+    return described
 
 
 def refuse(errors: list[dict[str, str]], event_id: UUID | None, source: Source) -> EmailFailed:

@@ -3,13 +3,19 @@
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from random import getrandbits
+from uuid import UUID
 
 from services.sender.classify import Outcome
 from services.sender.ledger import LedgerEntry
 from shared.consuming import FaustTicket
 from shared.due import DueRow
 from shared.events import EmailRequested
+
+
+def new_token() -> UUID:
+    """A claim's token: distinct, not secret; uuid4 would ask the kernel for each."""
+    return UUID(int=getrandbits(128))
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +30,7 @@ class Work:
     traceparent: str | None
     tickets: list[FaustTicket] = field(default_factory=list)
     due: DueRow | None = None
-    token: UUID = field(default_factory=uuid4)
+    token: UUID = field(default_factory=new_token)
     refused: dict[str, Outcome] = field(default_factory=dict)  # known before sending: suppressed recipients
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)

@@ -120,15 +120,15 @@ class Coordinates:
 
 
 def build_headers(
-    event_type: EventType, event_id: UUID, source: str, time: datetime, traceparent: str | None
+    event_type: EventType, event_id: UUID, source: str, time: datetime | str, traceparent: str | None
 ) -> list[tuple[str, bytes]]:
-    """Kafka headers of one event, in CloudEvents' binary mode."""
+    """Kafka headers of one event, in CloudEvents' binary mode. `time` as text must be RFC 3339."""
     headers = [
         ("ce_specversion", SPEC_VERSION.encode()),
         ("ce_id", str(event_id).encode()),
         ("ce_type", event_type.value.encode()),
         ("ce_source", source.encode()),
-        ("ce_time", format_time(time).encode()),
+        ("ce_time", (time if isinstance(time, str) else format_time(time)).encode()),
         ("content-type", CONTENT_TYPE.encode()),
     ]
     if traceparent:
