@@ -27,8 +27,8 @@ class Stage(Generic[Item]):
     `handle` may raise Unavailable: the group waits and is handled again, so it must be safe to repeat. Any other
     exception is a bug: items are then handled one by one, and `on_bug` gets the one that fails alone.
     `allowance` bounds the next group (0: wait until `wake` is called); `runners` groups may be at work at once.
-    `linger_s`: the step by which a small group waits for company, while it grows. Without it a loop that is busy with groups of
-    one is too busy to bring more: measured, 1.6 mails a group and 1,500 µs a mail (docs/performance.md).
+    `linger_s`: the step by which a small group waits for company, while it grows. Without it a loop that is busy
+    with groups of one is too busy to bring more: measured, 1.6 mails a group (docs/performance.md).
     """
 
     def __init__(

@@ -17,8 +17,8 @@ class Echo(WireModel):
 
     account: str = DEFAULT_ACCOUNT
     callback: str | CallbackSpec | None = None
-    metadata: dict[str, Any] = {}
-    tags: list[str] = []
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    tags: list[str] = Field(default_factory=list)
     mailing_id: str | None = None
     batch_id: str | None = None
 
@@ -73,7 +73,7 @@ class EmailFailed(Echo):
 
     id: UUID | None = None
     attempt: int = 0
-    recipients: list[FailedRecipient] = []
+    recipients: list[FailedRecipient] = Field(default_factory=list)
     reason: FailureReason
     final: bool
     retry_at: Instant | None = None

@@ -3,6 +3,8 @@
 from typing import Any
 from uuid import UUID
 
+from pydantic import Field
+
 from shared.events.requested import DEFAULT_ACCOUNT
 from shared.events.wire import Instant, WireModel
 
@@ -14,6 +16,6 @@ class ScheduleTick(WireModel):
     task_id: int
     name: str
     job_name: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
     due_at: Instant
     account: str = DEFAULT_ACCOUNT
