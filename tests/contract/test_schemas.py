@@ -1,5 +1,6 @@
 """The checked-in JSON Schemas are those of the models, and both accept the same hand-written events."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,20 @@ def test_model_and_schema_refuse(event_type: EventType, data: dict[str, Any]) ->
 def test_what_we_write_ourselves_is_valid_under_the_schema(event_type: EventType, data: dict[str, Any]) -> None:
     written = MODELS[event_type].model_validate(data).to_json()
     assert accepts(build_schema(event_type), orjson.loads(written))
+
+
+def test_the_examples_in_the_documentation_are_valid() -> None:
+    blocks = re.findall(r"```json\n(.*?)```", (DIRECTORY.parent / "events.md").read_text(), re.DOTALL)
+    found = [orjson.loads(block) for block in blocks]
+    types = [
+        EventType.FAILED if "reason" in data else EventType.SENT if "relay" in data else EventType.REQUESTED
+        for data in found
+    ]
+
+    assert set(types) == {EventType.REQUESTED, EventType.SENT, EventType.FAILED}
+    for event_type, data in zip(types, found, strict=True):
+        MODELS[event_type].model_validate(data)
+        assert accepts(_read(event_type), data)
 
 
 def test_every_event_with_a_model_has_an_example_here() -> None:
