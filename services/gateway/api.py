@@ -6,10 +6,11 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
-from services.gateway import reading, sending
 from services.gateway.accepting import Acceptor
 from services.gateway.bodies import NewEmail, SimpleEmail
 from services.gateway.readiness import ToleratedAbsence
+from services.gateway.reading import setup_reading
+from services.gateway.sending import setup_sending
 from services.gateway.settings import ApiSettings
 from services.gateway.store import ReadModel
 from shared.access import AccessStore, KeyLookup
@@ -46,6 +47,9 @@ def create_api(settings: ApiSettings) -> FastAPI:
         return None if publisher.available else "does not acknowledge: is the broker running?"
 
     app = FastAPI(title="Milena gateway", description=_DESCRIPTION, version="0.1.0", lifespan=live, redoc_url=None)
+    acceptor = Acceptor(publisher, Topics(settings.topic_prefix).requested, settings.event_limit)
+    setup_sending(app, keys, acceptor)
+    setup_reading(app, keys, ReadModel(database))
     setup_web(
         app,
         settings,
@@ -54,8 +58,5 @@ def create_api(settings: ApiSettings) -> FastAPI:
         body_limit=3 * settings.event_limit,
         body_note=f"A mail may have at most {settings.event_limit} bytes as an event, everything included.",
     )
-    acceptor = Acceptor(publisher, Topics(settings.topic_prefix).requested, settings.event_limit)
-    app.include_router(sending.create_router(keys, acceptor))
-    app.include_router(reading.create_router(keys, ReadModel(database)))
     add_schemas(app, SimpleEmail, NewEmail, ProblemDocument)
     return app

@@ -3,6 +3,7 @@
 Errors leave as problems: 400 for what cannot be parsed, 422 with a pointer to each field otherwise.
 """
 
+from collections.abc import Set
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -11,7 +12,7 @@ from fastapi import Request
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from shared.addresses import Mailbox
-from shared.events import CallbackSpec, EmailFields, WireModel, list_errors
+from shared.events import CallbackSpec, EmailFields, EmailRequested, WireModel, list_errors
 from shared.events.requested import RECIPIENT_LIMIT, HeaderText, Url
 from shared.events.wire import MailboxField, MailboxList
 from shared.problems import Problem, invalid_content
@@ -20,6 +21,7 @@ _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 _FIELD_LIMIT = 100
 _UNKNOWN = "unknown field"
+_WORDS = {"Extra inputs are not permitted": _UNKNOWN, "Field required": "is needed"}
 # R10: over HTTP these are the gateway's to say.
 _OWN_FIELDS = frozenset(
     {"id", "account", "api_key_id", "requested_at", "test", "retry_of", "mailing_id", "batch_id", "template"}
@@ -84,27 +86,30 @@ def read_simple(fields: dict[str, Any]) -> SimpleEmail:
         raise invalid_content(_point(exc)) from None
 
 
-def read_full(fields: dict[str, Any], default_sender: str | None) -> EmailFields:
-    """Validate the full form; without `from` the mail is from `default_sender`. Raises Problem 422."""
+def read_full(fields: dict[str, Any], default_sender: str | None) -> EmailRequested:
+    """Validate the full form; without `from` the mail is from `default_sender`. Raises Problem 422.
+
+    What the gateway itself has to say of the mail (id, account …) is still missing.
+    """
     if fields.get("from") is None:
         if default_sender is None:
             detail = "is needed: the API key may send from more than one address"
             raise invalid_content([{"detail": detail, "pointer": "/from"}])
         fields = {**fields, "from": default_sender}
-    _refuse_unknown_callback_fields(fields.get("callback"))
+    _refuse(_OWN_FIELDS & fields.keys(), "", "is set by Milena; leave it out")
+    callback = fields.get("callback")
+    if isinstance(callback, dict):  # validated apart from the mail, where `extra` does not reach
+        _refuse(callback.keys() - CallbackSpec.model_fields.keys(), "/callback", _UNKNOWN)
     try:
         # Unknown fields are refused at every depth; the models themselves ignore them, as readers of events must.
-        return EmailFields.model_validate(fields, extra="forbid", by_name=False)
+        return EmailRequested.model_validate(fields, extra="forbid", by_name=False)
     except ValidationError as exc:
         raise invalid_content(_point(exc)) from None
 
 
-def _refuse_unknown_callback_fields(callback: Any) -> None:
-    """The callback is validated apart from the mail, where `extra` does not reach."""
-    if isinstance(callback, dict):
-        unknown = [str(name) for name in callback if name not in CallbackSpec.model_fields]
-        if unknown:
-            raise invalid_content([{"detail": _UNKNOWN, "pointer": f"/callback/{name}"} for name in unknown])
+def _refuse(names: Set[str], under: str, detail: str) -> None:
+    if names:
+        raise invalid_content([{"detail": detail, "pointer": f"{under}/{name}"} for name in sorted(names)])
 
 
 def _point(exc: ValidationError) -> list[dict[str, str]]:
@@ -113,12 +118,7 @@ def _point(exc: ValidationError) -> list[dict[str, str]]:
 
 
 def _reword(error: dict[str, str]) -> dict[str, str]:
-    pointer, detail = error["pointer"], error["detail"]
-    if detail == "Extra inputs are not permitted":
-        detail = "is set by Milena; leave it out" if pointer[1:] in _OWN_FIELDS else _UNKNOWN
-    elif detail == "Field required":
-        detail = "is needed"
-    return {"detail": detail, "pointer": pointer}
+    return {"detail": _WORDS.get(error["detail"], error["detail"]), "pointer": error["pointer"]}
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:

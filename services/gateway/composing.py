@@ -14,11 +14,16 @@ from lxml.etree import LxmlError  # type: ignore[import-untyped]
 
 from services.gateway.bodies import SimpleEmail
 from shared.access import ApiKey
-from shared.events import EmailFields, EmailRequested, new_email_id
+from shared.events import EmailRequested, new_email_id
 from shared.templates import TemplateError, render_content
 
 EXPIRY_LIMIT = timedelta(days=7)  # after release (P13)
 _TEXT_RULES = ParserConfig(css=CSS_PROFILES["strict"], display_links=True)
+_DEFAULTS = {
+    name: field.get_default(call_default_factory=True, validated_data={})
+    for name, field in EmailRequested.model_fields.items()
+    if not field.is_required()
+}
 _MARKUP = re.compile(r"<[^>]*>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -42,20 +47,22 @@ class UnacceptableFields(Exception):
 def compose_simple(mail: SimpleEmail, key: ApiKey) -> EmailRequested:
     """The event of a mail in the simple form. Raises SenderNotAllowed."""
     _check_sender(key, "from", mail.from_.address)
-    return _complete(
-        {
+    # Constructed, not validated: every field has been. With all defaults given, none is copied for each mail.
+    event = EmailRequested.model_construct(
+        **{
+            **_DEFAULTS,
             "from_": mail.from_,
             "to": mail.to,
             "subject": mail.subject,
             "text": mail.text_content or derive_text(mail.html_content),
             "html": mail.html_content,
             "callback": mail.callback,
-        },
-        key,
+        }
     )
+    return _complete(event, key)
 
 
-def compose_full(mail: EmailFields, key: ApiKey) -> EmailRequested:
+def compose_full(mail: EmailRequested, key: ApiKey) -> EmailRequested:
     """The event of a mail in the full form. Raises SenderNotAllowed, UnacceptableFields."""
     _check_sender(key, "from", mail.from_.address)
     if mail.envelope_from:
@@ -63,7 +70,7 @@ def compose_full(mail: EmailFields, key: ApiKey) -> EmailRequested:
     _check_expiry(mail)
     if mail.variables is not None:
         _check_templates(mail, mail.variables)
-    return _complete({name: getattr(mail, name) for name in EmailFields.model_fields}, key)
+    return _complete(mail, key)
 
 
 def derive_text(html: str) -> str:
@@ -78,15 +85,10 @@ def derive_text(html: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _complete(fields: dict[str, Any], key: ApiKey) -> EmailRequested:
-    # Constructed, not validated: every field has been, and validation is a third of the cost of accepting.
-    return EmailRequested.model_construct(
-        **fields,
-        id=new_email_id(),
-        account=key.account,
-        api_key_id=key.id,
-        requested_at=_now(),
-    )
+def _complete(mail: EmailRequested, key: ApiKey) -> EmailRequested:
+    """Add what the gateway has to say of a mail (R10)."""
+    own = {"id": new_email_id(), "account": key.account, "api_key_id": key.id, "requested_at": _now()}
+    return mail.model_copy(update=own)
 
 
 def _now() -> datetime:
@@ -99,7 +101,7 @@ def _check_sender(key: ApiKey, field: str, address: str) -> None:
         raise SenderNotAllowed(field)
 
 
-def _check_expiry(mail: EmailFields) -> None:
+def _check_expiry(mail: EmailRequested) -> None:
     if mail.expires_at is None:
         return
     now = datetime.now(UTC)
@@ -111,7 +113,7 @@ def _check_expiry(mail: EmailFields) -> None:
         raise UnacceptableFields([{"detail": detail, "pointer": "/expires_at"}])
 
 
-def _check_templates(mail: EmailFields, variables: dict[str, Any]) -> None:
+def _check_templates(mail: EmailRequested, variables: dict[str, Any]) -> None:
     try:
         render_content(mail.subject, mail.text, mail.html, variables)
     except TemplateError as exc:

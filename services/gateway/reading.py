@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import FastAPI, Request
 
 from services.gateway.answers import Email, Timeline
 from services.gateway.buckets import read_time
@@ -23,11 +23,16 @@ _OLD = timedelta(minutes=10)  # an id minted longer ago has been projected, or n
 _PROBLEMS = describe_problems(401, 403, 404, 422, 503)
 
 
-def create_router(keys: KeyLookup, emails: ReadModel) -> APIRouter:
-    """`GET /v1/emails/{id}` and its timeline."""
-    router = APIRouter(tags=["Emails"], responses=_PROBLEMS)
+def setup_reading(app: FastAPI, keys: KeyLookup, emails: ReadModel) -> None:
+    """Add `GET /v1/emails/{id}` and its timeline."""
 
-    @router.get("/v1/emails/{email_id}", summary="Status of a mail", response_model_exclude_none=True)
+    @app.get(
+        "/v1/emails/{email_id}",
+        tags=["Emails"],
+        summary="Status of a mail",
+        response_model_exclude_none=True,
+        responses=_PROBLEMS,
+    )
     async def read_email(email_id: UUID, request: Request) -> Email:
         """Status, and for each recipient the last thing known, with the relay's own words.
 
@@ -35,7 +40,13 @@ def create_router(keys: KeyLookup, emails: ReadModel) -> APIRouter:
         """
         return show_email(await _find(request, keys, emails, email_id))
 
-    @router.get("/v1/emails/{email_id}/events", summary="Timeline of a mail", response_model_exclude_none=True)
+    @app.get(
+        "/v1/emails/{email_id}/events",
+        tags=["Emails"],
+        summary="Timeline of a mail",
+        response_model_exclude_none=True,
+        responses=_PROBLEMS,
+    )
     async def read_timeline(email_id: UUID, request: Request) -> Timeline:
         """Everything that happened to the mail, in order: accepted, deferred, sent, failed, cancelled."""
         row = await _find(request, keys, emails, email_id)
@@ -44,8 +55,6 @@ def create_router(keys: KeyLookup, emails: ReadModel) -> APIRouter:
         except DatabaseUnavailable as exc:
             raise _unavailable() from exc
         return show_timeline(row, lines)
-
-    return router
 
 
 async def _find(request: Request, keys: KeyLookup, emails: ReadModel, email_id: UUID) -> Row:
