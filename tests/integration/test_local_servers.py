@@ -76,7 +76,6 @@ async def test_killed_broker_comes_back_with_all_it_has_acknowledged(tmp_path: P
         find_free_port(),
         cache_dir=cache.directory,
         java_home=cache.java_home,
-        short_lived=True,
     )
     kafka.prepare()
     kafka.start()

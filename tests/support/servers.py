@@ -50,7 +50,6 @@ class RealServers:
                 find_free_port(),
                 cache_dir=cache.directory,
                 java_home=cache.java_home,
-                short_lived=True,
             )
             kafka.prepare()
             kafka.start()
