@@ -19,7 +19,6 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT, StreamT
 
 from shared.lane import Lane, Ticket
-from shared.metrics import LANE_OLDEST_SECONDS
 from shared.process import Part, start_watchdog
 from shared.topics import EVENT_HEADROOM
 
@@ -99,6 +98,8 @@ class LaneConsumer(driver.Consumer):
     async def wait_empty(self) -> None:
         """Called at a revocation and at shutdown: give work in flight its grace, then abandon it (P8)."""
         stopping = self.app.should_stop or self.should_stop
+        if stopping:
+            self.lane.close()
         end = time.monotonic() + (self.drain_s if stopping else REVOCATION_GRACE_S)
         while self.lane.busy and time.monotonic() < end:
             await asyncio.sleep(0.02)
@@ -183,7 +184,7 @@ class _Liveness(mode.Service):
     async def _watch(self) -> None:
         while not self.should_stop:
             await self.sleep(1.0)
-            LANE_OLDEST_SECONDS.set(self._lane.oldest_s)
+            self._lane.show_state()
             if self._paused() or not self._lane.busy:
                 self._lane.last_progress = time.monotonic()
             elif time.monotonic() - self._lane.last_progress > self._stalled_after_s:

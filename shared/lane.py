@@ -10,7 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from shared.metrics import LANE_ABANDONED, LANE_BYTES, LANE_IN_FLIGHT
+from shared.metrics import LANE_ABANDONED, LANE_BYTES, LANE_IN_FLIGHT, LANE_OLDEST_SECONDS
 
 Event = TypeVar("Event")
 
@@ -48,6 +48,7 @@ class Lane(Generic[Event]):
         self.generation = 0
         self.buffered_bytes = 0  # of events fetched and not yet acknowledged
         self.last_progress = time.monotonic()
+        self.closing_since: float | None = None  # monotonic time at which the process began to drain
         self._begin = begin
         self._acknowledge = acknowledge
         self._limit = limit
@@ -102,8 +103,6 @@ class Lane(Generic[Event]):
         self._open -= 1
         self._advance(ticket.partition)
         self._room.set()
-        LANE_IN_FLIGHT.set(self._open)
-        LANE_BYTES.set(self.buffered_bytes)
 
     def _advance(self, partition: Any) -> None:
         queue = self._fifo[partition]
@@ -115,6 +114,17 @@ class Lane(Generic[Event]):
             self._acknowledge(head.event)
             self.last_progress = time.monotonic()
 
+    def close(self) -> None:
+        """The process drains: whoever feeds the same work from elsewhere is to stop, too."""
+        if self.closing_since is None:
+            self.closing_since = time.monotonic()
+
+    def show_state(self) -> None:
+        """Set the lane's gauges; now and then is enough."""
+        LANE_IN_FLIGHT.set(self._open)
+        LANE_BYTES.set(self.buffered_bytes)
+        LANE_OLDEST_SECONDS.set(self.oldest_s)
+
     def abandon(self) -> int:
         """Give up every ticket of this generation: none of them will be acknowledged. Returns how many."""
         left = self._held
@@ -124,5 +134,4 @@ class Lane(Generic[Event]):
         self.generation += 1
         self._room.set()
         LANE_ABANDONED.inc(left)
-        LANE_IN_FLIGHT.set(0)
         return left

@@ -4,6 +4,7 @@ Each stage takes all that waits as one group. This file only wires them; the rul
 classify.py, results.py, the SQL in store.py, the wire in relay.py and conversation.py.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ from shared.templates import RenderedContent, TemplateError, render_content
 
 log = structlog.get_logger(__name__)
 
-LINGER_S = 0.004
+_SETTLED = {state: MAILS_SETTLED.labels(outcome=state.value) for state in LedgerState}
+LINGER_S = 0.004  # a step in which a small group waits for company
 BUG_LIMIT = 50  # consecutive internal errors before the process gives up instead of burning through the topic
 
 
@@ -43,6 +45,7 @@ class PipelinePolicy:
     retries: RetryPolicy
     claims_per_connection: int = 16
     message_id_domain: str | None = None
+    drain_s: float = 30.0
 
 
 class Pipeline:
@@ -92,7 +95,10 @@ class Pipeline:
             stage.start()
 
     async def stop(self) -> None:
-        """Stop working; what is unfinished is not acknowledged and comes again."""
+        """Let due mail at work finish within the drain, then stop; what is unfinished comes again."""
+        end = (self.lane.closing_since or time.monotonic()) + self._policy.drain_s
+        while self.claiming.active and time.monotonic() < end:
+            await asyncio.sleep(0.02)
         for stage in reversed(self._stages):
             await stage.stop()
 
@@ -113,7 +119,7 @@ class Pipeline:
 
     def due_room(self) -> int:
         """How many due mails may be taken now: at most half of what is in transit at once while new mail waits."""
-        if not self.relay.available:
+        if not self.relay.available or self.lane.closing_since:
             return 0
         bound = self._bound // 2 if self._claim.waiting else self._bound
         at_work = sum(1 for work in self.claiming.active.values() if work.due)
@@ -223,6 +229,7 @@ class Pipeline:
             self.claiming.give_up(work)
             self._claim.put(work)
             return
+        self._bugs = 0
         work.relay = parcel.relay
         work.outcomes = work.refused | assess(work, parcel)
         self._end_transit(work)
@@ -252,11 +259,10 @@ class Pipeline:
         entry.apply(outcomes, work.now(), self._policy.retries, relay=work.relay, hold=work.mail.on_unknown == "hold")
         repeated = work.due is not None and not work.due.columns["announced"]
         work.attempt_announced = None if repeated else entry.attempt
-        self._bugs = 0
         self._count(work, entry.state, entry.accepted_at)
 
     def _count(self, work: Work, state: LedgerState, accepted_at: datetime) -> None:
-        MAILS_SETTLED.labels(outcome=state.value).inc()
+        _SETTLED[state].inc()
         if state is LedgerState.SETTLED:
             ACCEPTED_TO_SENT.observe(max(timedelta(0), work.now() - accepted_at).total_seconds())
 

@@ -68,7 +68,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
         {"postgresql": database.check, "relay": relay.check},
         settings.metrics_allowed_networks,
     )
-    parts: list[Part] = [database, publisher, relay, pipeline, leases, health, due]
+    parts: list[Part] = [database, publisher, relay, leases, pipeline, health, due]
     return SenderWorker(create_faust_app(options, lane), lane, relay, parts, options)
 
 
@@ -80,7 +80,10 @@ def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: An
         settings.message_id_domain,
     )
     policy = PipelinePolicy(
-        RetryPolicy(settings.retry_delays), settings.claims_per_connection, settings.message_id_domain
+        RetryPolicy(settings.retry_delays),
+        settings.claims_per_connection,
+        settings.message_id_domain,
+        settings.drain_timeout,
     )
     return Pipeline(store, announcer, intake, policy, give_up_process)
 
