@@ -8,8 +8,9 @@ beyond 998 octets and file names that look like encoded words as they are.
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from uuid import UUID
 
 from services.sender.headers import LINE_MAX, encode_addresses, encode_parameter, encode_text
@@ -64,11 +65,18 @@ def _build_head(mail: EmailRequested, subject: str, identity: Identity) -> bytes
     for name, boxes in (("To", mail.to), ("Cc", mail.cc), ("Reply-To", mail.reply_to)):
         if boxes:
             lines.append(encode_addresses(name, boxes))
-    fixed = f"Date: {format_datetime(identity.date)}\r\nMessage-ID: {identity.message_id}\r\nMIME-Version: 1.0\r\n"
+    date = _format_date(int(identity.date.timestamp()))
+    fixed = f"Date: {date}\r\nMessage-ID: {identity.message_id}\r\nMIME-Version: 1.0\r\n"
     if mail.headers:
         lines += (encode_text(name, value) for name, value in mail.headers.items())
     lines.append(fixed.encode("ascii"))
     return b"\r\n".join(lines)
+
+
+@lru_cache(maxsize=1000)
+def _format_date(seconds: int) -> str:
+    """RFC 5322; mails of one second share it, writing it takes as long as all other headers."""
+    return format_datetime(datetime.fromtimestamp(seconds, UTC))
 
 
 # --- text and html ---
