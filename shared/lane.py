@@ -109,7 +109,7 @@ class Lane(Generic[Event]):
         while queue and queue[0].done:
             head = queue.popleft()
             self._held -= 1
-            self.buffered_bytes -= head.size
+            self.buffered_bytes = max(0, self.buffered_bytes - head.size)
             self.heads[partition] = head.offset + 1
             self._acknowledge(head.event)
             self.last_progress = time.monotonic()
