@@ -99,7 +99,7 @@ async def measure_drain(servers: RealServers, mails: int, senders: int) -> Drain
 
 
 async def _watch(url: str, mails: int, processes: list[ServiceProcess]) -> DrainResult:
-    """From the first settled mail to the last. The bench itself sleeps, so it takes next to nothing from the senders."""
+    """From the first settled mail to the last. The bench sleeps, so it takes next to nothing from the senders."""
     connection = await asyncpg.connect(url)
     query = "SELECT count(*) FROM sender.ledger WHERE state = 'settled'"
     try:
