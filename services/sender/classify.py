@@ -71,7 +71,7 @@ _RECIPIENT_COUNT = re.compile(r"too many recipients", re.IGNORECASE)
 def classify(reply: Reply, *, content_written: bool) -> Outcome:
     """One recipient's final reply → its outcome. `content_written`: the reply answers the final dot."""
     words = str(reply)
-    if 200 <= reply.code < 300:
+    if content_written and 200 <= reply.code < 300:  # before the content nobody has taken anything
         return Sent(reply)
     if 400 <= reply.code < 500:
         return Deferred(reply, words)

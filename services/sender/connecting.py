@@ -16,7 +16,7 @@ class RelayUnavailable(Unavailable):
 
 
 class RelayRefusesCredentials(RelayUnavailable):
-    """AUTH failed: only the operator can mend it."""
+    """AUTH failed for good: only the operator can mend it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +64,23 @@ async def open_connection(address: RelayAddress) -> OpenConnection:
             await smtp.login(address.username, address.password or "")
         elif smtp.is_ehlo_or_helo_needed:
             await _greet(smtp)
+    except asyncio.CancelledError:
+        smtp.close()
+        raise
     except aiosmtplib.SMTPAuthenticationError as exc:
         smtp.close()
-        raise RelayRefusesCredentials(f"AUTH refused: {exc.code}; check MILENA_SMTP_USERNAME/_PASSWORD") from exc
+        if exc.code < 500:
+            raise RelayUnavailable(f"AUTH put off: the relay answered {exc.code}") from exc
+        raise RelayRefusesCredentials(
+            f"AUTH refused: {exc.code}; check MILENA_SMTP_USERNAME and MILENA_SMTP_PASSWORD"
+        ) from exc
     except (aiosmtplib.SMTPException, OSError, ssl.SSLError, TimeoutError, ValueError) as exc:
         smtp.close()
         raise RelayUnavailable(_describe(exc)) from exc
-    transport = cast(asyncio.Transport, smtp.transport)  # uvloop's is one in all but name
+    transport = cast(asyncio.Transport | None, smtp.transport)  # uvloop's is one in all but name
+    if transport is None or transport.is_closing():
+        smtp.close()
+        raise RelayUnavailable("the relay closed the connection as soon as it was open")
     abilities = Abilities(pipelining=smtp.supports_extension("pipelining"), utf8=smtp.supports_extension("smtputf8"))
     smtp.transport = smtp.protocol = None  # ours from here; aiosmtplib must not close it
     return OpenConnection(transport, abilities)
@@ -94,6 +104,11 @@ def _tls_context(address: RelayAddress) -> ssl.SSLContext | None:
 
 
 def _describe(exc: Exception) -> str:
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"certificate refused: {cause.verify_message}; MILENA_SMTP_CA_FILE names the authority to trust"
+        cause = cause.__cause__ or cause.__context__
     if isinstance(exc, aiosmtplib.SMTPResponseException):
         return f"the relay answered {exc.code} {exc.message}"
     return f"{type(exc).__name__}: {exc}"

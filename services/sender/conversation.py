@@ -16,6 +16,7 @@ from services.sender.classify import Reply
 from services.sender.parcel import Ending, Parcel
 
 _REPLY_LIMIT = 64 * 1024  # bytes of one reply before it counts as garbage
+_REPLY_LINES = 1000
 
 
 class _Step(Enum):
@@ -58,6 +59,13 @@ class _Exchange:
         self.written = False  # its content has gone out
 
 
+def _fits(code: int, step: _Step) -> bool:
+    """Whether the code may answer the step at all. Otherwise replies are out of step, and none can be trusted."""
+    if code >= 400:
+        return code < 600
+    return code == 354 if step is _Step.DATA else 200 <= code < 300
+
+
 class Conversation(asyncio.Protocol):
     """Sends parcels one after another. `next_parcel` gives the next one or None; `on_idle`, `on_lost` tell the pool."""
 
@@ -81,8 +89,14 @@ class Conversation(asyncio.Protocol):
         self._lines: list[str] = []
         self._expected: deque[tuple[_Exchange | None, _Step]] = deque()
         self._deadline = time.monotonic() + timeouts.idle_s
-        self._closing = False
+        self._closing = False  # no mail begins any more
+        self._over = False  # nor is any reply read
         self._why_closed = ""
+
+    @property
+    def closing(self) -> bool:
+        """No mail can begin here any more."""
+        return self._closing
 
     # --- the pool calls these ---
 
@@ -122,6 +136,8 @@ class Conversation(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Split into replies; hand each to the step it answers."""
+        if self._over:
+            return  # TLS may still hand over what came before we closed
         buffer = self._buffer + data if self._buffer else data
         start = 0
         while (end := buffer.find(b"\n", start)) >= 0:
@@ -133,7 +149,8 @@ class Conversation(asyncio.Protocol):
                     return
                 self._lines = []
         self._buffer = buffer[start:]
-        if len(self._buffer) + sum(map(len, self._lines)) > _REPLY_LIMIT:
+        lines = self._lines
+        if len(self._buffer) + sum(map(len, lines)) > _REPLY_LIMIT or len(lines) > _REPLY_LINES:
             self._abort("the relay's reply has no end")
 
     def eof_received(self) -> bool:
@@ -174,27 +191,36 @@ class Conversation(asyncio.Protocol):
 
     def _answer(self, line: str) -> bool:
         """One whole reply. Returns False when the conversation is over."""
-        code = int(line[:3]) if line[:3].isdigit() else 0
+        digits = line[:3]
+        code = int(digits) if digits.isascii() and digits.isdigit() else 0
         reply = Reply(code, " ".join(self._lines).strip())
         if not self._expected:
             self._abort(f"unasked reply {reply}")
             return False
-        exchange, step = self._expected.popleft()
+        exchange, step = self._expected[0]
+        if not _fits(code, step):
+            self._abort(f"the relay's answer to {step.value} is not SMTP: {line[:100]}")
+            return False
+        self._expected.popleft()
         if exchange is not None:
             exchange.started = True
-        if code == 0:
-            if exchange is not None:
-                self._expected.appendleft((exchange, step))
-            self._abort("the relay's reply is not SMTP")
-            return False
         self._deadline = time.monotonic() + self._timeouts.command_s
         if code == 421:
             self._closing = True
             self._why_closed = str(reply)
         self._dispatch(exchange, step, reply)
-        if self._closing and self._transport:
-            self._transport.close()  # after QUIT's reply or a 421 no more is to come; connection_lost tells the rest
+        if self._closing:
+            self._hang_up()
         return not self._closing
+
+    def _hang_up(self) -> None:
+        """After QUIT's reply or a 421 no more is to come; connection_lost tells the rest, soon if mail waits for it."""
+        self._over = True
+        if self._transport:
+            if self._expected:
+                self._transport.abort()
+            else:
+                self._transport.close()
 
     def _dispatch(self, exchange: _Exchange | None, step: _Step, reply: Reply) -> None:
         if exchange is None:
@@ -250,9 +276,8 @@ class Conversation(asyncio.Protocol):
             exchange.parcel.end(Ending.FORBIDDEN, "the claim's lease has run out")
             self._abort("a claim's lease has run out")
         else:
-            exchange.written = True
             self._expected.append((exchange, _Step.DOT))
-            self._write(exchange.parcel.content + b".\r\n" + self._following())
+            exchange.written = self._write(exchange.parcel.content + b".\r\n" + self._following())
             self._deadline = time.monotonic() + self._timeouts.final_dot_s
 
     def _on_dot(self, exchange: _Exchange, reply: Reply) -> None:
@@ -310,13 +335,16 @@ class Conversation(asyncio.Protocol):
             self._deadline = time.monotonic() + self._timeouts.idle_s
             self._on_idle(self)
 
-    def _write(self, data: bytes) -> None:
-        if self._transport and not self._transport.is_closing():
-            self._transport.write(data)
-            self._deadline = time.monotonic() + self._timeouts.command_s
+    def _write(self, data: bytes) -> bool:
+        """False where the connection is going already; connection_lost is about to follow."""
+        if not self._transport or self._transport.is_closing():
+            return False
+        self._transport.write(data)
+        self._deadline = time.monotonic() + self._timeouts.command_s
+        return True
 
     def _abort(self, why: str) -> None:
-        self._closing = True
+        self._closing = self._over = True
         self._why_closed = self._why_closed or why
         if self._transport:
             self._transport.abort()
@@ -325,12 +353,14 @@ class Conversation(asyncio.Protocol):
         parcel = exchange.parcel
         if parcel.ending is not None:
             return
+        mail = exchange.mail_reply
+        if mail and mail.code >= 300:
+            parcel.replies = [mail] * len(parcel.recipients)
+        else:
+            parcel.replies = [each if each.code >= 300 else None for each in exchange.rcpt_replies]
         if exchange.written:
-            told = [each if each.code >= 300 else None for each in exchange.rcpt_replies]
-            parcel.replies = list(told)
             parcel.end(Ending.UNANSWERED, why)
         elif exchange.started or parcel.requeues:
-            parcel.replies = [each if each.code >= 300 else None for each in exchange.rcpt_replies]
             parcel.end(Ending.INTERRUPTED, why)
         else:
             parcel.requeues += 1

@@ -61,7 +61,8 @@ class Relay:
         self._idle: list[Conversation] = []
         self._open: set[Conversation] = set()
         self._opening: set[asyncio.Task[None]] = set()
-        self._failures = 0
+        self._failures = 0  # since a connection was last opened
+        self._probes = 0
         self._no_more_before = 0.0
         self._broken = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -105,7 +106,9 @@ class Relay:
 
     def _feed(self) -> None:
         while self._idle and self._queue:
-            self._idle.pop().begin(self._queue.popleft())
+            conversation = self._idle.pop()
+            if not conversation.closing:  # it has said QUIT, and waits for the answer
+                conversation.begin(self._queue.popleft())
         room = self.connections - len(self._open) - len(self._opening)
         if self._open and time.monotonic() < self._no_more_before:
             return
@@ -141,7 +144,7 @@ class Relay:
     def _on_open(self, opened: OpenConnection) -> None:
         if self._broken:
             log.info("relay available again", relay=self.address.name)
-        self._failures, self._broken, self.last_error = 0, False, None
+        self._failures, self._probes, self._broken, self.last_error = 0, 0, False, None
         conversation = Conversation(
             self.address.name, opened.abilities, self._timeouts, self._next_parcel, self._on_idle, self._on_lost
         )
@@ -167,8 +170,9 @@ class Relay:
             self._give_back()
         if self._broken:
             if not self._opening:
-                steps = self._failures - self._policy.failures
-                self._open_one(min(self._policy.first_probe_s * 2 ** max(steps, 0), self._policy.last_probe_s))
+                pause_s = self._policy.first_probe_s * 2 ** min(self._probes, 20)
+                self._probes += 1
+                self._open_one(min(pause_s, self._policy.last_probe_s))
         elif self._queue and not self._opening:
             self._open_one(self._policy.retry_s)
 
