@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from services.sender.classify import Reply
 from services.sender.parcel import Ending, Parcel
@@ -57,6 +58,16 @@ class _Exchange:
         self.accepted = 0
         self.started = False  # a reply to it has come
         self.written = False  # its content has gone out
+
+
+@lru_cache(maxsize=64)
+def _read_reply(line: bytes) -> Reply:
+    """One line of a reply; code 0: not SMTP. Kept, because three of four replies are the same mail after mail."""
+    words = line.decode("utf-8", "replace").rstrip()
+    digits = words[:3]
+    if len(digits) == 3 and digits.isascii() and digits.isdigit() and words[3:4] in ("", " ", "-"):
+        return Reply(int(digits), words[4:].strip())
+    return Reply(0, words)
 
 
 def _fits(code: int, step: _Step) -> bool:
@@ -141,13 +152,12 @@ class Conversation(asyncio.Protocol):
         buffer = self._buffer + data if self._buffer else data
         start = 0
         while (end := buffer.find(b"\n", start)) >= 0:
-            line = buffer[start:end].rstrip(b"\r").decode("utf-8", "replace")
+            line = buffer[start:end]
             start = end + 1
-            self._lines.append(line[4:])
-            if line[3:4] != "-":
-                if not self._answer(line):
-                    return
-                self._lines = []
+            if line[3:4] == b"-":
+                self._lines.append(_read_reply(line).text)
+            elif not self._answer(_read_reply(line)):
+                return
         self._buffer = buffer[start:]
         lines = self._lines
         if len(self._buffer) + sum(map(len, lines)) > _REPLY_LIMIT or len(lines) > _REPLY_LINES:
@@ -189,17 +199,18 @@ class Conversation(asyncio.Protocol):
             return mail + b"RCPT TO:<" + parcel.recipients[0] + b">\r\nDATA\r\n"
         return mail + b"".join(b"RCPT TO:<" + each + b">\r\n" for each in parcel.recipients) + b"DATA\r\n"
 
-    def _answer(self, line: str) -> bool:
-        """One whole reply. Returns False when the conversation is over."""
-        digits = line[:3]
-        code = int(digits) if digits.isascii() and digits.isdigit() else 0
-        reply = Reply(code, " ".join(self._lines).strip())
+    def _answer(self, reply: Reply) -> bool:
+        """The last line of a reply. Returns False when the conversation is over."""
+        if self._lines:
+            reply = Reply(reply.code, " ".join((*self._lines, reply.text)).strip())
+            self._lines = []
+        code = reply.code
         if not self._expected:
             self._abort(f"unasked reply {reply}")
             return False
         exchange, step = self._expected[0]
         if not _fits(code, step):
-            self._abort(f"the relay's answer to {step.value} is not SMTP: {line[:100]}")
+            self._abort(f"the relay's answer to {step.value} is not SMTP: {reply}")
             return False
         self._expected.popleft()
         if exchange is not None:
