@@ -24,7 +24,10 @@ Connect = Callable[[RelayAddress], Awaitable[OpenConnection]]
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """After `failures` connects in a row have failed the breaker opens; then a probe after growing pauses."""
+    """After `failures` connects in a row have failed the breaker opens; then a probe after growing pauses.
+
+    A relay that takes mail but refuses one more connection is asked for more after `last_probe_s`.
+    """
 
     failures: int = 3
     retry_s: float = 0.2
@@ -109,11 +112,18 @@ class Relay:
             conversation = self._idle.pop()
             if not conversation.closing:  # it has said QUIT, and waits for the answer
                 conversation.begin(self._queue.popleft())
+        if self._failures:  # no more bursts until a connection is open again
+            self._retry()
+            return
         room = self.connections - len(self._open) - len(self._opening)
         if self._open and time.monotonic() < self._no_more_before:
             return
         for _ in range(min(room, len(self._queue))):
             self._open_one()
+
+    def _retry(self) -> None:
+        if self._queue and not self._opening:
+            self._open_one(self._policy.retry_s)
 
     def _open_one(self, pause_s: float = 0.0) -> None:
         task = asyncio.create_task(self._try_open(pause_s), name="relay-open")
@@ -159,11 +169,13 @@ class Relay:
         if self._stopping:
             return
         if self._open:  # it takes mail, only not on one more connection
-            self._no_more_before = time.monotonic() + self._policy.first_probe_s
+            self._no_more_before = time.monotonic() + self._policy.last_probe_s
             return
         self._failures += 1
         operators_turn = isinstance(exc, RelayRefusesCredentials)
-        if not self._broken and (operators_turn or self._failures >= self._policy.failures):
+        # A relay that is full says so at once to the many, while the few it takes are still shaking hands.
+        all_failed = self._failures >= self._policy.failures and not self._opening
+        if not self._broken and (operators_turn or all_failed):
             self._broken = True
             log.error("relay unavailable, sending pauses", relay=self.address.name, error=self.last_error)
             self._show_state()
@@ -173,8 +185,8 @@ class Relay:
                 pause_s = self._policy.first_probe_s * 2 ** min(self._probes, 20)
                 self._probes += 1
                 self._open_one(min(pause_s, self._policy.last_probe_s))
-        elif self._queue and not self._opening:
-            self._open_one(self._policy.retry_s)
+        else:
+            self._retry()
 
     def _give_back(self) -> None:
         if self._queue and not self._open:

@@ -1,8 +1,9 @@
 """A scripted SMTP server: answers what the test says, keeps what it took, never asks the code under test."""
 
 import asyncio
+import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -10,7 +11,7 @@ from email.message import EmailMessage
 from email.policy import default
 
 Answer = str | None
-"""A reply line (`"451 4.3.0 later"`), `"DROP"` to close the connection, `"HANG"` to stay silent, None for the default."""
+"""A reply line (`"451 4.3.0 later"`), `"DROP"` to close the connection, `"HANG"` to stay silent, None: the default."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,21 @@ class Taken:
 
 @dataclass
 class Script:
-    """`answer(step, argument)`: step is connect, ehlo, auth, mail, rcpt, data, dot, rset; argument the address or the Message-ID."""
+    """`answer(step, argument)`: step is connect, ehlo, starttls, auth, mail, rcpt, data, dot, rset.
+
+    The argument is the address, the AUTH command, or at the dot the Message-ID. With `tls_context` the server offers
+    STARTTLS, or with `implicit_tls` speaks TLS from the first byte.
+    """
 
     answer: Callable[[str, str], Answer] = lambda step, argument: None
     extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME", "SMTPUTF8", "AUTH PLAIN LOGIN")
     dot_delay_s: float = 0.0
+    tls_context: ssl.SSLContext | None = None
+    implicit_tls: bool = False
+
+
+async def _never_started() -> None:
+    """Nothing to stop."""
 
 
 @dataclass
@@ -47,6 +58,9 @@ class SmtpServer:
     taken: list[Taken] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     connections: int = 0
+    open: int = 0
+    encrypted: int = 0
+    stop: Callable[[], Awaitable[None]] = field(default=_never_started)
 
     def deliveries(self) -> Counter[tuple[str, str]]:
         """How often each (Message-ID, recipient) was taken."""
@@ -74,9 +88,11 @@ class _Session:
             self._server.commands.append(command)
             verb = command.upper()
             if verb.startswith("EHLO"):
-                names = [*self._server.script.extensions, "SIZE 10000000"]
+                names = [*self._server.script.extensions, *self._offer_tls(), "SIZE 10000000"]
                 lines = ["250-scripted", *(f"250-{name}" for name in names[:-1]), f"250 {names[-1]}"]
                 await self._say("ehlo", "", "\r\n".join(lines))
+            elif verb == "STARTTLS":
+                await self._start_tls()
             elif verb.startswith("AUTH"):
                 await self._say("auth", command, "235 2.7.0 ok")
             elif verb.startswith("MAIL"):
@@ -92,21 +108,33 @@ class _Session:
                 self._sender, self._recipients = "", []
                 await self._say("rset", "", "250 2.0.0 ok")
 
+    def _offer_tls(self) -> list[str]:
+        script = self._server.script
+        encrypted = self._writer.get_extra_info("sslcontext") is not None
+        return ["STARTTLS"] if script.tls_context and not encrypted else []
+
+    async def _start_tls(self) -> None:
+        context = self._server.script.tls_context
+        assert context
+        if await self._say("starttls", "", "220 2.0.0 go on"):
+            await self._writer.start_tls(context)
+            self._server.encrypted += 1
+
     async def _mail(self, command: str) -> None:
         if self._sender:
-            return await self._say("nested", "", "503 5.5.1 nested MAIL command")
+            await self._say("nested", "", "503 5.5.1 nested MAIL command")
+            return
         address = command[command.index("<") + 1 : command.index(">")]
         if await self._say("mail", address, "250 2.1.0 ok"):
             self._sender = address
-        return None
 
     async def _rcpt(self, command: str) -> None:
         if not self._sender:
-            return await self._say("order", "", "503 5.5.1 need MAIL before RCPT")
+            await self._say("order", "", "503 5.5.1 need MAIL before RCPT")
+            return
         address = command[command.index("<") + 1 : command.index(">")]
         if await self._say("rcpt", address, "250 2.1.5 ok"):
             self._recipients.append(address)
-        return None
 
     async def _data(self) -> None:
         if not self._recipients:
@@ -152,23 +180,33 @@ async def run_smtp(script: Script | None = None, port: int = 0) -> AsyncIterator
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server.connections += 1
+        server.open += 1
+        server.encrypted += writer.get_extra_info("sslcontext") is not None
         task = asyncio.current_task()
         assert task
         sessions.add(task)
         try:
             await _Session(server, reader, writer).run()
-        except (ConnectionError, asyncio.CancelledError):
+        except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
             pass
         finally:
+            server.open -= 1
             sessions.discard(task)
             writer.close()
 
-    listener = await asyncio.start_server(serve, "127.0.0.1", port)
+    implicit = server.script.tls_context if server.script.implicit_tls else None
+    implicit = server.script.tls_context if server.script.implicit_tls else None
+    listener = await asyncio.start_server(serve, "127.0.0.1", port, ssl=implicit)
     server.port = listener.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
+
+    async def stop() -> None:
         listener.close()
         for task in list(sessions):
             task.cancel()
         await asyncio.gather(*sessions, return_exceptions=True)
+
+    server.stop = stop
+    try:
+        yield server
+    finally:
+        await stop()
