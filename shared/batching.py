@@ -6,8 +6,6 @@ cannot be handled because an outside system is away are tried again for as long 
 
 import asyncio
 import contextlib
-import os
-import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from shared.events import Coordinates, read_header
 from shared.metrics import BATCH_SECONDS
+from shared.process import fail_process
 from shared.retrying import retry_while_unavailable
 from shared.topics import EVENT_HEADROOM
 
@@ -53,7 +52,7 @@ Handle = Callable[[Sequence[Record]], Awaitable[None]]
 class BatchConsumer:
     """Consumes `topics` in the group `group`, as the static member `<group>-<slot>`.
 
-    A handler that raises anything but Unavailable is a bug: the process ends (SIGTERM to itself, so that the others
+    A handler that raises anything but Unavailable is a bug: the process ends with exit code 1 (the others
     stop cleanly) and the supervisor starts it again at the last commit.
     """
 
@@ -156,7 +155,7 @@ class BatchConsumer:
     def _on_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception():
             log.error("batch consumer failed", group=self._group, exc_info=task.exception())
-            os.kill(os.getpid(), signal.SIGTERM)
+            fail_process(f"batch consumer {self._group} failed")
 
 
 def _to_record(message: object) -> Record:

@@ -19,7 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT, StreamT
 
 from shared.lane import Lane, Ticket
-from shared.process import Part, start_watchdog
+from shared.process import Part, has_failed, start_watchdog
 from shared.topics import EVENT_HEADROOM
 
 log = structlog.get_logger(__name__)
@@ -235,4 +235,8 @@ def run_faust(
         override_logging=False,
         loop=loop,
     )
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    finally:
+        if has_failed():
+            raise SystemExit(1)

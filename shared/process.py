@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 log = structlog.get_logger(__name__)
+_fault = threading.Event()
 
 
 class Part(Protocol):
@@ -23,7 +24,10 @@ class Part(Protocol):
 
 
 async def run_parts(parts: Sequence[Part], *, grace_s: float = 30.0) -> None:
-    """Run until SIGTERM or SIGINT, then stop what was started, last first. A hang ends after `grace_s`, exit 1."""
+    """Run until SIGTERM or SIGINT, then stop what was started, last first.
+
+    Ends with exit code 1 (SystemExit) after `fail_process`, and where stopping lasts longer than `grace_s`.
+    """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -40,6 +44,21 @@ async def run_parts(parts: Sequence[Part], *, grace_s: float = 30.0) -> None:
         for part in reversed(started):
             await part.stop()
     log.info("stopped")
+    if has_failed():
+        raise SystemExit(1)
+
+
+def fail_process(why: str) -> None:
+    """A fault this process cannot work around: stop cleanly with exit code 1; the supervisor starts a fresh one."""
+    if not _fault.is_set():
+        log.error("giving up, the process ends", why=why)
+    _fault.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def has_failed() -> bool:
+    """Whether `fail_process` has been called."""
+    return _fault.is_set()
 
 
 def start_watchdog(grace_s: float) -> None:

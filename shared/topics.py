@@ -3,6 +3,8 @@
 `create` makes what is missing; `verify` only looks, for clusters where topics are governed by others.
 """
 
+import asyncio
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,6 +15,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 log = structlog.get_logger(__name__)
 
+_PATIENCE_S = 15.0
 EVENT_HEADROOM = 64 * 1024  # bytes between the event limit and what Kafka must let through (R8)
 
 
@@ -72,8 +75,21 @@ class TopicPlan:
 
 
 async def prepare_topics(bootstrap_servers: str, topics: Topics, mode: str, plan: TopicPlan | None = None) -> None:
-    """Create what is missing (`create`) or raise TopicsMissing (`verify`). Safe to run many times at once."""
-    plan = plan or TopicPlan()
+    """Create what is missing (`create`) or raise TopicsMissing (`verify`). Safe to run many times at once.
+
+    A broker that has just started may refuse or lose the first requests: tried again for 15 s, then KafkaError.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return await _prepare_once(bootstrap_servers, topics, mode, plan or TopicPlan())
+        except KafkaError as exc:
+            if not exc.retriable or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.3)
+
+
+async def _prepare_once(bootstrap_servers: str, topics: Topics, mode: str, plan: TopicPlan) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:

@@ -93,7 +93,7 @@ class Intake:
         traceparent = _read_traceparent(record)
         mail_id: UUID | None = None
         try:
-            event = _read(opened, cluster_id, record)
+            event = read_email(opened, cluster_id, record.coordinates)
             mail_id = event.id if opened.data.get("id") is None else None
             received_at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
             batch.mails.append(delay(event, received_at, traceparent, self._expiry, self._event_limit))
@@ -106,14 +106,6 @@ class Intake:
         mail = EmailRequested.model_validate_json(cancelled.event)
         failed = describe_cancelled(mail, cancelled.cancelled_at)
         return to_message(failed, self._failed_topic, cancelled.traceparent)
-
-
-def _read(opened: OpenedRecord, cluster_id: str, record: Record) -> EmailRequested:
-    """Raises UnreadableEvent."""
-    try:
-        return read_email(opened, cluster_id, record.coordinates)
-    except OverflowError:  # a time that no clock in UTC can show
-        raise UnreadableEvent([{"detail": "a time is out of range", "pointer": ""}]) from None
 
 
 def _read_traceparent(record: Record) -> str | None:

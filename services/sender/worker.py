@@ -1,12 +1,10 @@
 """The sender's object graph, built in one place."""
 
 import os
-import signal
 from dataclasses import dataclass
 from datetime import timedelta
 
 import faust
-import structlog
 
 from services.sender.announcing import Announcer
 from services.sender.connecting import RelayAddress, open_connection
@@ -24,11 +22,9 @@ from shared.database import Database
 from shared.due import DueLoop
 from shared.health import HealthServer
 from shared.lane import Lane
-from shared.process import Part
+from shared.process import Part, fail_process
 from shared.publisher import Publisher
 from shared.topics import Topics
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +81,7 @@ def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: An
         settings.message_id_domain,
         settings.drain_timeout,
     )
-    return Pipeline(store, announcer, intake, policy, give_up_process)
+    return Pipeline(store, announcer, intake, policy, fail_process)
 
 
 def _create_relay(settings: WorkerSettings, pipeline: Pipeline) -> Relay:
@@ -126,9 +122,3 @@ def _consumer_options(settings: WorkerSettings, topics: Topics) -> ConsumerOptio
 def _finish_parked(pipeline: Pipeline, lane: FaustLane, work: Work) -> None:
     for ticket in pipeline.claiming.end(work):
         lane.finish(ticket)
-
-
-def give_up_process(why: str) -> None:
-    """A fault this process cannot work around: stop cleanly; the supervisor starts a fresh one."""
-    log.error("giving up, the process ends", why=why)
-    os.kill(os.getpid(), signal.SIGTERM)
