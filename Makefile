@@ -37,7 +37,7 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 bench: $(STAMP) jars ## measure mails a second and CPU a mail (docs/performance.md)
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench all
 
 chaos: $(STAMP) jars ## kill things under load and count what is lost and doubled
 	$(BIN)/python -m pytest tests/chaos

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
-from tests.bench.drain import DrainResult, measure_drain
+from tests.bench.drain import measure_drain
+from tests.bench.sink import run_sink
+from tests.bench.wire import measure_wire
 from tests.support.servers import RealServers
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -43,7 +46,21 @@ def drain(
         json_file.write_text(json.dumps([result.as_dict() for result in results], indent=2) + "\n")
 
 
-__all__ = ["DrainResult", "app"]
+@app.command()
+def wire(mails: Annotated[int, typer.Option(help="mails each way")] = 20_000) -> None:
+    """Compare ways of speaking SMTP to smtp-sink: CPU a mail of the client alone."""
+    with run_sink() as port, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        for result in runner.run(measure_wire(port, mails)):
+            print(result.describe())
+
+
+@app.command(name="all")
+def run_all() -> None:
+    """What `make bench` runs."""
+    wire()
+    drain(senders=1, rounds=3)
+    drain(senders=2, rounds=2)
+
 
 if __name__ == "__main__":
     app()
