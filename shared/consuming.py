@@ -104,7 +104,9 @@ class LaneConsumer(driver.Consumer):
         if stopping:
             self.lane.close()
         end = time.monotonic() + (self.drain_s if stopping else REVOCATION_GRACE_S)
-        while self.lane.busy and time.monotonic() < end:
+        # At shutdown only what has begun is worth waiting for: nothing new begins, the rest comes again.
+        going_on = self.lane.at_work if stopping else (lambda: self.lane.busy)
+        while going_on() and time.monotonic() < end:
             await asyncio.sleep(0.02)
         left = self.lane.abandon()
         if left:

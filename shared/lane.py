@@ -49,6 +49,7 @@ class Lane(Generic[Event]):
         self.buffered_bytes = 0  # of events fetched and not yet acknowledged
         self.last_progress = time.monotonic()
         self.closing_since: float | None = None  # monotonic time at which the process began to drain
+        self.at_work: Callable[[], bool] = lambda: self.busy  # narrowed by who knows what has begun
         self._begin = begin
         self._acknowledge = acknowledge
         self._limit = limit

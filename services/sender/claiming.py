@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from services.sender.claims import Decision, Standing, decide
@@ -24,6 +25,7 @@ class _Taken:
     work: Work
     standing: Standing
     found: Found
+    decision: Decision
 
 
 class Claiming:
@@ -113,7 +115,7 @@ class Claiming:
                     may_take_over=may_take_over,
                 )
                 CLAIMS.labels(found=decision.name.lower()).inc()
-                self._follow(decision, work, entry, _Taken(work, standing, each), ready, parked, wanted)
+                self._follow(decision, work, entry, _Taken(work, standing, each, decision), ready, parked, wanted)
             works = await self._take(wanted, ready)
             if not works:
                 break
@@ -137,14 +139,11 @@ class Claiming:
         if decision is Decision.ANNOUNCE:
             work.pending, work.outcomes, work.attempt_announced = [], {}, None
             ready.append(work)
-        elif decision is Decision.GO_ON:
-            self._confirm(taken)
-            ready.append(work)
         else:
             if decision is Decision.TAKE_OVER and not self._is_out_of_tries(work):
                 entry.unknowns += 1
                 entry.attempt += 1
-            elif decision is Decision.TAKE and entry.state is not LedgerState.RELEASED:
+            elif decision is Decision.TAKE and entry.state in (LedgerState.DEFERRED, LedgerState.HELD):
                 entry.attempt += 1
             wanted.append(taken)
 
@@ -156,24 +155,24 @@ class Claiming:
         if not wanted:
             return []
         asked = time.monotonic()
-        times = await self._store.take([(each.work, each.standing) for each in wanted])
+        times: dict[UUID, datetime] = {}
+        ours = [each.work for each in wanted if each.decision is Decision.GO_ON]
+        others = [(each.work, each.standing) for each in wanted if each.decision is not Decision.GO_ON]
+        if ours:
+            times |= await self._store.renew(ours)
+        if others:
+            times |= await self._store.take(others)
         for each in wanted:
             work = each.work
             if work.id not in times:
                 continue
-            lapsed = work.entry.state is LedgerState.CLAIMED
             work.entry.state = LedgerState.CLAIMED
             work.confirm_lease(asked, times[work.id])
             self._prepare(work, each.found)
-            if lapsed and self._is_out_of_tries(work) and not work.outcomes:
+            if each.decision is Decision.TAKE_OVER and self._is_out_of_tries(work) and not work.outcomes:
                 work.outcomes = dict.fromkeys(work.pending, Unknown("the process that sent it died"))
             ready.append(work)
         return [each.work for each in wanted if each.work.id not in times]
-
-    def _confirm(self, taken: _Taken) -> None:
-        # Claimed by us in a call whose answer was lost; when exactly is not known, a renewal will tell.
-        taken.work.confirm_lease(time.monotonic() - LEASE.total_seconds() / 2, taken.found.now)
-        self._prepare(taken.work, taken.found)
 
     async def _park(self, works: list[Work]) -> None:
         """Somebody else holds these. A due row we hold comes again when our lease on it has ended."""

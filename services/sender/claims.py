@@ -11,9 +11,9 @@ class Decision(Enum):
     """What follows for whoever came upon the row."""
 
     GO_ON = auto()
-    """Ours already: the claim was repeated after a lost answer."""
+    """Ours already (the claim was repeated after a lost answer), and still: renew it and go on."""
     TAKE = auto()
-    """Claim it now: same attempt where none was counted, otherwise the next."""
+    """Claim it now: the same attempt where nothing was tried under it yet, otherwise the next."""
     TAKE_OVER = auto()
     """A claim lapsed without a settle; nobody can know whether content was written: unknown, then claim."""
     ANNOUNCE = auto()
@@ -43,7 +43,7 @@ def decide(standing: Standing, own_token: UUID, *, from_due: bool, cancelled: bo
     state = standing.state
     if state is LedgerState.CLAIMED:
         if standing.token == own_token:
-            return Decision.GO_ON
+            return Decision.TAKE if standing.lapsed else Decision.GO_ON
         return Decision.TAKE_OVER if standing.lapsed and may_take_over else Decision.PARK
     if state is LedgerState.RELEASED:
         return Decision.TAKE

@@ -65,6 +65,8 @@ Outcome = Sent | Deferred | Failed | Unknown
 
 # Answers whose class says one thing and whose meaning is another.
 _TRANSIENT_IN_SPITE_OF_5XX = frozenset({552})  # "too many recipients", RFC 5321 §4.5.3.1.10: as if it were 452
+# The relay wants AUTH or TLS first (RFC 4954 §6): the operator's to mend, no reason to fail every mail of a topic.
+_OPERATORS_TURN = frozenset({530, 534, 535, 538})
 _RECIPIENT_COUNT = re.compile(r"too many recipients", re.IGNORECASE)
 
 
@@ -78,6 +80,8 @@ def classify(reply: Reply, *, content_written: bool) -> Outcome:
     if 500 <= reply.code < 600:
         if reply.code in _TRANSIENT_IN_SPITE_OF_5XX and _RECIPIENT_COUNT.search(reply.text):
             return Deferred(reply, words)
+        if reply.code in _OPERATORS_TURN:
+            return Deferred(reply, words, FailureReason.RELAY_UNAVAILABLE)
         return Failed(reply, words)
     diagnostic = f"unexpected reply: {words}"
     return Unknown(diagnostic) if content_written else Deferred(reply, diagnostic)

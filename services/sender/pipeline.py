@@ -5,6 +5,7 @@ classify.py, results.py, the SQL in store.py, the wire in relay.py and conversat
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,12 +28,14 @@ from shared.consuming import FaustLane, FaustTicket
 from shared.due import DueRow
 from shared.events import Coordinates, EmailRequested, to_milliseconds
 from shared.metrics import ACCEPTED_TO_SENT, MAILS_SETTLED
+from shared.retrying import Unavailable
 from shared.stage import Stage
 from shared.states import FailureReason
 from shared.templates import RenderedContent, TemplateError, render_content
 
 log = structlog.get_logger(__name__)
 
+LEASE_MARGIN_S = 2.0  # content on its way when the lease ends must have left well before
 _SETTLED = {state: MAILS_SETTLED.labels(outcome=state.value) for state in LedgerState}
 LINGER_S = 0.004  # a step in which a small group waits for company
 BUG_LIMIT = 50  # consecutive internal errors before the process gives up instead of burning through the topic
@@ -101,6 +104,14 @@ class Pipeline:
             await asyncio.sleep(0.02)
         for stage in reversed(self._stages):
             await stage.stop()
+        await self._release_unsent()
+
+    async def _release_unsent(self) -> None:
+        """What was claimed and did not begin: its outcome is known, so nobody has to wait for the lease."""
+        works = [parcel.context for parcel in self.relay.withdraw()]
+        if works:
+            with contextlib.suppress(Unavailable):
+                await self._store.release(works)
 
     # --- ways in ---
 
@@ -167,7 +178,9 @@ class Pipeline:
         return self.relay.connections * self._policy.claims_per_connection
 
     def _credit(self) -> int:
-        return max(0, self._bound - self._in_transit) if self.relay.available else 0
+        if not self.relay.available or self.lane.closing_since:
+            return 0
+        return max(0, self._bound - self._in_transit)
 
     def _carry_on(self, works: list[Work]) -> None:
         """Claimed (to build), ended without sending (to settle), or told before (to publish)."""
@@ -218,7 +231,7 @@ class Pipeline:
 
     def _may_write(self, work: Work) -> bool:
         """Asked right before content is written: our claim must not have lapsed (P3)."""
-        return time.monotonic() - work.lease_confirmed < LEASE.total_seconds()
+        return time.monotonic() - work.lease_confirmed < LEASE.total_seconds() - LEASE_MARGIN_S
 
     def _on_transmitted(self, parcel: Parcel) -> None:
         work: Work = parcel.context

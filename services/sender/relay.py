@@ -107,6 +107,12 @@ class Relay:
         else:
             self._feed()
 
+    def withdraw(self) -> list[Parcel]:
+        """Take back what is queued and has not begun."""
+        parcels = list(self._queue)
+        self._queue.clear()
+        return parcels
+
     def _feed(self) -> None:
         while self._idle and self._queue:
             conversation = self._idle.pop()

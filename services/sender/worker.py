@@ -52,6 +52,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     store = SenderStore(database)
     pipeline = _create_pipeline(settings, store, Announcer(publisher, topics), cluster_id)
     lane: FaustLane = Lane(pipeline.begin, lambda event: event.ack(), limit=settings.lane_limit)
+    lane.at_work = lambda: bool(pipeline.claiming.active)
     pipeline.lane = lane
     relay = pipeline.relay = _create_relay(settings, pipeline)
     leases = Leases(store, pipeline.claiming, lane.finish)

@@ -127,7 +127,7 @@ class Attachment(WireModel):
     filename: Annotated[HeaderText, StringConstraints(min_length=1, max_length=255)]
     content_type: Annotated[str, AfterValidator(refuse_line_breaks), Field(max_length=255)] = "application/octet-stream"
     content: str
-    content_id: Annotated[str, StringConstraints(pattern=r"^[^\s<>]{1,200}$")] | None = None
+    content_id: Annotated[str, StringConstraints(pattern=r"^[!-;=?-~]{1,200}$")] | None = None
 
     @model_validator(mode="after")
     def _check_content(self) -> Self:

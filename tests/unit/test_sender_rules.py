@@ -93,7 +93,7 @@ def expect(
 ) -> Decision:
     """The rules again, as a person would tell them."""
     if state is LedgerState.CLAIMED and own:
-        return Decision.GO_ON
+        return Decision.TAKE if lapsed else Decision.GO_ON
     if state is LedgerState.CLAIMED:
         return Decision.TAKE_OVER if (lapsed, over) == (True, True) else Decision.PARK
     if state is LedgerState.RELEASED:
