@@ -1,7 +1,7 @@
 """The SMTP conversation on one open connection: pipelined (RFC 2920) where the relay announces it.
 
 With pipelining the end of one mail and the envelope of the next leave in one write, and four replies come back in
-one read: that is a fifth of the CPU of a command-by-command client (docs/performance.md). The connection itself
+one read: a twelfth of the CPU of a command-by-command client (docs/performance.md). The connection itself
 (TLS, EHLO, AUTH) has been made by aiosmtplib, see connecting.py.
 """
 
@@ -10,23 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
-from functools import lru_cache
 
 from services.sender.classify import Reply
+from services.sender.exchange import Exchange, Step
 from services.sender.parcel import Ending, Parcel
-
-_REPLY_LIMIT = 64 * 1024  # bytes of one reply before it counts as garbage
-_REPLY_LINES = 1000
-
-
-class _Step(Enum):
-    MAIL = "MAIL"
-    RCPT = "RCPT"
-    DATA = "DATA"
-    DOT = "final dot"
-    RSET = "RSET"
-    QUIT = "QUIT"
+from services.sender.replies import ReplyReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,37 +32,6 @@ class Abilities:
 
     pipelining: bool = False
     utf8: bool = False
-
-
-class _Exchange:
-    """One mail's way through the conversation."""
-
-    __slots__ = ("accepted", "mail_reply", "parcel", "rcpt_replies", "started", "written")
-
-    def __init__(self, parcel: Parcel) -> None:
-        self.parcel = parcel
-        self.mail_reply: Reply | None = None
-        self.rcpt_replies: list[Reply] = []
-        self.accepted = 0
-        self.started = False  # a reply to it has come
-        self.written = False  # its content has gone out
-
-
-@lru_cache(maxsize=64)
-def _read_reply(line: bytes) -> Reply:
-    """One line of a reply; code 0: not SMTP. Kept, because three of four replies are the same mail after mail."""
-    words = line.decode("utf-8", "replace").rstrip()
-    digits = words[:3]
-    if len(digits) == 3 and digits.isascii() and digits.isdigit() and words[3:4] in ("", " ", "-"):
-        return Reply(int(digits), words[4:].strip())
-    return Reply(0, words)
-
-
-def _fits(code: int, step: _Step) -> bool:
-    """Whether the code may answer the step at all. Otherwise replies are out of step, and none can be trusted."""
-    if code >= 400:
-        return code < 600
-    return code == 354 if step is _Step.DATA else 200 <= code < 300
 
 
 class Conversation(asyncio.Protocol):
@@ -96,9 +53,8 @@ class Conversation(asyncio.Protocol):
         self._on_idle = on_idle
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
-        self._buffer = b""
-        self._lines: list[str] = []
-        self._expected: deque[tuple[_Exchange | None, _Step]] = deque()
+        self._reader = ReplyReader()
+        self._expected: deque[tuple[Exchange | None, Step]] = deque()
         self._deadline = time.monotonic() + timeouts.idle_s
         self._closing = False  # no mail begins any more
         self._over = False  # nor is any reply read
@@ -119,7 +75,7 @@ class Conversation(asyncio.Protocol):
     def begin(self, parcel: Parcel) -> None:
         """Start with a parcel on an idle connection."""
         if self._can_carry(parcel):
-            self._write(self._envelope(_Exchange(parcel)))
+            self._write(self._envelope(Exchange(parcel)))
         else:
             self._go_on()
 
@@ -136,7 +92,7 @@ class Conversation(asyncio.Protocol):
     def quit(self) -> None:
         """End an idle connection."""
         self._closing = True
-        self._expected.append((None, _Step.QUIT))
+        self._expected.append((None, Step.QUIT))
         self._write(b"QUIT\r\n")
 
     def close(self) -> None:
@@ -146,21 +102,13 @@ class Conversation(asyncio.Protocol):
     # --- asyncio calls these ---
 
     def data_received(self, data: bytes) -> None:
-        """Split into replies; hand each to the step it answers."""
+        """Hand each reply to the step it answers."""
         if self._over:
             return  # TLS may still hand over what came before we closed
-        buffer = self._buffer + data if self._buffer else data
-        start = 0
-        while (end := buffer.find(b"\n", start)) >= 0:
-            line = buffer[start:end]
-            start = end + 1
-            if line[3:4] == b"-":
-                self._lines.append(_read_reply(line).text)
-            elif not self._answer(_read_reply(line)):
+        for reply in self._reader.feed(data):
+            if not self._answer(reply):
                 return
-        self._buffer = buffer[start:]
-        lines = self._lines
-        if len(self._buffer) + sum(map(len, lines)) > _REPLY_LIMIT or len(lines) > _REPLY_LINES:
+        if self._reader.endless:
             self._abort("the relay's reply has no end")
 
     def eof_received(self) -> bool:
@@ -171,45 +119,37 @@ class Conversation(asyncio.Protocol):
         """Every mail on this connection gets its ending; those not begun go back to the pool."""
         self._closing = True
         why = self._why_closed or "the relay closed the connection"
-        untouched: list[Parcel] = []
-        seen: set[int] = set()
-        for exchange, _ in self._expected:
-            if exchange is None or id(exchange) in seen:
-                continue
-            seen.add(id(exchange))
-            self._end_broken(exchange, why, untouched)
+        exchanges = dict.fromkeys(exchange for exchange, _ in self._expected if exchange is not None)
+        untouched = [exchange.parcel for exchange in exchanges if exchange.end_broken(why)]
         self._expected.clear()
         self._on_lost(self, untouched)
 
     # --- the conversation ---
 
-    def _envelope(self, exchange: _Exchange) -> bytes:
+    def _envelope(self, exchange: Exchange) -> bytes:
         parcel = exchange.parcel
         parcel.relay = self._relay
         parameters = b" SMTPUTF8" if parcel.needs_utf8 else b""
         expect = self._expected
-        expect.append((exchange, _Step.MAIL))
+        expect.append((exchange, Step.MAIL))
         mail = b"MAIL FROM:<" + parcel.sender + b">" + parameters + b"\r\n"
         if not self._abilities.pipelining:
             return mail
         for _ in parcel.recipients:
-            expect.append((exchange, _Step.RCPT))
-        expect.append((exchange, _Step.DATA))
+            expect.append((exchange, Step.RCPT))
+        expect.append((exchange, Step.DATA))
         if len(parcel.recipients) == 1:
             return mail + b"RCPT TO:<" + parcel.recipients[0] + b">\r\nDATA\r\n"
         return mail + b"".join(b"RCPT TO:<" + each + b">\r\n" for each in parcel.recipients) + b"DATA\r\n"
 
     def _answer(self, reply: Reply) -> bool:
-        """The last line of a reply. Returns False when the conversation is over."""
-        if self._lines:
-            reply = Reply(reply.code, " ".join((*self._lines, reply.text)).strip())
-            self._lines = []
+        """One reply. Returns False when the conversation is over."""
         code = reply.code
         if not self._expected:
             self._abort(f"unasked reply {reply}")
             return False
         exchange, step = self._expected[0]
-        if not _fits(code, step):
+        if not step.takes(code):
             self._abort(f"the relay's answer to {step.value} is not SMTP: {reply}")
             return False
         self._expected.popleft()
@@ -233,22 +173,22 @@ class Conversation(asyncio.Protocol):
             else:
                 self._transport.close()
 
-    def _dispatch(self, exchange: _Exchange | None, step: _Step, reply: Reply) -> None:
+    def _dispatch(self, exchange: Exchange | None, step: Step, reply: Reply) -> None:
         if exchange is None:
-            if step is _Step.QUIT:
+            if step is Step.QUIT:
                 self._closing = True
             elif not self._expected:
                 self._go_on()
-        elif step is _Step.MAIL:
+        elif step is Step.MAIL:
             self._on_mail(exchange, reply)
-        elif step is _Step.RCPT:
+        elif step is Step.RCPT:
             self._on_rcpt(exchange, reply)
-        elif step is _Step.DATA:
+        elif step is Step.DATA:
             self._on_data(exchange, reply)
         else:
             self._on_dot(exchange, reply)
 
-    def _on_mail(self, exchange: _Exchange, reply: Reply) -> None:
+    def _on_mail(self, exchange: Exchange, reply: Reply) -> None:
         exchange.mail_reply = reply
         if self._abilities.pipelining:
             return
@@ -257,70 +197,56 @@ class Conversation(asyncio.Protocol):
         else:
             self._ask_rcpt(exchange)
 
-    def _on_rcpt(self, exchange: _Exchange, reply: Reply) -> None:
-        exchange.rcpt_replies.append(reply)
-        exchange.accepted += reply.code < 300
+    def _on_rcpt(self, exchange: Exchange, reply: Reply) -> None:
+        exchange.hear_rcpt(reply)
         if self._abilities.pipelining:
             return
         if len(exchange.rcpt_replies) < len(exchange.parcel.recipients):
             self._ask_rcpt(exchange)
         elif exchange.accepted:
-            self._expected.append((exchange, _Step.DATA))
+            self._expected.append((exchange, Step.DATA))
             self._write(b"DATA\r\n")
         else:
             self._refuse(exchange, reply)
 
-    def _ask_rcpt(self, exchange: _Exchange) -> None:
+    def _ask_rcpt(self, exchange: Exchange) -> None:
         recipient = exchange.parcel.recipients[len(exchange.rcpt_replies)]
-        self._expected.append((exchange, _Step.RCPT))
+        self._expected.append((exchange, Step.RCPT))
         self._write(b"RCPT TO:<" + recipient + b">\r\n")
 
-    def _on_data(self, exchange: _Exchange, reply: Reply) -> None:
+    def _on_data(self, exchange: Exchange, reply: Reply) -> None:
         if reply.code != 354:
             self._refuse(exchange, reply)
-        elif not exchange.accepted or (exchange.mail_reply and exchange.mail_reply.code >= 300):
+        elif not exchange.may_have_content:
             # RFC 2920 §3.1: a 354 without any valid recipient is answered by a single dot.
-            self._tell_refused(exchange, reply)
-            self._expected.append((None, _Step.DOT))
+            exchange.end_refused(reply)
+            self._expected.append((None, Step.DOT))
             self._write(b".\r\n" + self._following())
         elif not exchange.parcel.may_write():
             exchange.parcel.end(Ending.FORBIDDEN, "the claim's lease has run out")
             self._abort("a claim's lease has run out")
         else:
-            self._expected.append((exchange, _Step.DOT))
+            self._expected.append((exchange, Step.DOT))
             exchange.written = self._write(exchange.parcel.content + b".\r\n" + self._following())
             self._deadline = time.monotonic() + self._timeouts.final_dot_s
 
-    def _on_dot(self, exchange: _Exchange, reply: Reply) -> None:
-        parcel = exchange.parcel
-        parcel.content_answered = True
-        parcel.replies = [each if each.code >= 300 else reply for each in exchange.rcpt_replies]
-        parcel.end(Ending.ANSWERED)
+    def _on_dot(self, exchange: Exchange, reply: Reply) -> None:
+        exchange.end_answered(reply)
         if not self._expected:
             self._go_on()
 
-    def _refuse(self, exchange: _Exchange, reply: Reply) -> None:
+    def _refuse(self, exchange: Exchange, reply: Reply) -> None:
         """The mail ended before its content; the transaction on the relay must end too."""
-        self._tell_refused(exchange, reply)
-        self._expected.append((None, _Step.RSET))
+        exchange.end_refused(reply)
+        self._expected.append((None, Step.RSET))
         self._write(b"RSET\r\n" + self._following())
-
-    def _tell_refused(self, exchange: _Exchange, reply: Reply) -> None:
-        parcel = exchange.parcel
-        mail = exchange.mail_reply
-        if mail and mail.code >= 300:
-            parcel.replies = [mail] * len(parcel.recipients)
-        else:
-            told = [each if each.code >= 300 else reply for each in exchange.rcpt_replies]
-            parcel.replies = [*told, *[reply] * (len(parcel.recipients) - len(told))]
-        parcel.end(Ending.ANSWERED)
 
     def _following(self) -> bytes:
         """With pipelining: the envelope of the next mail, to leave in the same write."""
         if self._closing or not self._abilities.pipelining:
             return b""
         parcel = self._pull()
-        return self._envelope(_Exchange(parcel)) if parcel else b""
+        return self._envelope(Exchange(parcel)) if parcel else b""
 
     def _pull(self) -> Parcel | None:
         while (parcel := self._next_parcel()) and not self._can_carry(parcel):
@@ -341,7 +267,7 @@ class Conversation(asyncio.Protocol):
             return
         parcel = self._pull()
         if parcel:
-            self._write(self._envelope(_Exchange(parcel)))
+            self._write(self._envelope(Exchange(parcel)))
         else:
             self._deadline = time.monotonic() + self._timeouts.idle_s
             self._on_idle(self)
@@ -359,20 +285,3 @@ class Conversation(asyncio.Protocol):
         self._why_closed = self._why_closed or why
         if self._transport:
             self._transport.abort()
-
-    def _end_broken(self, exchange: _Exchange, why: str, untouched: list[Parcel]) -> None:
-        parcel = exchange.parcel
-        if parcel.ending is not None:
-            return
-        mail = exchange.mail_reply
-        if mail and mail.code >= 300:
-            parcel.replies = [mail] * len(parcel.recipients)
-        else:
-            parcel.replies = [each if each.code >= 300 else None for each in exchange.rcpt_replies]
-        if exchange.written:
-            parcel.end(Ending.UNANSWERED, why)
-        elif exchange.started or parcel.requeues:
-            parcel.end(Ending.INTERRUPTED, why)
-        else:
-            parcel.requeues += 1
-            untouched.append(parcel)

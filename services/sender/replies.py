@@ -1,0 +1,52 @@
+"""From bytes to replies (RFC 5321 §4.2): lines, several of them where they go on with `250-`."""
+
+from functools import lru_cache
+
+from services.sender.classify import Reply
+
+_REPLY_LIMIT = 64 * 1024  # bytes of one reply before it counts as garbage
+_REPLY_LINES = 1000
+
+
+class ReplyReader:
+    """Takes what arrives, in whatever pieces, and gives whole replies; code 0 where a line is not SMTP."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._lines: list[str] = []
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """The replies that `data` completes."""
+        replies: list[Reply] = []
+        buffer = self._buffer + data if self._buffer else data
+        start = 0
+        while (end := buffer.find(b"\n", start)) >= 0:
+            line = buffer[start:end]
+            start = end + 1
+            reply = _read_line(line)
+            if line[3:4] == b"-":
+                self._lines.append(reply.text)
+                continue
+            if self._lines:
+                reply = Reply(reply.code, " ".join((*self._lines, reply.text)).strip())
+                self._lines = []
+            replies.append(reply)
+        self._buffer = buffer[start:]
+        return replies
+
+    @property
+    def endless(self) -> bool:
+        """Whether what is incomplete has outgrown any reply."""
+        if not self._buffer and not self._lines:
+            return False
+        return len(self._buffer) + sum(map(len, self._lines)) > _REPLY_LIMIT or len(self._lines) > _REPLY_LINES
+
+
+@lru_cache(maxsize=64)
+def _read_line(line: bytes) -> Reply:
+    """One line of a reply; code 0: not SMTP. Kept, because three of four replies are the same mail after mail."""
+    words = line.decode("utf-8", "replace").rstrip()
+    digits = words[:3]
+    if len(digits) == 3 and digits.isascii() and digits.isdigit() and words[3:4] in ("", " ", "-"):
+        return Reply(int(digits), words[4:].strip())
+    return Reply(0, words)
