@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
-import uvicorn
 import uvloop
 
 from services.gateway.api import create_api
@@ -21,6 +20,7 @@ from shared.logs import set_up_logs
 from shared.migrations import ACCESS_VERSIONS
 from shared.migrations import migrate as migrate_schema
 from shared.process import run_parts
+from shared.serving import serve
 from shared.settings import load_settings
 from shared.topics import TopicPlan, Topics, TopicsMissing, prepare_topics
 
@@ -39,17 +39,7 @@ def api() -> None:
     """Serve the HTTP API until SIGTERM."""
     settings = load_settings(ApiSettings)
     set_up_logs(settings.log_level, settings.log_format, service="gateway-api")
-    uvicorn.run(
-        create_api(settings),
-        host=settings.http_host,
-        port=settings.http_port,
-        loop="uvloop",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # MILENA_TRUSTED_PROXIES decides whom to believe
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
+    serve(create_api(settings), settings)
 
 
 @app.command()

@@ -4,13 +4,13 @@ import asyncio
 from pathlib import Path
 
 import typer
-import uvicorn
 import uvloop
 
 from services.scheduler.settings import ApiSettings, WorkerSettings
 from shared.logs import set_up_logs
 from shared.migrations import migrate as run_migrations
 from shared.process import run_parts
+from shared.serving import serve
 from shared.settings import DatabaseSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -23,16 +23,7 @@ def api() -> None:
 
     settings = load_settings(ApiSettings)
     set_up_logs(settings.log_level, settings.log_format, service="scheduler-api", slot=settings.slot)
-    uvicorn.run(
-        create_api(settings),
-        host=settings.http_host,
-        port=settings.http_port,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # the API knows whom it trusts (MILENA_TRUSTED_PROXIES)
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
+    serve(create_api(settings), settings)
 
 
 @app.command()
