@@ -57,6 +57,7 @@ class Intake:
     cluster_id: str
     event_limit: int
     default_expiry: timedelta
+    expiry_limit: timedelta = timedelta(days=7)  # no mail waits longer than the topic remembers it (P13)
     message_id_domain: str | None = None
 
     def read(self, ticket: FaustTicket, record: Coordinates) -> Work | Refusal | Cancellation | Skip:
@@ -91,7 +92,7 @@ class Intake:
             message_id=identity.message_id,
             recipient_count=len(mail.recipients),
             accepted_at=accepted_at,
-            expires_at=mail.expires_at or accepted_at + self.default_expiry,
+            expires_at=min(mail.expires_at or accepted_at + self.default_expiry, accepted_at + self.expiry_limit),
             echo=_echo(mail),
         )
         return Work(mail, entry, continue_trace(read_header(headers, "traceparent")))

@@ -47,6 +47,7 @@ class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSet
         timedelta(hours=1),
     )
     default_expiry_hours: float = Field(default=72.0, gt=0, le=168)
+    expiry_limit_hours: float = Field(default=168, gt=0, description="after release, whatever the event says (P13)")
     message_id_domain: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.-]+$")
     drain_timeout: float = Field(default=DRAIN_S, gt=0, description="seconds given to mail at work at SIGTERM")
     scratch_dir: Path = Path("/tmp/milena")  # noqa: S108 - Faust wants a directory and keeps nothing in it

@@ -74,6 +74,7 @@ def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: An
         cluster_id,
         settings.event_limit,
         timedelta(hours=settings.default_expiry_hours),
+        timedelta(hours=settings.expiry_limit_hours),
         settings.message_id_domain,
     )
     policy = PipelinePolicy(
