@@ -103,8 +103,9 @@ class Claiming:
             rows = await self._store.load([work.id for work in works])
             wanted: list[_Taken] = []
             for work in works:
-                if work.id not in rows:
-                    continue  # deleted by retention meanwhile; its record comes again
+                if work.id not in rows:  # deleted by retention meanwhile: it is new again, later
+                    parked.append(work)
+                    continue
                 entry, standing = rows[work.id]
                 each = found[work.id]
                 decision = decide(
