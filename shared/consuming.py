@@ -95,7 +95,7 @@ class LaneConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Commit before Faust forgets what was acknowledged."""
-        await self.commit()
+        await self._commit_heads()
         await super().on_partitions_revoked(revoked)
 
     async def wait_empty(self) -> None:
@@ -111,9 +111,17 @@ class LaneConsumer(driver.Consumer):
         left = self.lane.abandon()
         if left:
             log.warning("abandoned", events=left, stopping=stopping)
-        await self.commit()
+        await self._commit_heads()
+        self.lane.heads.clear()  # a head left behind must not be committed under a later assignment
         self._unacked_messages.clear()
         await self.commit_and_end_transactions()
+
+    async def _commit_heads(self) -> None:
+        """Faust's commit does nothing while another one runs: ask until the heads are gone."""
+        for _ in range(3):
+            await self.commit()
+            if not self.lane.heads:
+                return
 
 
 def create_faust_app(options: ConsumerOptions, lane: FaustLane) -> faust.App:

@@ -14,6 +14,7 @@ import orjson
 from sqlalchemy import make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from shared.retrying import Unavailable
@@ -32,6 +33,12 @@ _REPEAT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _DEADLOCK_TRIES = 5
 
 
+def _may_pass(exc: asyncpg.PostgresError) -> bool:
+    """Whether the same statement may succeed later: full disk, memory, cancelled, fail-over to a reader, I/O."""
+    state = exc.sqlstate or ""
+    return state[:2] in ("40", "53", "57", "58") or state == "25006"
+
+
 class DatabaseUnavailable(Unavailable):
     """PostgreSQL does not answer, or closed the connection; a statement in flight may or may not have happened."""
 
@@ -41,6 +48,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 5, application_name: str = "milena") -> None:
         self.losses = 0
+        self.away = False  # whether the last statement could not be carried out
         self._engine: AsyncEngine = create_async_engine(
             to_driver_url(url),
             pool_size=pool_size,
@@ -65,10 +73,8 @@ class Database:
             try:
                 return await self._fetch_once(sql, args)
             except _REPEAT:
-                if attempt == _DEADLOCK_TRIES - 1:
-                    raise
                 await asyncio.sleep(0.01 * 2**attempt)
-        raise AssertionError("unreachable")
+        raise DatabaseUnavailable("postgresql: deadlocked again and again")
 
     async def _fetch_once(self, sql: str, args: tuple[Any, ...]) -> list[asyncpg.Record]:
         connection: AsyncConnection | None = None
@@ -77,12 +83,24 @@ class Database:
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection
             rows: list[asyncpg.Record] = await driver.fetch(sql, *args)
+            self.away = False
             return rows
         except _GONE as exc:
             await self._drop(connection)
             connection = None
+            self.away = True
+            raise DatabaseUnavailable(f"postgresql: {type(exc).__name__}") from exc
+        except _REPEAT:
+            raise
+        except PoolTimeout as exc:  # every connection waits for a server that stalls; none is lost
+            self.away = True
+            raise DatabaseUnavailable("postgresql: no connection is free") from exc
+        except asyncpg.PostgresError as exc:
+            if not _may_pass(exc):
+                raise
             raise DatabaseUnavailable(f"postgresql: {type(exc).__name__}") from exc
         except DBAPIError as exc:
+            self.away = True
             raise DatabaseUnavailable(f"postgresql: {type(exc.orig).__name__}") from exc
         finally:
             if connection is not None:
@@ -107,6 +125,8 @@ class Database:
                 self.losses += 1
                 raise DatabaseUnavailable(f"postgresql: {type(exc.orig).__name__}") from exc
             raise
+        except PoolTimeout as exc:
+            raise DatabaseUnavailable("postgresql: no connection is free") from exc
         except (OSError, TimeoutError, asyncpg.InterfaceError) as exc:
             self.losses += 1
             raise DatabaseUnavailable(f"postgresql: {type(exc).__name__}") from exc

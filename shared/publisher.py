@@ -124,8 +124,7 @@ class Publisher:
         """False while there is no connection, or what was sent is not acknowledged for too long."""
         if self._producer is None:
             return False
-        while self._pending and self._pending[0][1].done():
-            self._pending.popleft()
+        self._forget_acknowledged()
         return not self._pending or time.monotonic() - self._pending[0][0] < self._ack_timeout_s
 
     async def send(self, message: Message) -> Ack:
@@ -143,9 +142,14 @@ class Publisher:
             raise EventTooLarge("the event is larger than the topic allows") from exc
         except KafkaError as exc:
             raise PublisherUnavailable(f"kafka refused the event: {type(exc).__name__}") from exc
-        if not self._pending or self._pending[-1][1].done() or time.monotonic() - self._pending[-1][0] > 0.1:
+        self._forget_acknowledged()
+        if not self._pending or time.monotonic() - self._pending[-1][0] > 0.1:
             self._pending.append((time.monotonic(), ack))  # a sample every 100 ms is enough to see silence
         return ack
+
+    def _forget_acknowledged(self) -> None:
+        while self._pending and self._pending[0][1].done():
+            self._pending.popleft()
 
     async def publish(self, message: Message) -> None:
         """Publish one record and wait for its acknowledgement.

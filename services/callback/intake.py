@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
-from pydantic import ValidationError
 
 from services.callback.deliveries import Delivery, plan_delivery
 from services.callback.store import CallbackStore
 from shared.batching import Record
 from shared.events import EmailFailed, EmailSent, EventType, OpenedRecord, UnreadableEvent, open_record
 from shared.metrics import EVENTS_SKIPPED
+from shared.topics import EVENT_HEADROOM
 from shared.tracing import find_trace_id
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ class Intake:
 
     def _plan(self, record: Record) -> Delivery | None:
         try:
-            opened = open_record(record.value, record.header("ce_type"), self._event_limit)
+            opened = open_record(record.value, record.header("ce_type"), self._event_limit + EVENT_HEADROOM)
             model = _MODELS.get(opened.type) if opened.type else None
             if model is None:
                 EVENTS_SKIPPED.labels(why="unknown_type").inc()
@@ -46,7 +46,7 @@ class Intake:
             if opened.data.get("callback") is None:
                 return None  # most mail wants none: no need to look closer
             return _check(_read(record, opened, model.model_validate(opened.data)))
-        except (UnreadableEvent, ValidationError, OverflowError):
+        except (UnreadableEvent, ValueError, TypeError, OverflowError):
             # Whoever wrote it is no service of ours, and there is nobody to answer to.
             log.warning(
                 "unreadable result skipped", topic=record.topic, partition=record.partition, offset=record.offset

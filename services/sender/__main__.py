@@ -36,7 +36,7 @@ def worker() -> None:
         return create_worker(settings, cluster_id)
 
     built = loop.run_until_complete(build())
-    run_faust(built.app, built.parts, built.lane, built.options, lambda: not built.relay.available, loop)
+    run_faust(built.app, built.parts, built.lane, built.options, built.is_paused, loop)
 
 
 @app.command()

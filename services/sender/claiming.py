@@ -44,7 +44,8 @@ class Claiming:
         self._drop = drop
         self._carry_on = carry_on
         self._losses_seen = 0
-        self._no_takeover_before = 0.0
+        # A fresh process cannot know how long the database was away before: nothing is taken over for one lease.
+        self._no_takeover_before = time.monotonic() + LEASE.total_seconds()
 
     async def claim_group(self, works: list[Work]) -> None:
         """One group; safe to repeat after a lost answer, the tokens make the second claim succeed."""
@@ -108,13 +109,7 @@ class Claiming:
                     continue
                 entry, standing = rows[work.id]
                 each = found[work.id]
-                decision = decide(
-                    standing,
-                    work.token,
-                    from_due=work.due is not None,
-                    cancelled=each.cancelled,
-                    may_take_over=may_take_over,
-                )
+                decision = self._decide(work, entry, standing, each, may_take_over)
                 CLAIMS.labels(found=decision.name.lower()).inc()
                 self._follow(decision, work, entry, _Taken(work, standing, each, decision), ready, parked, wanted)
             works = await self._take(wanted, ready)
@@ -122,6 +117,20 @@ class Claiming:
                 break
         await self._park(parked + works)
         return ready
+
+    def _decide(
+        self, work: Work, entry: LedgerEntry, standing: Standing, found: Found, may_take_over: bool
+    ) -> Decision:
+        if entry.digest != work.entry.digest:
+            # The same id with other content (R5): the first one claimed wins, and its own record carries it on.
+            return Decision.ANNOUNCE
+        return decide(
+            standing,
+            work.token,
+            from_due=work.due is not None,
+            cancelled=found.cancelled,
+            may_take_over=may_take_over,
+        )
 
     def _follow(
         self,
@@ -141,7 +150,9 @@ class Claiming:
             work.pending, work.outcomes, work.attempt_announced = [], {}, None
             ready.append(work)
         else:
-            if decision is Decision.TAKE_OVER and not self._is_out_of_tries(work):
+            if decision is Decision.TAKE_OVER and self._is_out_of_tries(work):
+                work.must_not_send = True
+            elif decision is Decision.TAKE_OVER:
                 entry.unknowns += 1
                 entry.attempt += 1
             elif decision is Decision.TAKE and entry.state in (LedgerState.DEFERRED, LedgerState.HELD):
@@ -170,7 +181,7 @@ class Claiming:
             work.entry.state = LedgerState.CLAIMED
             work.confirm_lease(asked, times[work.id])
             self._prepare(work, each.found)
-            if each.decision is Decision.TAKE_OVER and self._is_out_of_tries(work) and not work.outcomes:
+            if work.must_not_send and not work.outcomes:
                 work.outcomes = dict.fromkeys(work.pending, Unknown("the process that sent it died"))
             ready.append(work)
         return [each.work for each in wanted if each.work.id not in times]
@@ -189,10 +200,11 @@ class Claiming:
         entry = work.entry
         work.outcomes, work.refused = {}, {}
         pending = entry.pending_of(work.mail.recipients)
-        if found.cancelled:
+        if entry.expires_at <= found.now:
+            still_open = entry.open_of(work.mail.recipients)
+            work.outcomes = fail_all(still_open, "expired before it could be sent", FailureReason.EXPIRED)
+        elif found.cancelled:
             work.outcomes = fail_all(pending, "cancelled by request", FailureReason.CANCELLED)
-        elif entry.expires_at <= found.now:
-            work.outcomes = fail_all(pending, "expired before it could be sent", FailureReason.EXPIRED)
         elif found.suppressed:
             refused = [each for each in pending if each.lower() in found.suppressed]
             work.refused = {each: Failed(None, "suppressed", FailureReason.SUPPRESSED) for each in refused}

@@ -47,6 +47,8 @@ def decide(standing: Standing, own_token: UUID, *, from_due: bool, cancelled: bo
         return Decision.TAKE_OVER if standing.lapsed and may_take_over else Decision.PARK
     if state is LedgerState.RELEASED:
         return Decision.TAKE
-    if state is not LedgerState.SETTLED and from_due and (standing.retry_due or cancelled):
+    if state is LedgerState.DEFERRED and from_due and (standing.retry_due or cancelled):
         return Decision.TAKE
+    if state is LedgerState.HELD and from_due and standing.retry_due:
+        return Decision.TAKE  # expired; a cancellation cannot undo what may have been sent
     return Decision.ANNOUNCE

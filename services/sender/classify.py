@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shared.states import FailureReason
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})\b")
-TEXT_LIMIT = 500  # characters of a relay's words that are kept
+TEXT_LIMIT = 500  # characters of a relay's words that are kept; see ledger.py for many recipients
 
 
 @dataclass(frozen=True, slots=True)

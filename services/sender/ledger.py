@@ -5,7 +5,7 @@ publishes identically what was settled before.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -13,11 +13,12 @@ from uuid import UUID
 
 import orjson
 
-from services.sender.classify import Deferred, Failed, Outcome, Sent, Unknown
+from services.sender.classify import TEXT_LIMIT, Deferred, Failed, Outcome, Sent, Unknown
 from services.sender.retries import RetryPolicy
 from shared.states import FINAL_STATES, FailureReason, RecipientState
 
 MAX_UNKNOWNS = 3
+_ALL_WORDS = 200_000  # bytes of relays' words kept for one mail: its result events must fit into a record
 
 
 class LedgerState(StrEnum):
@@ -96,10 +97,15 @@ class LedgerEntry:
         return orjson.dumps([each.to_json() for each in self.results.values()]).decode()
 
     def pending_of(self, recipients: list[str]) -> list[str]:
-        """Those without a final outcome."""
+        """Those to be tried again: neither final nor waiting for an operator."""
         results = self.results
         if not results:
             return recipients
+        return [each for each in recipients if each not in results or results[each].state is RecipientState.DEFERRED]
+
+    def open_of(self, recipients: list[str]) -> list[str]:
+        """Those without a final outcome, whoever they wait for."""
+        results = self.results
         return [each for each in recipients if each not in results or results[each].state not in FINAL_STATES]
 
     def apply(
@@ -110,18 +116,19 @@ class LedgerEntry:
         self.unknowns += unknown
         held = unknown and (hold or self.unknowns > MAX_UNKNOWNS)
         at = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        longest = min(TEXT_LIMIT, _ALL_WORDS // self.recipient_count)
         for address, outcome in outcomes.items():
-            self.results[address] = _to_result(address, outcome, self.attempt, at, relay, held)
-        self._conclude(now, policy, unknown=unknown, held=held)
+            result = _to_result(address, outcome, self.attempt, at, relay, held)
+            self.results[address] = result if len(result.text) * 4 <= longest else _cut(result, longest)
+        self._conclude(now, policy, at_once=unknown and self.unknowns == 1)
 
-    def _conclude(self, now: datetime, policy: RetryPolicy, *, unknown: bool, held: bool) -> None:
+    def _conclude(self, now: datetime, policy: RetryPolicy, *, at_once: bool) -> None:
         open_states = [each.state for each in self.results.values() if each.state not in FINAL_STATES]
         if not open_states:
             self.state, self.retry_at = LedgerState.SETTLED, None
-        elif held:
+        elif RecipientState.DEFERRED not in open_states:
             self.state, self.retry_at = LedgerState.HELD, None
         else:
-            at_once = unknown and self.unknowns == 1
             delay = timedelta(0) if at_once else policy.delay_after(self.attempt)
             self.state, self.retry_at = LedgerState.DEFERRED, min(now + delay, self.expires_at)
 
@@ -144,6 +151,11 @@ def _to_result(address: str, outcome: Outcome, attempt: int, at: str, relay: str
     code = outcome.reply.code if outcome.reply else None
     enhanced = outcome.reply.enhanced if outcome.reply else None
     return RecipientResult(address, state, attempt, at, outcome.diagnostic, code, enhanced, relay, outcome.reason)
+
+
+def _cut(result: RecipientResult, longest: int) -> RecipientResult:
+    text = result.text.encode()[:longest].decode("utf-8", "ignore")
+    return replace(result, text=text)
 
 
 def defer_all(recipients: list[str], diagnostic: str, reason: FailureReason) -> dict[str, Outcome]:

@@ -122,8 +122,13 @@ class Pipeline:
     async def begin_due(self, rows: list[DueRow]) -> None:
         """Leased rows of mail that waited."""
         for row in rows:
-            mail = EmailRequested.model_validate_json(row.columns["event"])
-            work = self._intake.begin(mail, row.columns["accepted_at"])
+            try:
+                mail = EmailRequested.model_validate_json(row.columns["event"])
+                work = self._intake.begin(mail, row.columns["accepted_at"])
+            except Exception:  # kept for a release that can read it, and out of the way of the others
+                log.exception("stored mail cannot be read", email_id=str(row.id))
+                await self._store.postpone(row)
+                continue
             work.traceparent = row.columns["traceparent"]
             work.due = row
             self._claim.put(work)
@@ -239,8 +244,7 @@ class Pipeline:
             log.warning("lease lapsed before sending", email_id=str(work.id))
             self._in_transit -= 1
             self._claim.wake()
-            self.claiming.give_up(work)
-            self._claim.put(work)
+            self._release.put(work)
             return
         self._bugs = 0
         work.relay = parcel.relay
@@ -263,6 +267,8 @@ class Pipeline:
             else:
                 # Somebody took the mail over, or the answer to the first try was lost: the ledger decides.
                 log.warning("settle found the claim gone", email_id=str(work.id))
+                if work.due:
+                    work.due.columns["announced"] = False  # what this attempt brought may not have been told
                 self.claiming.give_up(work)
                 self._claim.put(work)
 

@@ -12,7 +12,7 @@ from services.sender.claims import Standing
 from services.sender.ledger import LedgerEntry, LedgerState, RecipientResult
 from services.sender.work import Work
 from shared.database import Database
-from shared.due import DueTable
+from shared.due import DueRow, DueTable
 
 LEASE = timedelta(seconds=30)
 KEEP_CANCELLATION = timedelta(hours=24)
@@ -116,14 +116,20 @@ UPDATE sender.due AS d SET lease_token = NULL, lease_until = NULL, announced = t
 FROM unnest($1::uuid[], $2::uuid[]) AS t(id, token) WHERE d.id = t.id AND d.lease_token = t.token
 """
 
+_POSTPONE = """
+UPDATE sender.due SET due_at = now() + interval '1 hour', lease_token = NULL, lease_until = NULL
+WHERE id = $1 AND lease_token = $2
+"""
+
 _CANCEL = """
 WITH kept AS (
     INSERT INTO sender.cancellation (id, account, until)
     SELECT t.id, t.account, now() + $3 FROM unnest($1::uuid[], $2::text[]) AS t(id, account) ORDER BY t.id, t.account
-    ON CONFLICT (id, account) DO NOTHING)
+    ON CONFLICT (id, account) DO UPDATE SET until = excluded.until)
 UPDATE sender.due AS d SET due_at = now()
 FROM unnest($1::uuid[], $2::text[]) AS t(id, account), sender.ledger AS l
-WHERE d.id = t.id AND l.id = t.id AND l.account = t.account AND d.lease_until IS NULL
+WHERE d.id = t.id AND l.id = t.id AND l.account = t.account
+  AND (d.lease_until IS NULL OR d.lease_until < now())
 """
 
 
@@ -242,6 +248,10 @@ class SenderStore:
     async def finish(self, works: Sequence[Work]) -> None:
         """Delete the due rows of finished mails that we hold."""
         await DUE.finish(self.database, [work.due for work in works if work.due])
+
+    async def postpone(self, row: DueRow) -> None:
+        """Put a row that nobody here can handle an hour ahead."""
+        await self.database.fetch(_POSTPONE, row.id, row.token)
 
     async def put_back(self, works: Sequence[Work]) -> None:
         """Give leased due rows back that we did not write anew, due when their ledger row says."""

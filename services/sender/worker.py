@@ -34,8 +34,13 @@ class SenderWorker:
     app: faust.App
     lane: FaustLane
     relay: Relay
+    database: Database
     parts: list[Part]
     options: ConsumerOptions
+
+    def is_paused(self) -> bool:
+        """Whether nothing can be sent now, so that no progress is no fault of this process."""
+        return not self.relay.available or self.database.away
 
 
 def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
@@ -66,7 +71,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
         settings.metrics_allowed_networks,
     )
     parts: list[Part] = [database, publisher, relay, leases, pipeline, health, due]
-    return SenderWorker(create_faust_app(options, lane), lane, relay, parts, options)
+    return SenderWorker(create_faust_app(options, lane), lane, relay, database, parts, options)
 
 
 def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: Announcer, cluster_id: str) -> Pipeline:

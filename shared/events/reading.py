@@ -20,6 +20,7 @@ Model = TypeVar("Model", bound=WireModel)
 DEFAULT_EVENT_LIMIT = 1024 * 1024  # bytes of the serialised event, uncompressed (R8)
 
 
+_MOST_ERRORS, _LONGEST_ERROR = 20, 300  # errors of one record, characters of each
 _TYPES = {each.value: each for each in EventType}
 
 
@@ -98,14 +99,20 @@ def read_model(opened: OpenedRecord, model: type[Model]) -> Model:
 
 
 def list_errors(exc: ValidationError, prefix: str = "") -> list[dict[str, str]]:
-    """`[{detail, pointer}]` of a validation error; JSON pointers (RFC 6901), no input is repeated."""
+    """`[{detail, pointer}]` of a validation error; JSON pointers (RFC 6901), no input is repeated.
+
+    Bounded in number and length: the answer to a bad record must fit into one record, whatever was in it.
+    """
     found = []
-    for error in exc.errors(include_url=False, include_input=False):
+    for error in exc.errors(include_url=False, include_input=False)[:_MOST_ERRORS]:
         context = error.get("ctx") or {}
         path = [*error["loc"], *([context["pointer"]] if "pointer" in context else [])]
         parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
         detail = error["msg"].removeprefix("Value error, ")
-        found.append({"detail": detail, "pointer": prefix + "".join(f"/{part}" for part in parts)})
+        pointer = prefix + "".join(f"/{part}" for part in parts)
+        found.append({"detail": detail[:_LONGEST_ERROR], "pointer": pointer[:_LONGEST_ERROR]})
+    if exc.error_count() > _MOST_ERRORS:
+        found.append({"detail": f"and {exc.error_count() - _MOST_ERRORS} more", "pointer": prefix})
     return found
 
 

@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 from shared.addresses import drop_duplicates
 from shared.events.wire import Address, Instant, MailboxField, MailboxList, WireModel
 
+DEPTH_LIMIT = 32
 METADATA_LIMIT = 8 * 1024  # bytes of JSON
 TAG_LIMIT, RECIPIENT_LIMIT, BULK_LIMIT = 20, 1000, 500
 DEFAULT_ACCOUNT = "default"
@@ -68,10 +69,21 @@ def _check_variables(variables: Variables) -> Variables:
 
 
 def _dump(value: Any) -> bytes:
+    if _is_deeper(value, DEPTH_LIMIT):
+        raise ValueError(f"must not be nested deeper than {DEPTH_LIMIT} levels")
     try:
         return orjson.dumps(value)
     except (orjson.JSONEncodeError, RecursionError) as exc:
         raise ValueError("is nested too deeply, or is not JSON") from exc
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """JSON writers and readers stop at depths of their own; ours is below all of them."""
+    if not isinstance(value, dict | list):
+        return False
+    if levels == 0:
+        return True
+    return any(_is_deeper(each, levels - 1) for each in (value.values() if isinstance(value, dict) else value))
 
 
 _HTTP = re.compile(r"^[Hh][Tt][Tt][Pp][Ss]?://")

@@ -450,3 +450,22 @@ def test_a_header_is_read_from_either_client(headers: Any) -> None:
     assert read_header(headers, "ce_type") == "email.sent"
     assert read_header(headers, "ce_id") is None
     assert read_header(None, "ce_id") is None
+
+
+def test_a_record_with_countless_errors_gets_a_bounded_answer() -> None:
+    value = orjson.dumps({"from": "a@x.org", "to": [""] * 50_000, "subject": "x", "text": "x"})
+    with pytest.raises(UnreadableEvent) as caught:
+        read_email(open_record(value, None), "cluster", Coordinates("t", 0, 0, 0))
+    assert len(caught.value.errors) == 21
+    assert "more" in caught.value.errors[-1]["detail"]
+
+
+@pytest.mark.parametrize("field", ["metadata", "variables"])
+def test_what_is_nested_too_deeply_is_refused(field: str) -> None:
+    deep: object = 1
+    for _ in range(40):
+        deep = [deep]
+    value = orjson.dumps({"from": "a@x.org", "to": "b@x.org", "subject": "x", "text": "x", field: {"k": deep}})
+    with pytest.raises(UnreadableEvent) as caught:
+        read_email(open_record(value, None), "cluster", Coordinates("t", 0, 0, 0))
+    assert caught.value.errors[0]["pointer"] == f"/{field}"

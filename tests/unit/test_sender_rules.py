@@ -100,7 +100,8 @@ def expect(
         return Decision.TAKE
     if state is LedgerState.SETTLED or not from_due:
         return Decision.ANNOUNCE
-    return Decision.TAKE if due or cancelled else Decision.ANNOUNCE
+    cancellable = cancelled and state is LedgerState.DEFERRED
+    return Decision.TAKE if due or cancellable else Decision.ANNOUNCE
 
 
 def test_every_standing_has_one_decision() -> None:
@@ -175,10 +176,24 @@ def test_an_unknown_outcome_is_tried_at_once_then_with_the_delays_then_held() ->
     assert row.results["a@x.org"].state is RecipientState.UNKNOWN
 
 
-def test_with_hold_the_first_unknown_waits_for_an_operator() -> None:
+def test_with_hold_an_unknown_recipient_waits_for_an_operator_and_the_deferred_one_goes_on() -> None:
+    both = ["a@x.org", "b@x.org"]
     row = apply(entry(2), {"a@x.org": Unknown("no reply"), "b@x.org": Deferred(LATER, "x")}, hold=True)
-    assert row.state is LedgerState.HELD
-    assert row.pending_of(["a@x.org", "b@x.org"]) == ["a@x.org", "b@x.org"]
+    assert row.state is LedgerState.DEFERRED
+    assert (row.pending_of(both), row.open_of(both)) == (["b@x.org"], both)
+    row.attempt = 2
+    apply(row, {"b@x.org": Sent(OK)}, hold=True)
+    assert (row.state, row.retry_at, row.due_at) == (LedgerState.HELD, None, row.expires_at)
+    assert (row.pending_of(both), row.open_of(both)) == ([], ["a@x.org"])
+
+
+def test_a_thousand_long_replies_fit_into_one_record() -> None:
+    everybody = [f"u{number}@x.org" for number in range(1000)]
+    refused = Failed(Reply(550, "ж" * 500), "ж" * 500)
+    row = apply(entry(1000), dict.fromkeys(everybody, refused))
+    told = announce(row)
+    assert told.completing is not None
+    assert len(told.completing.to_json()) < 1024 * 1024
 
 
 @pytest.mark.parametrize("outcome", [Sent(OK), Failed(NO, "x", FailureReason.EXPIRED)])
