@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import uuid
 from pathlib import Path
 
 import pytest
 
+from deploy.local.kafka.broker import mint_cluster_id
 from deploy.local.kafka.jars import prepare_jars, read_kafka_version
 from deploy.local.kafka.java import find_java, read_version
 from deploy.local.kafka.unavailable import KafkaUnavailable
@@ -113,3 +115,9 @@ chmod +x {programs}/mvn""",
     said: list[str] = []
     assert prepare_jars(tmp_path / "cache", JAVA, said.append).is_dir()
     assert said[0] == "Maven is not installed: installing it now (apt-get install maven)"
+
+
+def test_cluster_id_is_never_taken_for_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = [uuid.UUID(bytes=bytes([0xF8, *range(15)])), uuid.UUID(bytes=bytes(16))]
+    monkeypatch.setattr(uuid, "uuid4", lambda: drawn.pop(0))
+    assert mint_cluster_id() == "A" * 22

@@ -144,13 +144,12 @@ class EmbeddedKafka:
     def _format(self) -> None:
         # A format that was cut short leaves a directory the tool refuses to touch again.
         shutil.rmtree(self._log_dir, ignore_errors=True)
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = [
             *self._command,
             "kafka.tools.StorageTool",
             "format",
             "-t",
-            cluster,
+            mint_cluster_id(),
             "-c",
             str(self._properties),
         ]
@@ -160,3 +159,11 @@ class EmbeddedKafka:
 
     def _read_log_end(self) -> str:
         return self.log_file.read_text(errors="replace")[-2000:].strip()
+
+
+def mint_cluster_id() -> str:
+    """Give a random id as Kafka writes one: never with a dash in front, which its tools take for an option."""
+    while True:
+        text = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
