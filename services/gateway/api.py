@@ -47,6 +47,9 @@ def create_api(settings: ApiSettings) -> FastAPI:
         return None if publisher.available else "does not acknowledge: is the broker running?"
 
     app = FastAPI(title="Milena gateway", description=_DESCRIPTION, version="0.1.0", lifespan=live, redoc_url=None)
+    # An address with a slash too many is a 404, not a redirect: that would name whatever host and scheme a proxy hides,
+    # and a client that follows it takes its API key there.
+    app.router.redirect_slashes = False
     acceptor = Acceptor(publisher, Topics(settings.topic_prefix).requested, settings.event_limit)
     setup_sending(app, keys, acceptor)
     setup_reading(app, keys, ReadModel(database))

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 import orjson
 from fastapi import Request
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from starlette.requests import ClientDisconnect
 
 from shared.addresses import Mailbox
 from shared.events import CallbackSpec, EmailFields, EmailRequested, WireModel, list_errors
@@ -63,7 +64,7 @@ class NewEmail(EmailFields):
 
 async def read_object(request: Request) -> dict[str, Any]:
     """The body as a JSON object. Raises Problem 400 or 422."""
-    return _parse_object(await request.body())
+    return _parse_object(await _read_body(request))
 
 
 async def read_fields(request: Request) -> dict[str, Any]:
@@ -71,7 +72,7 @@ async def read_fields(request: Request) -> dict[str, Any]:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == _MULTIPART:
         return await _read_multipart(request)
-    body = await request.body()
+    body = await _read_body(request)
     # curl -d says "form" whatever it sends.
     if media == _FORM and not body.lstrip().startswith(b"{"):
         return _collect(_parse_form(body))
@@ -121,6 +122,18 @@ def _reword(error: dict[str, str]) -> dict[str, str]:
     return {"detail": _WORDS.get(error["detail"], error["detail"]), "pointer": error["pointer"]}
 
 
+async def _read_body(request: Request) -> bytes:
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        raise _cut_off() from None
+
+
+def _cut_off() -> Problem:
+    """Nobody is left to read it; without it, a client that goes away would look like a fault of ours in the log."""
+    return Problem(400, "malformed-request", "The connection ended before the body did.")
+
+
 def _parse_object(body: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(body)
@@ -142,8 +155,11 @@ def _parse_form(body: bytes) -> list[tuple[str, Any]]:
 
 async def _read_multipart(request: Request) -> dict[str, Any]:
     # Parts are bounded by the limit on the whole body.
-    async with request.form(max_files=0, max_fields=_FIELD_LIMIT, max_part_size=2**62) as form:
-        return _collect(list(form.multi_items()))
+    try:
+        async with request.form(max_files=0, max_fields=_FIELD_LIMIT, max_part_size=2**62) as form:
+            return _collect(list(form.multi_items()))
+    except ClientDisconnect:
+        raise _cut_off() from None
 
 
 def _collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -332,6 +332,24 @@ class TestLookups:
         check_problem(await client.get("/v1/emails/x/y/z"), 404)
         check_problem(await client.delete("/v1/emails"), 405)
 
+    async def test_a_slash_too_many_is_a_problem_and_no_redirect(self, client: httpx.AsyncClient) -> None:
+        check_problem(await client.post("/v1/emails/", json=FULL), 404)
+
+    @pytest.mark.parametrize("media", ["application/json", "multipart/form-data; boundary=b"])
+    async def test_a_client_that_goes_away_is_no_fault_of_ours(
+        self, api: Api, client: httpx.AsyncClient, media: str
+    ) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", api.process.port)
+        head = f"POST /email/ HTTP/1.1\r\nHost: x\r\nContent-Type: {media}\r\nContent-Length: 500\r\n\r\n"
+        writer.write(head.encode() + b'{"from": ')
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.close()
+        await writer.wait_closed()
+        await asyncio.sleep(0.2)
+        assert (await client.get("/healthz")).status_code == 200
+        assert "Traceback" not in api.process.read_log()
+
 
 class TestRequestIds:
     async def test_a_sane_request_id_is_kept_and_another_is_not(self, client: httpx.AsyncClient) -> None:
