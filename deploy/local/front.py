@@ -24,6 +24,7 @@ from shared.web import AllowedNetworks, RequestId
 _TEMPLATES = Path(__file__).parent / "templates"
 _VERSION = "0.1.0"
 _TITLE = "Milena"
+_KEY = {"type": "http", "scheme": "bearer", "description": "an API key, mk_…"}
 
 
 def create_front(apis: Sequence[Api], settings: FrontSettings) -> Starlette:
@@ -63,13 +64,21 @@ def _create_home(mail_url: str | None) -> Callable[[Request], Awaitable[Response
 
 
 async def _show_docs(_request: Request) -> Response:
-    return get_swagger_ui_html(openapi_url="/openapi.json", title=f"{_TITLE} API")
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title=f"{_TITLE} API",
+        swagger_favicon_url="data:,",
+        swagger_ui_parameters={"persistAuthorization": True},
+    )
 
 
 def _create_openapi(apis: Sequence[Api]) -> Callable[[Request], Awaitable[Response]]:
     async def show_openapi(_request: Request) -> Response:
         documents = {api.name: api.app.openapi() for api in apis}
-        return JSONResponse(merge_documents(documents, _TITLE, _VERSION))
+        document = merge_documents(documents, _TITLE, _VERSION)
+        # Every API reads the key itself; said here, so that /docs asks for it and sends it.
+        document["components"].setdefault("securitySchemes", {})["key"] = _KEY
+        return JSONResponse({**document, "security": [{"key": []}]})
 
     return show_openapi
 

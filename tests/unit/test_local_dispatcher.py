@@ -182,6 +182,14 @@ async def test_documents_are_one_and_components_of_one_name_stay_apart() -> None
     assert "CallbackHTTPValidationError" not in schemas
 
 
+async def test_docs_ask_for_the_key_and_send_it() -> None:
+    async with running(build_api("gateway", ("/email",))) as client:
+        document = (await client.get("/openapi.json")).json()
+    [needed] = document["security"]
+    [scheme] = needed
+    assert document["components"]["securitySchemes"][scheme]["scheme"] == "bearer"
+
+
 async def test_websockets_reach_their_api_and_nobody_else() -> None:
     apis = (build_api("a", ("/a",)), build_api("b", ("/b",)))
     said = await open_websocket("/b/live", *apis)
