@@ -36,23 +36,24 @@ def read_or_mint_master_secret(path: Path) -> str:
 
 
 async def read_or_mint_api_key(path: Path, environment: Mapping[str, str], from_address: str) -> ApiKey:
-    """Give the development key that is kept in ``path``, minting one where the database does not know it.
+    """Give the development key that is kept in ``path``, minting one where the database knows none that will do.
 
     It may send from every address of ``from_address``'s domain, and do everything else there is to do. Raises
     StackError with what the command said.
     """
     kept = _read(path)
-    if {"api_key", "webhook_secret"} <= kept.keys() and await _is_known(environment, kept["api_key"]):
+    if {"api_key", "webhook_secret"} <= kept.keys() and await _will_do(environment, kept["api_key"], from_address):
         return ApiKey(kept["api_key"], kept["webhook_secret"])
     key = await asyncio.to_thread(_mint, environment, f"*@{from_address.rpartition('@')[2]}")
     write_private(path, json.dumps({**kept, **asdict(key)}, indent=2) + "\n")
     return key
 
 
-async def _is_known(environment: Mapping[str, str], api_key: str) -> bool:
+async def _will_do(environment: Mapping[str, str], api_key: str, from_address: str) -> bool:
     database = Database(environment["MILENA_DATABASE_URL"], pool_size=1)
     try:
-        return await AccessStore(database).find_key(digest_key(api_key)) is not None
+        key = await AccessStore(database).find_key(digest_key(api_key))
+        return key is not None and key.may_send_from(from_address)
     except DatabaseUnavailable as exc:
         raise StackError(f"PostgreSQL went away during the start ({exc}).") from exc
     finally:
