@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.local.background import READY, describe_status, start_in_background, stop_background
+from deploy.local.background import FAILED, READY, describe_status, start_in_background, stop_background
 from deploy.local.errors import StackError
 from deploy.local.lock import find_holder
 from deploy.local.output import Output
@@ -40,7 +40,13 @@ def up(ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None) -> Non
             pipe.close()
             output.forget_second_stream()
 
-    asyncio.run(run_stack(settings, output, on_ready))
+    try:
+        asyncio.run(run_stack(settings, output, on_ready))
+    except StackError as exc:
+        if pipe is not None and not pipe.closed:
+            pipe.write(f"{FAILED}\n{exc}\n")
+            pipe.close()
+        raise
 
 
 @app.command()

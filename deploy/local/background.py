@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 import aiohttp
+import psutil
 
 from deploy.local.children import wait_until
 from deploy.local.errors import StackError
@@ -17,14 +18,16 @@ from deploy.local.readiness import ask_readiness
 from deploy.local.record import StackRecord, read_record
 from deploy.local.settings import REPOSITORY
 
-READY = "\x06"  # what `up` writes to its pipe when everything is there
+# What `up` writes to its pipe when everything is there, and before the reason why it cannot be.
+READY, FAILED = "\x06", "\x15"
+_EXIT_TIMEOUT_S = 10
 _STOP_TIMEOUT_S = 150  # 75 s for the services, 20 s each for Kafka and PostgreSQL, and some
 
 
 def start_in_background(paths: DataPaths, say: Callable[[str], None]) -> None:
     """Start ``up`` on its own, its output in stack.log, and wait until everything is ready.
 
-    Its own lines are passed to ``say`` as they come. Raises StackError when it could not start.
+    Its own lines are passed to ``say`` as they come. Raises StackError, with its reason, when it could not start.
     """
     paths.create()
     reading, writing = os.pipe()
@@ -41,13 +44,17 @@ def start_in_background(paths: DataPaths, say: Callable[[str], None]) -> None:
             start_new_session=True,
         )
     os.close(writing)
+    reason = "the stack did not start."
     with os.fdopen(reading, encoding="utf-8") as lines:
         for line in lines:
             if line.strip() == READY:
                 return
+            if line.strip() == FAILED:
+                reason = lines.read().strip()
+                break
             say(line.rstrip("\n"))
     process.wait()
-    raise StackError(f"the stack did not start; {paths.log} holds its whole output.")
+    raise StackError(f"{reason}\n{paths.log} holds its whole output.")
 
 
 def stop_background(paths: DataPaths) -> bool:
@@ -59,7 +66,16 @@ def stop_background(paths: DataPaths) -> bool:
     if not wait_until(lambda: find_holder(paths.lock) is None, timeout_s=_STOP_TIMEOUT_S, step_s=0.1):
         os.kill(pid, signal.SIGKILL)  # its children go with it
         raise StackError(f"the stack did not stop within {_STOP_TIMEOUT_S} s and was killed.")
+    wait_until(lambda: _has_ended(pid), timeout_s=_EXIT_TIMEOUT_S, step_s=0.05)
     return True
+
+
+def _has_ended(pid: int) -> bool:
+    """The lock is let go a moment before the process is gone; an unreaped one has ended."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def describe_status(paths: DataPaths) -> tuple[bool, list[str]]:

@@ -20,6 +20,7 @@ class Output:
         self._width = width
         self._also = also
         self._names: dict[str, int] = {}
+        self._last_words: dict[str, str] = {}
 
     def say(self, text: str = "") -> None:
         """Print a line of the stack's own."""
@@ -43,6 +44,10 @@ class Output:
             label = f"\033[{colour}m{label}\033[0m"
         self._write(f"{label} {shown}")
 
+    def last_words(self, name: str) -> str:
+        """Give the last line that a process has written, empty where it has not."""
+        return self._last_words.get(name, "")
+
     def emphasise(self, text: str) -> str:
         """Give the text in bold, where that can be shown."""
         return f"\033[1m{text}\033[0m" if self._colours else text
@@ -63,16 +68,22 @@ class Output:
         while chunk := await reader.read(_LONGEST_LINE):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                self.say_for(name, line.decode("utf-8", "replace").rstrip("\r"))
+                self._pass_on(name, line)
             if len(rest) > _LONGEST_LINE:
-                self.say_for(name, rest.decode("utf-8", "replace"))
+                self._pass_on(name, rest)
                 rest = b""
         if rest:
-            self.say_for(name, rest.decode("utf-8", "replace"))
+            self._pass_on(name, rest)
+
+    def _pass_on(self, name: str, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip("\r")
+        if text.strip():
+            self._last_words[name] = text.strip()
+        self.say_for(name, text)
 
     def _write(self, text: str) -> None:
         try:
             self._stream.write(text + "\n")
             self._stream.flush()
-        except (BrokenPipeError, ValueError):
-            pass  # whoever read our output has gone; the stack goes on
+        except (OSError, ValueError):
+            pass  # whoever read our output has gone, or the terminal; the stack goes on

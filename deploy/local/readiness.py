@@ -21,11 +21,11 @@ async def ask_readiness(session: aiohttp.ClientSession, port: int) -> tuple[bool
 
 
 async def wait_until_ready(
-    commands: list[Command], *, timeout_s: float, is_hopeless: Callable[[Command], bool]
+    commands: list[Command], *, timeout_s: float, find_failure: Callable[[str], str | None]
 ) -> None:
     """Wait for all. Raises StackError naming those that are not ready in time, with their reasons.
 
-    A process that ``is_hopeless`` (it keeps ending) is not waited for.
+    A process for which ``find_failure`` has a reason is not waited for.
     """
     deadline = time.monotonic() + timeout_s
 
@@ -34,8 +34,9 @@ async def wait_until_ready(
             ready, said = await ask_readiness(session, command.port)
             if ready:
                 return None
-            if time.monotonic() > deadline or is_hopeless(command):
-                return f"{command.name}: {said}"
+            failure = find_failure(command.name)
+            if failure is not None or time.monotonic() > deadline:
+                return f"{command.name}: {failure or said}"
             await asyncio.sleep(0.1)
 
     async with aiohttp.ClientSession() as session:

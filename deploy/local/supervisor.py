@@ -14,6 +14,8 @@ from deploy.local.restarts import RestartPolicy
 
 # The workers drain for 30 s and end themselves after 60 s (P12), so nobody needs longer.
 STOP_GRACE_S = 75.0
+_REFUSED = 2  # the exit code for wrong settings, which trying again will not change
+_HOPELESS_EXITS = 4
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,19 @@ class Supervisor:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._policies: dict[str, RestartPolicy] = {}
+        self._exits: dict[str, int] = {}
 
     def pids(self) -> dict[str, int]:
         """Give the process id of every process that is running, by name."""
         return {name: process.pid for name, process in self._running.items()}
 
-    def early_exits(self, name: str) -> int:
-        """Give how many times in a row a process has ended soon after its start."""
-        return self._policies[name].early_exits
+    def find_failure(self, name: str) -> str | None:
+        """Say why it is no use to wait for a process: it refuses its settings, or keeps ending. None while it is."""
+        early, code = self._policies[name].early_exits, self._exits.get(name)
+        if code is None or not (early > _HOPELESS_EXITS or (early and code == _REFUSED)):
+            return None
+        words = self._output.last_words(name)
+        return words if code == _REFUSED and words else f"keeps ending ({_describe_exit(code)}): {words}"
 
     def start(self, command: Command) -> None:
         """Run a command from now until ``stop``."""
@@ -104,6 +111,7 @@ class Supervisor:
         await asyncio.wait([copying], timeout=1)
         copying.cancel()
         del self._running[command.name]
+        self._exits[command.name] = code
         return code
 
 

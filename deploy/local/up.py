@@ -25,7 +25,6 @@ from deploy.local.supervisor import Command, Supervisor
 from deploy.local.welcome import FIRST_RECIPIENT, send_and_follow
 
 _READY_TIMEOUT_S = 90
-_HOPELESS_EXITS = 4
 _ONE_SIGNAL_S = 1.0
 
 
@@ -66,7 +65,7 @@ class LocalStack:
         self._services = build_services(self._settings, self._ports, environment)
         for command in self._services:
             self._supervisor.start(command)
-        await wait_until_ready(self._services, timeout_s=_READY_TIMEOUT_S, is_hopeless=self._keeps_ending)
+        await wait_until_ready(self._services, timeout_s=_READY_TIMEOUT_S, find_failure=self._supervisor.find_failure)
         return self._record
 
     async def stop(self) -> None:
@@ -79,9 +78,6 @@ class LocalStack:
     def hurry(self) -> None:
         """Wait for nobody any more: kill the services now. What they had not finished is delivered again."""
         self._supervisor.kill([command.name for command in self._services])
-
-    def _keeps_ending(self, command: Command) -> bool:
-        return self._supervisor.early_exits(command.name) > _HOPELESS_EXITS
 
     def _addresses(self) -> dict[str, str]:
         addresses = {
@@ -112,9 +108,10 @@ class LocalStack:
 
 
 async def run_stack(settings: StackSettings, output: Output, on_ready: Callable[[], None]) -> None:
-    """Run a stack until SIGINT or SIGTERM; ``on_ready`` is called once everything is up and a mail was sent.
+    """Run a stack until SIGINT, SIGTERM or the end of its terminal.
 
-    Raises StackError when it cannot be started; nothing is left running then.
+    ``on_ready`` is called once everything is up and a mail was sent. Raises StackError when it
+    cannot be started; nothing is left running then.
     """
     paths = DataPaths(settings.data_dir)
     paths.create()
@@ -170,7 +167,10 @@ def _listen_for_signals(stack: LocalStack) -> asyncio.Event:
             stack.hurry()
         stopping.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored: `nohup make up`
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     return stopping
 

@@ -46,6 +46,14 @@ def describe_event(event: dict[str, Any]) -> str:
     return "  ".join(words)
 
 
+def describe_problem(problem: Any) -> str:
+    """Give the words of a problem document: of each field's error where there are some."""
+    if not isinstance(problem, dict):
+        return str(problem)
+    errors = [f"{str(error['pointer']).strip('/')} {error['detail']}" for error in problem.get("errors", [])]
+    return "; ".join(errors) or str(problem.get("detail", problem))
+
+
 async def _send(session: aiohttp.ClientSession, record: StackRecord, to: str) -> str:
     moment = datetime.now().strftime("%H:%M:%S")
     body = {
@@ -59,7 +67,7 @@ async def _send(session: aiohttp.ClientSession, record: StackRecord, to: str) ->
     async with session.post(f"{record.base_url}/email/", json=body) as answer:
         content = await answer.json(content_type=None)
         if answer.status != 202:
-            raise StackError(f"the API refused the mail ({answer.status}): {content}")
+            raise StackError(f"the API refused the mail ({answer.status}): {describe_problem(content)}")
         return str(content["id"])
 
 

@@ -150,6 +150,20 @@ def test_ctrl_c_stops_everything_and_leaves_no_process(checkout: Checkout) -> No
     assert checkout.find_processes() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_told_to_stop_while_it_starts_it_leaves_no_process(checkout: Checkout, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "deploy.local", "up"]
+    with subprocess.Popen(command, env=checkout.env, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        while not running.stdout.readline().startswith("kafka"):
+            assert running.poll() is None
+        running.send_signal(number)
+        rest = running.stdout.read()
+    assert running.returncode == 0
+    assert "all data is kept" in rest
+    assert checkout.find_processes() == []
+
+
 def test_busy_port_is_named_with_the_variable_that_moves_it(checkout: Checkout) -> None:
     with socket.create_server(("127.0.0.1", 8000 + checkout.offset)):
         refused = checkout.run("up")
@@ -157,3 +171,10 @@ def test_busy_port_is_named_with_the_variable_that_moves_it(checkout: Checkout) 
     assert f"{8000 + checkout.offset} (for HTTP)" in refused.stderr
     assert "MILENA_PORT_OFFSET" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_start_in_the_background_says_why_it_failed(checkout: Checkout) -> None:
+    with socket.create_server(("127.0.0.1", 8000 + checkout.offset)):
+        refused = checkout.run("start")
+    assert refused.returncode == 1
+    assert f"{8000 + checkout.offset} (for HTTP)" in refused.stderr

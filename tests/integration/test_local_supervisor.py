@@ -101,9 +101,30 @@ async def test_process_that_ignores_sigterm_is_killed_after_the_grace(
     assert "killed after 0 s: stubborn" in printed.getvalue()
 
 
-async def test_process_that_keeps_ending_is_counted(supervisor: Supervisor) -> None:
-    supervisor.start(command("short", "raise SystemExit(3)"))
-    await until(lambda: supervisor.early_exits("short") >= 3)
+async def test_process_that_keeps_ending_is_given_up_with_its_last_words(supervisor: Supervisor) -> None:
+    supervisor.start(command("short", "print('no disk'); raise SystemExit(3)"))
+    await until(lambda: supervisor.find_failure("short") is not None, timeout_s=20)
+    assert supervisor.find_failure("short") == "keeps ending (exit code 3): no disk"
+
+
+async def test_process_that_refuses_its_settings_is_given_up_at_once(supervisor: Supervisor) -> None:
+    supervisor.start(command("strict", "print('MILENA_SMTP_TLS: is none of three'); raise SystemExit(2)"))
+    supervisor.start(command("fine", "import time; time.sleep(600)"))
+    await until(lambda: supervisor.find_failure("strict") is not None, timeout_s=2)
+    assert supervisor.find_failure("strict") == "MILENA_SMTP_TLS: is none of three"
+    assert supervisor.find_failure("fine") is None
+
+
+async def test_processes_are_started_again_when_the_terminal_has_gone(tmp_path: Path) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    log = tmp_path / "log"
+    supervisor = Supervisor(Output(Gone()))
+    supervisor.start(command("short", f"print('here'); open({str(log)!r}, 'a').write('x')"))
+    await until(lambda: log.exists() and len(log.read_text()) >= 2)
+    await supervisor.stop(grace_s=1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")

@@ -14,7 +14,7 @@ from deploy.local.ports import Ports
 from deploy.local.processes import build_environment, build_services, list_ports, list_recorded
 from deploy.local.record import ProcessRecord, StackRecord, read_record, write_record
 from deploy.local.settings import StackSettings
-from deploy.local.welcome import describe_event
+from deploy.local.welcome import describe_event, describe_problem
 
 
 def read_settings(**values: object) -> StackSettings:
@@ -151,3 +151,15 @@ def test_processes_do_not_move_the_cursor() -> None:
 def test_timeline_shows_the_relays_own_words() -> None:
     line = describe_event({"type": "email.sent", "response": "250 2.0.0 kept as 7", "attempt": 1})
     assert line == "email.sent  250 2.0.0 kept as 7"
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        ({"detail": "see errors", "errors": [{"pointer": "/to", "detail": "is needed"}]}, "to is needed"),
+        ({"detail": "The API key is not valid."}, "The API key is not valid."),
+        ("bad gateway", "bad gateway"),
+    ],
+)
+def test_refusal_is_told_in_the_words_of_its_problem(problem: object, words: str) -> None:
+    assert describe_problem(problem) == words
