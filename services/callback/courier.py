@@ -20,7 +20,7 @@ from shared.tracing import continue_trace
 
 log = structlog.get_logger(__name__)
 
-_HOST_PAUSE = timedelta(seconds=3)
+_HOST_PAUSE = timedelta(milliseconds=250)
 
 
 class Post(Protocol):

@@ -269,26 +269,6 @@ async def test_templates_are_rendered_and_their_errors_final(
     assert "Ann &amp; Bob" in taken.raw.decode()
 
 
-async def test_a_killed_sender_loses_nothing(services: ServiceRunner, stack: Stack, relay: SmtpServer) -> None:
-    relay.script.dot_delay_s = 0.02
-    process = start_sender(services, stack, relay.port)
-    await publish_json(stack, *(SIMPLE | {"id": str(uuid4()), "to": [f"u{n}@example.org"]} for n in range(300)))
-    await relay.wait_taken(50, 30)
-    process.kill()
-    process.restart()
-    # What it had claimed is parked until the lease has run out, then taken over as unknown.
-    everybody = {f"u{n}@example.org" for n in range(300)}
-    async with asyncio.timeout(75):
-        while {recipient for each in relay.taken for recipient in each.recipients} != everybody:
-            await asyncio.sleep(0.2)
-    doubled = [key for key, times in relay.deliveries().items() if times > 1]
-    connection = await asyncpg.connect(stack.database_url)
-    unknown = await connection.fetch("SELECT message_id FROM sender.ledger WHERE unknowns > 0")
-    await connection.close()
-    assert unknown
-    assert {message_id for message_id, _ in doubled} <= {row["message_id"] for row in unknown}
-
-
 async def test_sigterm_finishes_what_is_on_the_wire_and_exits(
     services: ServiceRunner, stack: Stack, relay: SmtpServer
 ) -> None:
