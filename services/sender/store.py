@@ -58,7 +58,7 @@ RETURNING l.id, now() AS now
 
 # Settling needs the token. The due row of a mail that is not finished appears (or moves on) in the same transaction,
 # held by the same token until its events are published.
-_SETTLE = """
+_SETTLED = """
 WITH asked AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[])
         AS t(id, token, state, unknowns, results, retry_at)),
@@ -66,19 +66,13 @@ settled AS (
     UPDATE sender.ledger AS l
     SET state = asked.state, unknowns = asked.unknowns, results = asked.results::json, retry_at = asked.retry_at,
         token = NULL, lease_until = NULL, updated_at = now()
-    FROM asked WHERE l.id = asked.id AND l.token = asked.token RETURNING l.id)
+    FROM asked WHERE l.id = asked.id AND l.token = asked.token RETURNING l.id)"""
+
+_SETTLE = f"""{_SETTLED}
 SELECT id FROM settled
 """
 
-_SETTLE_WITH_DUE = """
-WITH asked AS (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[])
-        AS t(id, token, state, unknowns, results, retry_at)),
-settled AS (
-    UPDATE sender.ledger AS l
-    SET state = asked.state, unknowns = asked.unknowns, results = asked.results::json, retry_at = asked.retry_at,
-        token = NULL, lease_until = NULL, updated_at = now()
-    FROM asked WHERE l.id = asked.id AND l.token = asked.token RETURNING l.id),
+_SETTLE_WITH_DUE = f"""{_SETTLED},
 waiting AS (
     INSERT INTO sender.due (id, kind, due_at, event, accepted_at, traceparent, lease_token, lease_until, announced)
     SELECT t.id, t.kind, t.due_at, t.event, t.accepted_at, t.traceparent, t.token, now() + $14, false
