@@ -1,9 +1,10 @@
 """A scripted SMTP server: answers what the test says, keeps what it took, never asks the code under test."""
 
 import asyncio
+import re
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -11,7 +12,12 @@ from email.message import EmailMessage
 from email.policy import default
 
 Answer = str | None
-"""A reply line (`"451 4.3.0 later"`), `"DROP"` to close the connection, `"HANG"` to stay silent, None: the default."""
+"""A reply line (`"451 4.3.0 later"`), `"DROP"` to close the connection, `"HANG"` to stay silent, None: the default.
+
+At the dot `"DROP"` and `"HANG"` keep the mail without saying so; `"LOSE"` closes the connection and has not taken it.
+"""
+
+_MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -29,48 +35,94 @@ class Taken:
         assert isinstance(parsed, EmailMessage)
         return parsed
 
+    @property
+    def message_id(self) -> str:
+        """The Message-ID, found without reading the whole mail; `None` as text where there is none."""
+        found = _MESSAGE_ID.search(self.raw)
+        return found[1].decode() if found else "None"
+
 
 @dataclass
 class Script:
     """`answer(step, argument)`: step is connect, ehlo, starttls, auth, mail, rcpt, data, dot, rset.
 
     The argument is the address, the AUTH command, or at the dot the Message-ID. With `tls_context` the server offers
-    STARTTLS, or with `implicit_tls` speaks TLS from the first byte.
+    STARTTLS, or with `implicit_tls` speaks TLS from the first byte. `delay(step, argument)` seconds pass before the
+    answer, at the dot `dot_delay_s` more: the mail is taken when they have passed, whether or not anybody still waits.
     """
 
     answer: Callable[[str, str], Answer] = lambda step, argument: None
+    delay: Callable[[str, str], float] = lambda step, argument: 0.0
     extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME", "SMTPUTF8", "AUTH PLAIN LOGIN")
     dot_delay_s: float = 0.0
     tls_context: ssl.SSLContext | None = None
     implicit_tls: bool = False
 
 
-async def _never_started() -> None:
-    """Nothing to stop."""
-
-
 @dataclass
 class SmtpServer:
-    """A running server."""
+    """A server on the loopback interface, running from `start` to `stop`; what it took outlives both."""
 
     port: int
     script: Script
     taken: list[Taken] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     connections: int = 0
     open: int = 0
     encrypted: int = 0
-    stop: Callable[[], Awaitable[None]] = field(default=_never_started)
+    at_dot: int = 0
+    """Mails whose content is here and that have no answer yet."""
+    _listener: asyncio.Server | None = None
+    _sessions: set[asyncio.Task[None]] = field(default_factory=set)
 
     def deliveries(self) -> Counter[tuple[str, str]]:
         """How often each (Message-ID, recipient) was taken."""
-        return Counter((each.message["Message-ID"], recipient) for each in self.taken for recipient in each.recipients)
+        return Counter(self.counts)
+
+    def take(self, taken: Taken) -> None:
+        """Keep a mail: from now on the relay has it, whatever its client learns."""
+        self.taken.append(taken)
+        message_id = taken.message_id
+        for recipient in taken.recipients:
+            self.counts[message_id, recipient] += 1
 
     async def wait_taken(self, count: int, timeout_s: float = 15.0) -> None:
         """Wait until so many mails were taken."""
         async with asyncio.timeout(timeout_s):
             while len(self.taken) < count:
                 await asyncio.sleep(0.02)
+
+    async def start(self) -> None:
+        """Listen: on a free port the first time, on the same one after a `stop`."""
+        implicit = self.script.tls_context if self.script.implicit_tls else None
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=implicit)
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Go away: nobody is let in, every connection breaks, mail without an answer yet is not taken."""
+        if self._listener:
+            self._listener.close()
+            self._listener = None
+        for task in list(self._sessions):
+            task.cancel()
+        await asyncio.gather(*self._sessions, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open += 1
+        self.encrypted += writer.get_extra_info("sslcontext") is not None
+        task = asyncio.current_task()
+        assert task
+        self._sessions.add(task)
+        try:
+            await _Session(self, reader, writer).run()
+        except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
+            pass
+        finally:
+            self.open -= 1
+            self._sessions.discard(task)
+            writer.close()
 
 
 class _Session:
@@ -147,22 +199,33 @@ class _Session:
             if not line:
                 raise ConnectionError
             lines.append(line[1:] if line.startswith(b".") else line)
-        await asyncio.sleep(self._server.script.dot_delay_s)
         taken = Taken(self._sender, tuple(self._recipients), b"".join(lines))
         self._sender, self._recipients = "", []
-        message_id = str(taken.message["Message-ID"])
-        answer = self._server.script.answer("dot", message_id)
+        await self._end(taken)
+
+    async def _end(self, taken: Taken) -> None:
+        script, message_id = self._server.script, taken.message_id
+        self._server.at_dot += 1
+        try:
+            if pause := script.dot_delay_s + script.delay("dot", message_id):
+                await asyncio.sleep(pause)
+        finally:
+            self._server.at_dot -= 1
+        answer = script.answer("dot", message_id)
         if answer is None or answer in ("DROP", "HANG") or answer.startswith("2"):
-            self._server.taken.append(taken)
+            self._server.take(taken)
         await self._reply(answer or "250 2.0.0 queued as SCRIPTED")
 
     async def _say(self, step: str, argument: str, usual: str) -> bool:
-        answer = self._server.script.answer(step, argument)
+        script = self._server.script
+        if pause := script.delay(step, argument):
+            await asyncio.sleep(pause)
+        answer = script.answer(step, argument)
         await self._reply(answer or usual)
         return (answer or usual)[0] in "23"
 
     async def _reply(self, answer: str) -> None:
-        if answer == "DROP":
+        if answer in ("DROP", "LOSE"):
             raise ConnectionError
         if answer == "HANG":
             await asyncio.sleep(3600)
@@ -175,38 +238,9 @@ class _Session:
 @asynccontextmanager
 async def run_smtp(script: Script | None = None, port: int = 0) -> AsyncIterator[SmtpServer]:
     """A scripted server on the loopback interface, on a free port unless one is given."""
-    server = SmtpServer(0, script or Script())
-    sessions: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server.connections += 1
-        server.open += 1
-        server.encrypted += writer.get_extra_info("sslcontext") is not None
-        task = asyncio.current_task()
-        assert task
-        sessions.add(task)
-        try:
-            await _Session(server, reader, writer).run()
-        except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
-            pass
-        finally:
-            server.open -= 1
-            sessions.discard(task)
-            writer.close()
-
-    implicit = server.script.tls_context if server.script.implicit_tls else None
-    implicit = server.script.tls_context if server.script.implicit_tls else None
-    listener = await asyncio.start_server(serve, "127.0.0.1", port, ssl=implicit)
-    server.port = listener.sockets[0].getsockname()[1]
-
-    async def stop() -> None:
-        listener.close()
-        for task in list(sessions):
-            task.cancel()
-        await asyncio.gather(*sessions, return_exceptions=True)
-
-    server.stop = stop
+    server = SmtpServer(port, script or Script())
+    await server.start()
     try:
         yield server
     finally:
-        await stop()
+        await server.stop()
