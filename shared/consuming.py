@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT, StreamT
 
 from shared.lane import Lane, Ticket
+from shared.membership import REBALANCE_S, SESSION_S, Membership, watch_membership
 from shared.process import Part, has_failed, start_watchdog
 from shared.topics import EVENT_HEADROOM
 
@@ -29,7 +30,7 @@ REVOCATION_GRACE_S = 2.0
 DRAIN_S = 30.0
 WATCHDOG_S = 60.0
 _BUFFERED_BYTES = 32 * 1024 * 1024
-_NEVER_S = 604_800.0  # a pause of consumption must not cost the membership: Faust does not rejoin
+NEVER_S = 604_800.0  # a pause of consumption must not cost the membership: Faust does not rejoin
 
 FaustTicket = Ticket[EventT]
 FaustLane = Lane[EventT]
@@ -46,7 +47,8 @@ class ConsumerOptions:
     event_limit: int
     datadir: Path
     drain_s: float = DRAIN_S
-    stalled_after_s: float = field(default=420.0)
+    stalled_after_s: float = 420.0
+    max_poll_interval_s: float = NEVER_S
 
 
 class ReadCommittedThread(driver.AIOKafkaConsumerThread):
@@ -139,10 +141,10 @@ def create_faust_app(options: ConsumerOptions, lane: FaustLane) -> faust.App:
         broker_commit_interval=0.5,
         broker_commit_every=500,
         broker_max_poll_records=100,
-        broker_max_poll_interval=_NEVER_S,
-        broker_session_timeout=10.0,
+        broker_max_poll_interval=options.max_poll_interval_s,
+        broker_session_timeout=SESSION_S,
         broker_heartbeat_interval=3.0,
-        broker_rebalance_timeout=60.0,
+        broker_rebalance_timeout=REBALANCE_S,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=f"{options.group}-{options.slot}",
         consumer_max_fetch_size=options.event_limit + EVENT_HEADROOM,
@@ -183,15 +185,26 @@ class _PartService(mode.Service):
 
 
 class _Liveness(mode.Service):
-    """Ends a process that holds work and gets nowhere. Progress counts, not lag and not a running process."""
+    """Ends a process that holds work and gets nowhere, or that its group no longer knows.
+
+    Progress counts, not lag (a transaction marker leaves a lag of 1 for ever) and not a running process.
+    """
 
     logger = _faust_log
 
-    def __init__(self, lane: FaustLane, stalled_after_s: float, paused: Callable[[], bool], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        lane: FaustLane,
+        stalled_after_s: float,
+        paused: Callable[[], bool],
+        membership: Membership,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._lane = lane
         self._stalled_after_s = stalled_after_s
         self._paused = paused
+        self._membership = membership
 
     @mode.Service.task
     async def _watch(self) -> None:
@@ -203,6 +216,16 @@ class _Liveness(mode.Service):
             elif time.monotonic() - self._lane.last_progress > self._stalled_after_s:
                 log.error("no progress, exiting", seconds=self._stalled_after_s)
                 os._exit(1)
+            fault = await self._membership.find_fault()
+            if fault:
+                log.error("membership lost, exiting", why=fault)
+                os._exit(1)
+
+
+def _find_coordinator(app: faust.App) -> Any:
+    """aiokafka's coordinator under Faust's consumer; None before it has started and after it has stopped."""
+    thread: Any = getattr(app.consumer, "_thread", None)
+    return getattr(getattr(thread, "_consumer", None), "_coordinator", None)
 
 
 class _QuietWorker(faust.Worker):
@@ -238,7 +261,12 @@ def run_faust(
     worker = _QuietWorker(
         app,
         *services,
-        _Liveness(lane, options.stalled_after_s, paused),
+        _Liveness(
+            lane,
+            options.stalled_after_s,
+            paused,
+            watch_membership(lambda: _find_coordinator(app), options.bootstrap_servers),
+        ),
         quiet=True,
         loglevel=logging.WARNING,
         redirect_stdouts=False,

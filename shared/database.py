@@ -5,6 +5,7 @@ paths (arrays through unnest) need no compiler, and the difference is measurable
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,6 +32,7 @@ _GONE = (
 )
 _REPEAT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _DEADLOCK_TRIES = 5
+_STALL_S = 5.0  # a statement that took longer met a server that stood still: leases may have run out meanwhile
 
 
 def _may_pass(exc: asyncpg.PostgresError) -> bool:
@@ -44,7 +46,7 @@ class DatabaseUnavailable(Unavailable):
 
 
 class Database:
-    """The pool. `losses` counts connections lost, so that holders of leases can tell that time has passed unseen."""
+    """The pool. `losses` counts lost connections and stalled statements: time passed unseen by holders of leases."""
 
     def __init__(self, url: str, *, pool_size: int = 5, application_name: str = "milena") -> None:
         self.losses = 0
@@ -78,12 +80,15 @@ class Database:
 
     async def _fetch_once(self, sql: str, args: tuple[Any, ...]) -> list[asyncpg.Record]:
         connection: AsyncConnection | None = None
+        asked = time.monotonic()
         try:
             connection = await self._engine.connect()
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection
             rows: list[asyncpg.Record] = await driver.fetch(sql, *args)
             self.away = False
+            if time.monotonic() - asked > _STALL_S:
+                self.losses += 1
             return rows
         except _GONE as exc:
             await self._drop(connection)
@@ -94,6 +99,7 @@ class Database:
             raise
         except PoolTimeout as exc:  # every connection waits for a server that stalls; none is lost
             self.away = True
+            self.losses += 1
             raise DatabaseUnavailable("postgresql: no connection is free") from exc
         except asyncpg.PostgresError as exc:
             if not _may_pass(exc):

@@ -50,6 +50,9 @@ class Lane(Generic[Event]):
         self.last_progress = time.monotonic()
         self.closing_since: float | None = None  # monotonic time at which the process began to drain
         self.at_work: Callable[[], bool] = lambda: self.busy  # narrowed by who knows what has begun
+        self.on_close: Callable[[], None] = lambda: None  # begin nothing more
+        self.on_abandon: Callable[[], None] = lambda: None  # tickets of the last generation are nobody's now
+        self.on_hold: set[Any] = set()  # partitions whose head waits for an operator
         self._begin = begin
         self._acknowledge = acknowledge
         self._limit = limit
@@ -62,8 +65,10 @@ class Lane(Generic[Event]):
 
     @property
     def busy(self) -> bool:
-        """Whether any ticket is not acknowledged."""
-        return self._held > 0
+        """Whether any ticket is not acknowledged, those behind a head that waits for an operator left out."""
+        if not self.on_hold:
+            return self._held > 0
+        return any(queue and partition not in self.on_hold for partition, queue in self._fifo.items())
 
     @property
     def oldest_s(self) -> float:
@@ -119,6 +124,7 @@ class Lane(Generic[Event]):
         """The process drains: whoever feeds the same work from elsewhere is to stop, too."""
         if self.closing_since is None:
             self.closing_since = time.monotonic()
+            self.on_close()
 
     def show_state(self) -> None:
         """Set the lane's gauges; now and then is enough."""
@@ -133,6 +139,8 @@ class Lane(Generic[Event]):
         self._open = self._held = 0
         self.buffered_bytes = 0
         self.generation += 1
+        self.on_hold.clear()
         self._room.set()
+        self.on_abandon()
         LANE_ABANDONED.inc(left)
         return left

@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.failpoints import parse_failpoints
 
 Network = IPv4Network | IPv6Network
 LOOPBACK_AND_PRIVATE = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
@@ -34,6 +36,14 @@ def _parse_network(text: str) -> Network:
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(parse_networks)]
 
 
+def _check_failpoints(spec: str) -> str:
+    parse_failpoints(spec)
+    return spec
+
+
+Failpoints = Annotated[str, AfterValidator(_check_failpoints)]
+
+
 class EnvironmentSettings(BaseSettings):
     """Read from variables that begin with MILENA_; frozen; the input is never repeated in an error."""
 
@@ -48,6 +58,7 @@ class ProcessSettings(EnvironmentSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     slot: int = Field(default=0, ge=0, description="stable number of this process among those of its kind")
+    test_failpoints: Failpoints = Field(default="", description="faults on purpose, never in production")
 
 
 class KafkaSettings(EnvironmentSettings):

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from shared.failpoints import has_failpoint, reach_failpoint
 from shared.metrics import STAGE_GROUPS, STAGE_ITEMS, STAGE_SECONDS
 from shared.retrying import retry_while_unavailable
 
@@ -29,6 +30,7 @@ class Stage(Generic[Item]):
     `allowance` bounds the next group (0: wait until `wake` is called); `runners` groups may be at work at once.
     `linger_s`: the step by which a small group waits for company, while it grows. Without it a loop that is busy
     with groups of one is too busy to bring more: measured, 1.6 mails a group (docs/performance.md).
+    `describe` is what a failpoint's mark is looked for in.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Stage(Generic[Item]):
         runners: int = 1,
         allowance: Callable[[], int] | None = None,
         linger_s: float = 0.0,
+        describe: Callable[[Item], bytes] = lambda _: b"",
     ) -> None:
         self.name = name
         self.waiting: deque[Item] = deque()
@@ -50,6 +53,7 @@ class Stage(Generic[Item]):
         self._runners = runners
         self._allowance = allowance
         self._linger_s = linger_s
+        self._describe = describe
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._items = STAGE_ITEMS.labels(stage=name)
@@ -65,6 +69,12 @@ class Stage(Generic[Item]):
         """Let items wait here."""
         self.waiting.extend(items)
         self._wake.set()
+
+    def discard(self, unwanted: Callable[[Item], bool]) -> None:
+        """Let go of what waits here and is nobody's any more."""
+        kept = [item for item in self.waiting if not unwanted(item)]
+        self.waiting.clear()
+        self.waiting.extend(kept)
 
     def wake(self) -> None:
         """The allowance may have grown."""
@@ -119,7 +129,7 @@ class Stage(Generic[Item]):
 
     async def _work(self, group: list[Item]) -> None:
         try:
-            await retry_while_unavailable(lambda: self._handle(group), self.name)
+            await retry_while_unavailable(lambda: self._attempt(group), self.name)
         except Exception as exc:
             if len(group) == 1:
                 log.exception("stage failed", stage=self.name)
@@ -127,3 +137,13 @@ class Stage(Generic[Item]):
                 return
             for item in group:
                 await self._work([item])
+
+    async def _attempt(self, group: list[Item]) -> None:
+        await self._reach("before", group)
+        await self._handle(group)
+        await self._reach("after", group)
+
+    async def _reach(self, side: str, group: list[Item]) -> None:
+        point = f"{self.name}.{side}"
+        if has_failpoint(point):
+            await reach_failpoint(point, [self._describe(item) for item in group])

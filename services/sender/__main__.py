@@ -10,6 +10,7 @@ from services.sender.settings import WorkerSettings
 from services.sender.tables import SCHEMA
 from services.sender.worker import SenderWorker, create_worker
 from shared.consuming import run_faust
+from shared.failpoints import arm_failpoints
 from shared.logs import set_up_logs
 from shared.migrations import migrate as migrate_schema
 from shared.settings import DatabaseSettings, ProcessSettings, load_settings
@@ -27,6 +28,7 @@ def worker() -> None:
     """Send mail from email.requested until stopped."""
     settings = load_settings(WorkerSettings)
     set_up_logs(settings.log_level, settings.log_format, service=f"sender-{settings.slot}")
+    arm_failpoints(settings.test_failpoints)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Faust's consumer thread makes a loop of its own
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

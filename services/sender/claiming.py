@@ -9,7 +9,7 @@ from uuid import UUID
 from services.sender.claims import Decision, Standing, decide
 from services.sender.classify import Failed, Unknown
 from services.sender.ledger import MAX_UNKNOWNS, LedgerEntry, LedgerState, fail_all
-from services.sender.store import LEASE, Found, SenderStore
+from services.sender.store import Found, SenderStore
 from services.sender.work import Work
 from shared.consuming import FaustTicket
 from shared.metrics import CLAIMS
@@ -45,7 +45,7 @@ class Claiming:
         self._carry_on = carry_on
         self._losses_seen = 0
         # A fresh process cannot know how long the database was away before: nothing is taken over for one lease.
-        self._no_takeover_before = time.monotonic() + LEASE.total_seconds()
+        self._no_takeover_before = time.monotonic() + self._store.lease.total_seconds()
 
     async def claim_group(self, works: list[Work]) -> None:
         """One group; safe to repeat after a lost answer, the tokens make the second claim succeed."""
@@ -97,11 +97,11 @@ class Claiming:
     # --- mails the ledger knows ---
 
     async def _claim_known(self, works: list[Work], found: dict[UUID, Found]) -> list[Work]:
-        may_take_over = self._watch_losses()
         ready: list[Work] = []
         parked: list[Work] = []
         for _ in range(_ROUNDS):
             rows = await self._store.load([work.id for work in works])
+            may_take_over = self._watch_losses()  # after reading: what was read may have waited for the database
             wanted: list[_Taken] = []
             for work in works:
                 if work.id not in rows:  # deleted by retention meanwhile: it is new again, later
@@ -218,5 +218,5 @@ class Claiming:
         losses = self._store.database.losses
         if losses != self._losses_seen:
             self._losses_seen = losses
-            self._no_takeover_before = time.monotonic() + LEASE.total_seconds()
+            self._no_takeover_before = time.monotonic() + self._store.lease.total_seconds()
         return time.monotonic() >= self._no_takeover_before

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from services.sender.claiming import Claiming
-from services.sender.store import DUE, LEASE, SenderStore
+from services.sender.store import DUE, SenderStore
 from services.sender.work import Work
 from shared.consuming import FaustTicket
 from shared.metrics import LEASE_RENEWALS
@@ -15,8 +15,8 @@ from shared.retrying import Unavailable
 
 log = structlog.get_logger(__name__)
 
-RENEW_AFTER_S = 10.0
-PARK_AFTER_S = 20.0
+RENEW_AFTER = 1 / 3  # of the lease
+PARK_AFTER = 2 / 3
 
 
 class Leases:
@@ -26,6 +26,10 @@ class Leases:
         self._store = store
         self._claiming = claiming
         self._finish = finish
+        lease_s = store.lease.total_seconds()
+        self._renew_after_s = lease_s * RENEW_AFTER
+        self._park_after_s = lease_s * PARK_AFTER
+        self._look_every_s = min(1.0, lease_s / 10)
         self._losses_seen = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -41,7 +45,7 @@ class Leases:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(self._look_every_s)
             try:
                 await self._renew()
                 await self._park_late()
@@ -53,7 +57,7 @@ class Leases:
     async def _renew(self) -> None:
         now = time.monotonic()
         losses = self._store.database.losses
-        after = 0.0 if losses != self._losses_seen else RENEW_AFTER_S  # first of all, after a lost connection
+        after = 0.0 if losses != self._losses_seen else self._renew_after_s  # first of all, after a lost connection
         held = [
             work
             for work in self._claiming.active.values()
@@ -65,7 +69,7 @@ class Leases:
                 if work.id in times:
                     work.confirm_lease(now, times[work.id])
             LEASE_RENEWALS.inc(len(times))
-            await DUE.renew(self._store.database, [work.due for work in held if work.due], LEASE)
+            await DUE.renew(self._store.database, [work.due for work in held if work.due], self._store.lease)
         self._losses_seen = losses
 
     async def _park_late(self) -> None:
@@ -85,4 +89,4 @@ class Leases:
     def _late_tickets(self, work: Work, now: float) -> list[FaustTicket]:
         if not work.lease_confirmed:
             return []
-        return [ticket for ticket in work.tickets if now - max(ticket.since, work.began) > PARK_AFTER_S]
+        return [ticket for ticket in work.tickets if now - max(ticket.since, work.began) > self._park_after_s]

@@ -5,11 +5,11 @@ classify.py, results.py, the SQL in store.py, the wire in relay.py and conversat
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -21,21 +21,23 @@ from services.sender.message import build_message, identify
 from services.sender.parcel import Ending, Parcel
 from services.sender.relay import Relay
 from services.sender.retries import RetryPolicy
-from services.sender.store import LEASE, SenderStore
+from services.sender.store import SenderStore
 from services.sender.transmit import assess, pack
 from services.sender.work import Work
 from shared.consuming import FaustLane, FaustTicket
 from shared.due import DueRow
 from shared.events import Coordinates, EmailRequested, to_milliseconds
 from shared.metrics import ACCEPTED_TO_SENT, MAILS_SETTLED
-from shared.retrying import Unavailable
 from shared.stage import Stage
 from shared.states import FailureReason
 from shared.templates import RenderedContent, TemplateError, render_content
 
 log = structlog.get_logger(__name__)
 
-LEASE_MARGIN_S = 2.0  # content on its way when the lease ends must have left well before
+LEASE_SAFE_SHARE = 14 / 15  # of the lease: content on its way when it ends must have left well before
+LAST_START_S = 2.0  # after SIGTERM: envelopes on the wire may still get their content
+ON_WIRE_S = 52.0  # after SIGTERM: how long a relay's last word is awaited; the watchdog ends the process at 60 s
+LAST_SETTLE_S = 3.0
 _SETTLED = {state: MAILS_SETTLED.labels(outcome=state.value) for state in LedgerState}
 LINGER_S = 0.004  # a step in which a small group waits for company
 BUG_LIMIT = 50  # consecutive internal errors before the process gives up instead of burning through the topic
@@ -48,7 +50,6 @@ class PipelinePolicy:
     retries: RetryPolicy
     claims_per_connection: int = 16
     message_id_domain: str | None = None
-    drain_s: float = 30.0
 
 
 class Pipeline:
@@ -73,14 +74,16 @@ class Pipeline:
         self._in_transit = 0
         self._bugs = 0
         self.claiming = Claiming(store, self._drop, self._carry_on)
-        self._decode = Stage[FaustTicket]("decode", self._decode_group, self._crash, linger_s=LINGER_S)
+        self._decode = Stage[FaustTicket](
+            "decode", self._decode_group, self._crash, linger_s=LINGER_S, describe=_read_value
+        )
         self._refuse = Stage[Refusal]("refuse", self._refuse_group, self._crash)
         self._cancel = Stage[Cancellation]("cancel", self._cancel_group, self._crash)
-        self._claim = Stage[Work]("claim", self.claiming.claim_group, self._crash, allowance=self._credit)
-        self._build = Stage[Work]("build", self._build_group, self._crash, limit=64)
-        self._settle = Stage[Work]("settle", self._settle_group, self._crash, linger_s=LINGER_S)
-        self._publish = Stage[Work]("publish", self._publish_group, self._crash, runners=4)
-        self._release = Stage[Work]("release", self._release_group, self._crash)
+        self._claim = self._stage("claim", self.claiming.claim_group, allowance=self._credit)
+        self._build = self._stage("build", self._build_group, limit=64)
+        self._settle = self._stage("settle", self._settle_group, linger_s=LINGER_S)
+        self._publish = self._stage("publish", self._publish_group, runners=4)
+        self._release = self._stage("release", self._release_group)
         self._stages: tuple[Stage[FaustTicket] | Stage[Refusal] | Stage[Cancellation] | Stage[Work], ...] = (
             self._decode,
             self._refuse,
@@ -92,26 +95,29 @@ class Pipeline:
             self._release,
         )
 
+    def _stage(self, name: str, handle: Callable[[list[Work]], Awaitable[None]], **options: Any) -> Stage[Work]:
+        return Stage[Work](name, handle, self._crash, describe=lambda work: work.mail.to_json(), **options)
+
     async def start(self) -> None:
         """Begin working."""
         for stage in self._stages:
             stage.start()
 
+    def close(self) -> None:
+        """The process drains: what has not begun is given back at once, its outcome is known (P8)."""
+        self.relay.begin_no_more()
+
     async def stop(self) -> None:
-        """Let due mail at work finish within the drain, then stop; what is unfinished comes again."""
-        end = (self.lane.closing_since or time.monotonic()) + self._policy.drain_s
-        while self.claiming.active and time.monotonic() < end:
-            await asyncio.sleep(0.02)
+        """Await what is on the wire as long as the watchdog lets us, then settle what is known of it and stop."""
+        await self._await_active((self.lane.closing_since or time.monotonic()) + ON_WIRE_S)
+        await self.relay.stop()  # a mail that has no answer now is unknown, one without content is not
+        await self._await_active(time.monotonic() + LAST_SETTLE_S)
         for stage in reversed(self._stages):
             await stage.stop()
-        await self._release_unsent()
 
-    async def _release_unsent(self) -> None:
-        """What was claimed and did not begin: its outcome is known, so nobody has to wait for the lease."""
-        works = [parcel.context for parcel in self.relay.withdraw()]
-        if works:
-            with contextlib.suppress(Unavailable):
-                await self._store.release(works)
+    async def _await_active(self, end: float) -> None:
+        while self.claiming.active and time.monotonic() < end:
+            await asyncio.sleep(0.02)
 
     # --- ways in ---
 
@@ -145,8 +151,12 @@ class Pipeline:
         """The relay is available again."""
         self._claim.wake()
 
+    def on_abandoned(self) -> None:
+        """An assignment has ended: what waits under it is nobody's here, and must not be kept."""
+        self._claim.discard(self._drop)
+
     def on_returned(self, parcels: list[Parcel]) -> None:
-        """The relay went away before these began."""
+        """The relay went away, or the process drains, before these began."""
         self._in_transit -= len(parcels)
         self._release.put_all(parcel.context for parcel in parcels)
 
@@ -235,13 +245,17 @@ class Pipeline:
         return render_content(mail.subject, mail.text, mail.html, mail.variables)
 
     def _may_write(self, work: Work) -> bool:
-        """Asked right before content is written: our claim must not have lapsed (P3)."""
-        return time.monotonic() - work.lease_confirmed < LEASE.total_seconds() - LEASE_MARGIN_S
+        """Asked right before content is written: our claim must not have lapsed (P3), nor our time be over (P8)."""
+        now = time.monotonic()
+        closing = self.lane.closing_since
+        if closing is not None and now - closing > LAST_START_S:
+            return False
+        return now - work.lease_confirmed < self._store.lease.total_seconds() * LEASE_SAFE_SHARE
 
     def _on_transmitted(self, parcel: Parcel) -> None:
         work: Work = parcel.context
         if parcel.ending is Ending.FORBIDDEN:
-            log.warning("lease lapsed before sending", email_id=str(work.id))
+            log.info("not sent, claim given back", email_id=str(work.id))
             self._in_transit -= 1
             self._claim.wake()
             self._release.put(work)
@@ -299,9 +313,12 @@ class Pipeline:
 
     async def _release_group(self, works: list[Work]) -> None:
         await self._store.release(works)
+        closing = self.lane.closing_since is not None
+        if closing:
+            await self._store.let_go([work.due for work in works if work.due])
         for work in works:
             self.claiming.give_up(work)
-            if not self._drop(work):
+            if not closing and not self._drop(work):
                 self._claim.put(work)
 
     def _end(self, work: Work) -> None:
@@ -322,3 +339,7 @@ class Pipeline:
     def _crash(self, item: object, exc: Exception) -> None:
         """Nothing is acknowledged: what was in flight comes again after the restart."""
         self._on_hopeless(f"stage failed: {type(exc).__name__}")
+
+
+def _read_value(ticket: FaustTicket) -> bytes:
+    return ticket.event.message.value or b""

@@ -69,6 +69,7 @@ class Relay:
         self._no_more_before = 0.0
         self._broken = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False  # nothing more begins
         self._stopping = False
 
     async def start(self) -> None:
@@ -102,18 +103,24 @@ class Relay:
     def submit(self, parcels: Iterable[Parcel]) -> None:
         """Queue parcels; each gets its ending through its own `on_done`, or comes back through `on_returned`."""
         self._queue.extend(parcels)
-        if self._broken:
+        if self._closing:
+            self.begin_no_more()
+        elif self._broken:
             self._give_back()
         else:
             self._feed()
 
-    def withdraw(self) -> list[Parcel]:
-        """Take back what is queued and has not begun."""
+    def begin_no_more(self) -> None:
+        """Give back what is queued, now and from now on; what is on the wire goes on to its end."""
+        self._closing = True
         parcels = list(self._queue)
         self._queue.clear()
-        return parcels
+        if parcels:
+            self._on_returned(parcels)
 
     def _feed(self) -> None:
+        if self._closing:
+            self.begin_no_more()
         while self._idle and self._queue:
             conversation = self._idle.pop()
             if not conversation.closing:  # it has said QUIT, and waits for the answer
@@ -216,8 +223,10 @@ class Relay:
             self._idle.remove(conversation)
         self._show_state()
         self._queue.extendleft(reversed(untouched))
-        if self._queue and not self._stopping:
-            if self._broken:
+        if self._queue:
+            if self._closing:
+                self.begin_no_more()
+            elif self._broken:
                 self._give_back()
             else:
                 self._feed()

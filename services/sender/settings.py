@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
-from shared.consuming import DRAIN_S, REVOCATION_GRACE_S, WATCHDOG_S
+from shared.consuming import DRAIN_S, NEVER_S, REVOCATION_GRACE_S, WATCHDOG_S
 from shared.settings import DatabaseSettings, HealthSettings, KafkaSettings, ProcessSettings
 
 
@@ -50,6 +50,12 @@ class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSet
     expiry_limit_hours: float = Field(default=168, gt=0, description="after release, whatever the event says (P13)")
     message_id_domain: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.-]+$")
     drain_timeout: float = Field(default=DRAIN_S, gt=0, description="seconds given to mail at work at SIGTERM")
+    ledger_retention_days: float = Field(default=30.0, gt=0, description="settled mails are kept to know a repeat")
+    max_poll_interval: float = Field(
+        default=NEVER_S, gt=0, description="seconds; lower, and a long pause of sending ends the group membership"
+    )
+    stalled_after: float = Field(default=420.0, gt=0, description="seconds without progress that end the process")
+    test_lease: float = Field(default=30.0, gt=0, description="seconds of a claim; only tests shorten it")
     scratch_dir: Path = Path("/tmp/milena")  # noqa: S108 - Faust wants a directory and keeps nothing in it
 
     @model_validator(mode="after")

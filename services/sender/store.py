@@ -140,8 +140,9 @@ class Found:
 class SenderStore:
     """The sender's statements on one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, lease: timedelta = LEASE) -> None:
         self.database = database
+        self.lease = lease
 
     async def claim(self, works: Sequence[Work]) -> dict[UUID, Found]:
         """Insert what is new under its token; tell of each id whether it was, and whether it is cancelled."""
@@ -158,7 +159,7 @@ class SenderStore:
             [entry.accepted_at for entry in entries],
             [entry.expires_at for entry in entries],
             [work.token for work in ordered],
-            LEASE,
+            self.lease,
             ["\n".join(work.mail.recipients).lower() for work in ordered],
         )
         return {
@@ -181,7 +182,7 @@ class SenderStore:
             [work.entry.unknowns for work, _ in ordered],
             [standing.token for _, standing in ordered],
             [standing.state.value for _, standing in ordered],
-            LEASE,
+            self.lease,
         )
         return {row["id"]: row["now"] for row in rows}
 
@@ -208,7 +209,7 @@ class SenderStore:
             [work.entry.accepted_at for work in waiting],
             [work.traceparent for work in waiting],
             [work.token for work in waiting],
-            LEASE,
+            self.lease,
         ]
         return {row["id"] for row in await self.database.fetch(_SETTLE_WITH_DUE, *args)}
 
@@ -220,7 +221,9 @@ class SenderStore:
     async def renew(self, works: Sequence[Work]) -> dict[UUID, datetime]:
         """Extend the leases of claims; returns PostgreSQL's time for those still ours."""
         ordered = sorted(works, key=lambda work: work.id)
-        rows = await self.database.fetch(_RENEW, [work.id for work in ordered], [work.token for work in ordered], LEASE)
+        rows = await self.database.fetch(
+            _RENEW, [work.id for work in ordered], [work.token for work in ordered], self.lease
+        )
         return {row["id"]: row["now"] for row in rows}
 
     async def park(self, works: Sequence[Work]) -> None:
@@ -242,6 +245,11 @@ class SenderStore:
     async def finish(self, works: Sequence[Work]) -> None:
         """Delete the due rows of finished mails that we hold."""
         await DUE.finish(self.database, [work.due for work in works if work.due])
+
+    async def let_go(self, rows: Sequence[DueRow]) -> None:
+        """Give leased due rows back as they were, for anybody to take."""
+        if rows:
+            await DUE.release(self.database, rows)
 
     async def postpone(self, row: DueRow) -> None:
         """Put a row that nobody here can handle an hour ahead."""

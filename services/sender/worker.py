@@ -15,7 +15,7 @@ from services.sender.pipeline import Pipeline, PipelinePolicy
 from services.sender.relay import Relay
 from services.sender.retries import RetryPolicy
 from services.sender.settings import WorkerSettings
-from services.sender.store import DUE, LEASE, SenderStore
+from services.sender.store import DUE, SenderStore
 from services.sender.work import Work
 from shared.consuming import ConsumerOptions, FaustLane, create_faust_app
 from shared.database import Database
@@ -54,15 +54,17 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
         event_limit=settings.event_limit,
         linger_ms=2,
     )
-    store = SenderStore(database)
+    lease = timedelta(seconds=settings.test_lease)
+    store = SenderStore(database, lease)
     pipeline = _create_pipeline(settings, store, Announcer(publisher, topics), cluster_id)
     lane: FaustLane = Lane(pipeline.begin, lambda event: event.ack(), limit=settings.lane_limit)
     lane.at_work = lambda: bool(pipeline.claiming.active)
+    lane.on_close, lane.on_abandon = pipeline.close, pipeline.on_abandoned
     pipeline.lane = lane
     relay = pipeline.relay = _create_relay(settings, pipeline)
     leases = Leases(store, pipeline.claiming, lane.finish)
     pipeline.claiming.park_done = lambda work: _finish_parked(pipeline, lane, work)
-    due = DueLoop("sender", database, DUE, pipeline.begin_due, lease=LEASE, free=pipeline.due_room)
+    due = DueLoop("sender", database, DUE, pipeline.begin_due, lease=lease, free=pipeline.due_room)
     options = _consumer_options(settings, topics)
     health = HealthServer(
         settings.health_host,
@@ -86,7 +88,6 @@ def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: An
         RetryPolicy(settings.retry_delays),
         settings.claims_per_connection,
         settings.message_id_domain,
-        settings.drain_timeout,
     )
     return Pipeline(store, announcer, intake, policy, fail_process)
 
@@ -123,6 +124,8 @@ def _consumer_options(settings: WorkerSettings, topics: Topics) -> ConsumerOptio
         event_limit=settings.event_limit,
         datadir=settings.scratch_dir / f"sender-{settings.slot}-{os.getpid()}",
         drain_s=settings.drain_timeout,
+        stalled_after_s=settings.stalled_after,
+        max_poll_interval_s=settings.max_poll_interval,
     )
 
 
