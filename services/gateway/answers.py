@@ -19,6 +19,13 @@ class Accepted(BaseModel):
     status: str = Field(examples=["queued"])
 
 
+class CancellationAccepted(BaseModel):
+    """Kafka holds the wish; `Location` shows what came of it. It may have come too late."""
+
+    id: UUID = Field(examples=[_ID])
+    status: str = Field(examples=["cancellation_requested"])
+
+
 class Recipient(BaseModel):
     """Where one recipient stands. `sent` says that the relay accepted the mail, not that anybody has read it."""
 

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from services.gateway.accepting import Acceptor
 from services.gateway.bodies import NewEmail, SimpleEmail
+from services.gateway.cancelling import setup_cancelling
 from services.gateway.readiness import ToleratedAbsence
 from services.gateway.reading import setup_reading
 from services.gateway.sending import setup_sending
@@ -50,9 +51,10 @@ def create_api(settings: ApiSettings) -> FastAPI:
     # An address with a slash too many is a 404, not a redirect: that would name whatever host and scheme a proxy hides,
     # and a client that follows it takes its API key there.
     app.router.redirect_slashes = False
-    acceptor = Acceptor(publisher, Topics(settings.topic_prefix).requested, settings.event_limit)
-    setup_sending(app, keys, acceptor)
-    setup_reading(app, keys, ReadModel(database))
+    requested, emails = Topics(settings.topic_prefix).requested, ReadModel(database)
+    setup_sending(app, keys, Acceptor(publisher, requested, settings.event_limit))
+    setup_reading(app, keys, emails)
+    setup_cancelling(app, keys, emails, publisher, requested)
     setup_web(
         app,
         settings,

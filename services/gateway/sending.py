@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.routing import Route
 
 from services.gateway.accepting import Acceptor, TooLarge
+from services.gateway.acknowledging import answer_publish_errors
 from services.gateway.answers import Accepted
 from services.gateway.bodies import NewEmail, SimpleEmail, read_fields, read_full, read_object, read_simple
 from services.gateway.composing import SenderNotAllowed, UnacceptableFields, compose_full, compose_simple
@@ -16,13 +17,15 @@ from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import describe_body, describe_problems
 from shared.events import EmailRequested
 from shared.problems import Problem, invalid_content
-from shared.publisher import EventTooLarge, OutcomeUnknown, PublisherUnavailable
 from shared.tracing import continue_trace
 from shared.web import authenticate
 
 Mail = TypeVar("Mail")
 
 _QUEUED = b'{"id":"%b","status":"queued"}'
+_UNKNOWN = (
+    "Kafka has not confirmed the mail in time. It may still be sent under this id: look there before you send it again."
+)
 _LARGE_HTML = 20_000  # characters; deriving the text of more than that would hold up other requests
 _PROBLEMS = describe_problems(400, 401, 403, 413, 422, 503)
 _SIMPLE_BODY = describe_body(
@@ -105,21 +108,12 @@ def _compose(compose: Callable[[Mail, ApiKey], EmailRequested], mail: Mail, key:
 
 
 async def _accept(request: Request, acceptor: Acceptor, event: EmailRequested) -> Response:
+    assert event.id is not None
     try:
-        email_id = await acceptor.accept(event, continue_trace(request.headers.get("traceparent")))
+        with answer_publish_errors(event.id, _UNKNOWN):
+            email_id = await acceptor.accept(event, continue_trace(request.headers.get("traceparent")))
     except TooLarge as exc:
         detail = f"A mail may have at most {exc.limit} bytes as an event, everything included; this has {exc.size}."
         raise Problem(413, "too-large", detail, limit=exc.limit) from None
-    except EventTooLarge as exc:
-        raise Problem(413, "too-large", "The mail is larger than Kafka's topic allows.") from exc
-    except PublisherUnavailable as exc:
-        detail = "Kafka is away. Nothing was written; try again."
-        raise Problem(503, "kafka-unavailable", detail, outcome="refused") from exc
-    except OutcomeUnknown as exc:
-        detail = (
-            "Kafka has not confirmed the mail in time. It may still be sent under this id: "
-            "look there before you send it again."
-        )
-        raise Problem(503, "outcome-unknown", detail, id=str(event.id), outcome="unknown") from exc
     headers = {"location": f"/v1/emails/{email_id}"}
     return Response(_QUEUED % str(email_id).encode(), 202, headers, "application/json")
