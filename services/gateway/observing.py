@@ -3,7 +3,8 @@
 A record that cannot be read says nothing here: the sender answers for it with `email.failed` (R4).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
@@ -40,6 +41,11 @@ class Line:
     record: Record
     data: dict[str, Any]
 
+    @property
+    def position(self) -> tuple[datetime, str, int, int]:
+        """Orders the records of one line, the same for everybody who sees them."""
+        return (self.at, self.record.topic, self.record.partition, self.record.offset)
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -67,6 +73,16 @@ def observe(record: Record, cluster_id: str, event_limit: int) -> Observation | 
     except UnreadableEvent:
         return None
     return None
+
+
+def find_earliest(lines: Iterable[Line]) -> list[Line]:
+    """Each line once: the earliest record that tells it."""
+    found: dict[tuple[UUID, UUID], Line] = {}
+    for line in lines:
+        known = found.get((line.email_id, line.event_id))
+        if known is None or line.position < known.position:
+            found[line.email_id, line.event_id] = line
+    return list(found.values())
 
 
 def _observe_request(email: EmailRequested, held: bool, record: Record) -> Observation:
@@ -197,14 +213,22 @@ def _state_of(event: EmailFailed) -> RecipientState:
 
 
 def _with_summary(told: list[Outcome], event: EmailSent | EmailFailed, at: datetime) -> tuple[Outcome, ...]:
-    """The event's own recipients, and those only its `outcomes` name; their own events say more and win."""
+    """The event's own recipients, and those only its `outcomes` name; their own events say more and win.
+
+    "Pending" is what is not known. NUL, which no database keeps, would make two recipients of one.
+    """
     named = {outcome.address for outcome in told}
     summary = [
         Outcome(each.address, each.state, each.attempt, at)
         for each in event.outcomes or ()
-        if each.address not in named
+        if each.address not in named and each.state is not RecipientState.PENDING
     ]
-    return (*told, *summary)
+    found: dict[str, Outcome] = {}
+    for each in (*told, *summary):
+        address = each.address.replace("\0", "\ufffd")
+        outcome = each if address == each.address else replace(each, address=address)
+        found[address] = found[address].merge(outcome) if address in found else outcome
+    return tuple(found[address] for address in sorted(found))
 
 
 def _draw_line(

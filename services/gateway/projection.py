@@ -8,6 +8,7 @@ maximum, a union, or the precedence of shared/states.py.
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from shared.states import (
@@ -18,6 +19,13 @@ from shared.states import (
     derive_status,
     takes_precedence,
 )
+
+Known = TypeVar("Known", str, datetime)
+
+
+def _least(one: Known | None, other: Known | None) -> Known | None:
+    """The smaller of what is known; "the first that came" would depend on who reads."""
+    return other if one is None else one if other is None else min(one, other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +60,14 @@ class RequestSeen:
         return (self.recorded_at, self.topic, self.partition, self.offset)
 
     def merge(self, other: "RequestSeen") -> "RequestSeen":
-        """The same content seen again: the first record counts, the other may know the times."""
-        first, second = sorted((self, other), key=lambda seen: seen.position)
+        """The same content seen again: the first record counts, the other may know the times (the earliest, then)."""
+        first = min(self, other, key=lambda seen: seen.position)
         return replace(
             first,
-            send_at=first.send_at or second.send_at,
-            expires_at=first.expires_at or second.expires_at,
-            requested_at=first.requested_at or second.requested_at,
-            api_key_id=first.api_key_id or second.api_key_id,
+            send_at=_least(self.send_at, other.send_at),
+            expires_at=_least(self.expires_at, other.expires_at),
+            requested_at=_least(self.requested_at, other.requested_at),
+            api_key_id=_least(self.api_key_id, other.api_key_id),
         )
 
 
@@ -83,7 +91,12 @@ class Outcome:
             return other
         if takes_precedence(self.state, self.attempt, other.state, other.attempt):
             return self
-        return min(self, other, key=lambda each: (not each.response, each.at, each.state, each.response or ""))
+        return min(self, other, key=Outcome._tell_apart)
+
+    def _tell_apart(self) -> tuple[object, ...]:
+        """Orders outcomes that count the same; whatever they differ in decides, never which came first."""
+        said = (self.reason or "", self.response or "", self.smtp_code or 0, self.enhanced_code or "", self.relay or "")
+        return (not self.response, self.reason is None, self.at, *said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +133,8 @@ class Mail:
             updated_at=max(self.updated_at, other.updated_at),
             requests=tuple(sorted(requests.values(), key=lambda seen: seen.position)),
             outcomes=tuple(sorted(outcomes.values(), key=lambda outcome: outcome.address)),
-            ledger_digest=self.ledger_digest or other.ledger_digest,
-            message_id=self.message_id or other.message_id,
+            ledger_digest=_least(self.ledger_digest, other.ledger_digest),
+            message_id=_least(self.message_id, other.message_id),
             attempts=max(self.attempts, other.attempts),
             held=self.held or other.held,
             released=self.released or other.released,

@@ -1,5 +1,6 @@
 """Every SQL statement of the gateway's read model."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from services.gateway.tables import SCHEMA, emails, timeline
 from shared.database import Database
 
 Row = dict[str, Any]
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")  # an escaped NUL, not an escaped backslash before "u0000"
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -27,17 +29,12 @@ def _read_rows(table: Table) -> str:
     return f"jsonb_to_recordset($1::text::jsonb) AS given({types})"
 
 
-_INSERT_TIMELINE = f"""
-    INSERT INTO gateway.timeline ({_list_columns(timeline)})
-    SELECT {_list_columns(timeline)} FROM {_read_rows(timeline)} ORDER BY bucket, email_id, event_id
-    ON CONFLICT DO NOTHING
-"""
-_SAVE_EMAILS = f"""
-    INSERT INTO gateway.emails AS kept ({_list_columns(emails)})
-    SELECT {_list_columns(emails)} FROM {_read_rows(emails)} ORDER BY bucket, id
-    ON CONFLICT (bucket, id) DO UPDATE SET ({_list_columns(emails)}) = ROW({_list_columns(emails, "excluded.")})
-    WHERE kept.version = excluded.version - 1
-    RETURNING id
+# Of several records that tell the same thing the earliest is the line, whoever reads them in whatever order.
+KEEP_EARLIEST = f"""
+    ON CONFLICT (bucket, email_id, event_id)
+    DO UPDATE SET ({_list_columns(timeline)}) = ROW({_list_columns(timeline, "excluded.")})
+    WHERE (excluded.at, excluded.topic, excluded.partition, excluded."offset")
+        < (kept.at, kept.topic, kept.partition, kept."offset")
 """
 _KNOWN_BUCKETS = "SELECT id, bucket FROM gateway.locator WHERE id = ANY($1)"
 _LOAD_EMAILS = "SELECT * FROM gateway.emails WHERE bucket = $1 AND id = ANY($2)"
@@ -73,10 +70,29 @@ class ReadModel:
 
 
 class ProjectionStore:
-    """What the worker writes. Every method raises DatabaseUnavailable and may be repeated."""
+    """What the worker writes. Every method raises DatabaseUnavailable and may be repeated.
 
-    def __init__(self, database: Database) -> None:
+    A rebuild writes the same into tables of its own (`emails_table`, `timeline_table`), under the same buckets.
+    """
+
+    def __init__(
+        self, database: Database, emails_table: str = "gateway.emails", timeline_table: str = "gateway.timeline"
+    ) -> None:
         self._database = database
+        self._load_emails = f"SELECT * FROM {emails_table} WHERE bucket = $1 AND id = ANY($2)"
+        self._homes = dict.fromkeys((_LOAD_EMAILS, self._load_emails))  # where a mail may lie already
+        self._insert_timeline = f"""
+            INSERT INTO {timeline_table} AS kept ({_list_columns(timeline)})
+            SELECT {_list_columns(timeline)} FROM {_read_rows(timeline)} ORDER BY bucket, email_id, event_id
+            {KEEP_EARLIEST}
+        """
+        self._save_emails = f"""
+            INSERT INTO {emails_table} AS kept ({_list_columns(emails)})
+            SELECT {_list_columns(emails)} FROM {_read_rows(emails)} ORDER BY bucket, id
+            ON CONFLICT (bucket, id) DO UPDATE SET ({_list_columns(emails)}) = ROW({_list_columns(emails, "excluded.")})
+            WHERE kept.version = excluded.version - 1
+            RETURNING id
+        """
 
     async def find_buckets(self, arrivals: Mapping[UUID, datetime]) -> dict[UUID, date]:
         """Where each mail lies, or shall lie; `arrivals` has the time of a record of each."""
@@ -98,31 +114,35 @@ class ProjectionStore:
         found: dict[UUID, date] = {}
         for email_id in strangers:
             day = read_day(email_id)
-            if day and await self._database.fetch(_LOAD_EMAILS, day, [email_id]):
+            if day and await self._lies_in(day, email_id):
                 found[email_id] = day
         new = {email_id: at.date() for email_id, at in strangers.items() if email_id not in found}
         await self._database.fetch(_LOCATE, list(new), list(new.values()))
         rows = await self._database.fetch(_KNOWN_BUCKETS, list(new))
         return found | {row["id"]: row["bucket"] for row in rows}
 
+    async def _lies_in(self, day: date, email_id: UUID) -> bool:
+        for home in self._homes:
+            if await self._database.fetch(home, day, [email_id]):
+                return True
+        return False
+
     async def load(self, buckets: Mapping[UUID, date]) -> dict[UUID, Row]:
         """The rows there are. One statement per day, so that each reads one partition."""
-        by_day: dict[date, list[UUID]] = {}
-        for email_id, bucket in buckets.items():
-            by_day.setdefault(bucket, []).append(email_id)
-        rows = [row for day, ids in by_day.items() for row in await self._database.fetch(_LOAD_EMAILS, day, ids)]
+        days = group_by_day(buckets)
+        rows = [row for day, ids in days.items() for row in await self._database.fetch(self._load_emails, day, ids)]
         return {row["id"]: decode(row) for row in rows}
 
     async def add_events(self, rows: Sequence[Row]) -> None:
-        """Add to timelines what is not there yet."""
+        """Add to timelines what is not there yet; of two records of one line the earlier is kept."""
         if rows:
-            await self._database.fetch(_INSERT_TIMELINE, encode(rows))
+            await self._database.fetch(self._insert_timeline, encode(rows))
 
     async def save(self, rows: Sequence[Row]) -> set[UUID]:
         """Write mails; returns the ids written. One that somebody else has written meanwhile is left as it is."""
         if not rows:
             return set()
-        return {row["id"] for row in await self._database.fetch(_SAVE_EMAILS, encode(rows))}
+        return {row["id"] for row in await self._database.fetch(self._save_emails, encode(rows))}
 
 
 class PartitionStore:
@@ -144,9 +164,20 @@ class PartitionStore:
             )
 
 
+def group_by_day(buckets: Mapping[UUID, date]) -> dict[date, list[UUID]]:
+    """Ids by the day they lie in."""
+    days: dict[date, list[UUID]] = {}
+    for email_id, bucket in buckets.items():
+        days.setdefault(bucket, []).append(email_id)
+    return days
+
+
 def encode(rows: Iterable[Row]) -> str:
     """Rows as one JSON parameter. PostgreSQL's text cannot hold NUL, which a caller's metadata may."""
-    return orjson.dumps(list(rows)).replace(b"\\u0000", b"\\ufffd").decode()
+    encoded = orjson.dumps(list(rows))
+    if b"\\u0000" in encoded:
+        encoded = _NUL.sub(rb"\1\\ufffd", encoded)
+    return encoded.decode()
 
 
 def decode(row: Any) -> Row:

@@ -7,7 +7,7 @@ from uuid import UUID
 from aiokafka.errors import KafkaError
 
 from services.gateway.buckets import days_ahead
-from services.gateway.observing import Observation, observe
+from services.gateway.observing import Observation, find_earliest, observe
 from services.gateway.partitions import Partitions
 from services.gateway.projection import Mail, merge_all
 from services.gateway.rows import line_to_row, mail_to_row, row_to_mail
@@ -58,8 +58,8 @@ class Projector:
         newest = max(observed.line.at for observed in seen)
         await self._partitions.provide([*buckets.values(), *days_ahead(newest)])
         # Lines first: who reads that a mail is sent finds the event that says so.
-        lines = {(observed.line.email_id, observed.line.event_id): observed.line for observed in reversed(seen)}
-        await self._store.add_events([line_to_row(line, buckets[line.email_id]) for line in lines.values()])
+        lines = find_earliest(observed.line for observed in seen)
+        await self._store.add_events([line_to_row(line, buckets[line.email_id]) for line in lines])
         todo = merge_all(observed.mail for observed in seen if observed.mail)
         while todo:
             todo = await self._save(todo, buckets)

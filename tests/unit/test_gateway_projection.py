@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.observing import Observation, observe
+from services.gateway.observing import Observation, find_earliest, observe
 from services.gateway.projection import Mail, merge_all
 from services.gateway.rows import line_to_row, mail_to_row, row_to_mail
 from services.gateway.store import encode
@@ -127,6 +127,53 @@ def test_merging_in_parts_through_the_store_changes_nothing(records: list[Record
                 row[name] = datetime.fromisoformat(row[name])
             known = row_to_mail({"digest": None, **row, "id": ID})
     assert known == project(*STORY)
+
+
+# Everything in which two records of one mail may contradict each other: content, times, digests, words.
+NASTY = [
+    requested(3, send_at="2026-03-01T00:00:00Z"),
+    requested(1),
+    requested(2, send_at="2026-02-01T00:00:00Z", expires_at="2026-04-01T00:00:00Z", api_key_id="b"),
+    requested(2, subject="other", to="d@y.org", account="b"),
+    sent(1, "b@y.org", "b@y.org", after_s=4, digest="2"),
+    sent(1, "b@y.org", after_s=4, digest="1"),
+    failed(1, "c@y.org", after_s=4, reason=FailureReason.REJECTED, final=True),
+    failed(1, "z@y.org", "c@y.org", after_s=4, reason=FailureReason.EXPIRED, final=True, account="c"),
+    sent(
+        1,
+        "a\0@y.org",
+        after_s=4,
+        outcomes=[
+            RecipientOutcome(address="c@y.org", state=RecipientState.FAILED, attempt=1),
+            RecipientOutcome(address="p@y.org", state=RecipientState.PENDING, attempt=1),
+        ],
+    ),
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.permutations([*NASTY, *NASTY[:3]]), st.lists(st.integers(0, 12), max_size=4))
+def test_contradictions_give_the_same_row_in_whatever_order_and_batches(records: list[Record], cuts: list[int]) -> None:
+    assert _store_in_parts(records, sorted(cuts)) == _store_in_parts(NASTY, [])
+
+
+def _store_in_parts(records: list[Record], cuts: list[int]) -> dict[str, Any]:
+    row: dict[str, Any] | None = None
+    for start, end in itertools.pairwise([0, *cuts, len(records)]):
+        for mail in merge_all(see(each).mail for each in records[start:end]).values():  # type: ignore[misc]
+            merged = row_to_mail(row).merge(mail) if row else mail
+            row = {"digest": None, **json.loads(encode([mail_to_row(merged, BEGAN.date(), 1)]))[0], "id": ID}
+            row |= {name: datetime.fromisoformat(row[name]) for name in ("created_at", "updated_at")}
+    assert row
+    return row
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.permutations([requested(1), requested(0, send_at="2026-02-01T00:00:00Z"), *STORY]))
+def test_of_equal_lines_the_earliest_counts(records: list[Record]) -> None:
+    lines = {line.event_id: line.record for line in find_earliest(see(each).line for each in records)}
+    assert len(lines) == 5
+    assert lines[see(STORY[0]).line.event_id] is STORY[0]
 
 
 def test_the_story_ends_partially_sent() -> None:
