@@ -17,10 +17,12 @@ _PLAIN = re.compile(
     r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 )
 _LOCAL_MAX, _ADDRESS_MAX = 64, 254  # octets, RFC 5321 §4.5.3.1
+RECIPIENT_LIMIT = 1000  # addresses of one mail (R8); no list is read further
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # C0, C1, and what Unicode calls line ends
 # One entry of a list in its everyday forms, and the comma behind it: "Lee, Ann" <a@x.org> · Ann <a@x.org> · a@x.org
+# The space before it is possessive: given back and tried again as part of a name, a line of spaces takes hours.
 _ENTRY = re.compile(
-    r"""\s*(?:(?:"((?:[^"\\]|\\.)*)"\s*|([^()<>@,;:\\"\[\]]*))<([^<>]+)>|([^\s()<>,:;\\"\[\]]+))\s*(?:,|\Z)"""
+    r"""\s*+(?:(?:"((?:[^"\\]|\\.)*)"\s*|([^()<>@,;:\\"\[\]]*))<([^<>]+)>|([^\s()<>,:;\\"\[\]]+))\s*(?:,|\Z)"""
 )
 _ESCAPED = re.compile(r"\\(.)")
 _UNUSUAL_MAX, _UNUSUAL_ONE_MAX = 2_000, 400  # characters; the standard library's parser takes time by their square
@@ -59,6 +61,8 @@ def check_address(address: str) -> str:
     """Return the address in the form we keep (domain in ASCII, RFC 5890), or raise InvalidAddress."""
     if _PLAIN.fullmatch(address) and len(address) <= _ADDRESS_MAX and address.index("@") <= _LOCAL_MAX:
         return address
+    if len(address) > _LOCAL_MAX + _ADDRESS_MAX:  # email-validator would read a megabyte before it says so
+        raise InvalidAddress(f"an address has at most {_ADDRESS_MAX} octets")
     if _CONTROL.search(address):
         raise InvalidAddress("an address must not contain control characters")
     if len(address.rpartition("@")[0].encode()) > _LOCAL_MAX:
@@ -99,10 +103,23 @@ def parse_list(text: str) -> list[Mailbox]:
     return _parse(text, _UNUSUAL_MAX)
 
 
+def is_unusual(text: str) -> bool:
+    """Whether one mailbox is written in a form that only the standard library's slow parser reads."""
+    return ("<" in text or '"' in text or "," in text) and not _ENTRY.fullmatch(text)
+
+
+def check_effort(texts: Iterable[str]) -> None:
+    """Raises InvalidAddress where reading all these mailboxes would take seconds."""
+    if sum(len(text) for text in texts if is_unusual(text)) > _UNUSUAL_MAX:
+        raise InvalidAddress("too many with comments, groups or quoted local parts; give plain addresses")
+
+
 def _parse(text: str, unusual_max: int) -> list[Mailbox]:
-    found = []
+    found: list[Mailbox] = []
     position = 0
     while entry := _ENTRY.match(text, position):
+        if len(found) == RECIPIENT_LIMIT:
+            raise InvalidAddress(f"a list may name at most {RECIPIENT_LIMIT} addresses")
         quoted, name, bracketed, bare = entry.groups()
         if quoted is not None:
             name = _ESCAPED.sub(r"\1", quoted)

@@ -1,7 +1,7 @@
 """Results become deliveries: `email.sent` and `email.failed` are read, and what they ask for is kept."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -41,7 +41,7 @@ class Intake:
             opened = open_record(record.value, record.header("ce_type"), self._event_limit + EVENT_HEADROOM)
             model = _MODELS.get(opened.type) if opened.type else None
             if model is None:
-                EVENTS_SKIPPED.labels(why="unknown_type").inc()
+                EVENTS_SKIPPED.labels(why="type").inc()
                 return None
             if opened.data.get("callback") is None:
                 return None  # most mail wants none: no need to look closer
@@ -59,7 +59,7 @@ def _read(record: Record, opened: OpenedRecord, event: EmailSent | EmailFailed) 
     event_id = _parse_id(record.header("ce_id")) or (
         event.event_id(record.coordinates) if isinstance(event, EmailFailed) else event.event_id()
     )
-    time = _parse_time(record.header("ce_time")) or datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+    time = _parse_time(record.header("ce_time")) or record.coordinates.time
     traceparent = record.header("traceparent")
     return plan_delivery(event, event_id, time, opened.data, traceparent if find_trace_id(traceparent) else None)
 

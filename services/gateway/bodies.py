@@ -12,9 +12,9 @@ from fastapi import Request
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from starlette.requests import ClientDisconnect
 
-from shared.addresses import Mailbox
+from shared.addresses import RECIPIENT_LIMIT, Mailbox
 from shared.events import CallbackSpec, EmailFields, EmailRequested, WireModel, list_errors
-from shared.events.requested import RECIPIENT_LIMIT, HeaderText, Url
+from shared.events.requested import HeaderText, Url
 from shared.events.wire import MailboxField, MailboxList
 from shared.problems import Problem, invalid_content
 

@@ -5,7 +5,7 @@ A record that cannot be read says nothing here: the sender answers for it with `
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -23,9 +23,9 @@ from shared.events import (
     read_email,
     read_model,
 )
+from shared.metrics import EVENTS_SKIPPED
 from shared.states import FailureReason, RecipientState
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMELINE_NAMESPACE = UUID("6d696c65-6e61-5000-8000-74696d656c6e")
 
 
@@ -70,6 +70,10 @@ def observe(record: Record, cluster_id: str, event_limit: int) -> Observation | 
                 return _observe_sent(read_model(opened, EmailSent), record)
             case EventType.FAILED:
                 return _observe_failed(read_model(opened, EmailFailed), record)
+            case EventType.BULK_REQUESTED:
+                return None  # its mails show by their results
+            case _:
+                EVENTS_SKIPPED.labels(why="type").inc()
     except UnreadableEvent:
         return None
     return None
@@ -242,7 +246,7 @@ def _draw_line(
 
 
 def _time_of(record: Record) -> datetime:
-    return _EPOCH + timedelta(milliseconds=max(record.timestamp_ms, 0))
+    return record.coordinates.time
 
 
 def _read_code(response: str) -> int | None:

@@ -1,7 +1,7 @@
 """What the scheduler answers for mail that it does not give back: `email.failed`. Pure."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from shared.events import (
@@ -56,7 +56,7 @@ def describe_unreadable(error: UnreadableEvent, data: dict[str, Any], record: Co
         id=error.event_id,
         reason=FailureReason.INVALID_REQUEST,
         final=True,
-        failed_at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
+        failed_at=record.time,
         complete=error.event_id is not None,
         account=account if isinstance(account, str) and _ACCOUNT.fullmatch(account) else DEFAULT_ACCOUNT,
         source=Source(topic=record.topic, partition=record.partition, offset=record.offset),

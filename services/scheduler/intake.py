@@ -5,7 +5,7 @@ Everything else on the topic is the sender's, including what cannot be read at a
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -88,6 +88,8 @@ class Intake:
                 batch.cancellations.append(read_cancellation(opened))
             except UnreadableEvent:
                 EVENTS_SKIPPED.labels(why="invalid_cancellation").inc()  # the sender answers
+        elif opened.type not in (EventType.REQUESTED, EventType.BULK_REQUESTED):
+            EVENTS_SKIPPED.labels(why="type").inc()
 
     def _take_mail(self, record: Record, opened: OpenedRecord, cluster_id: str, batch: _Batch) -> None:
         traceparent = _read_traceparent(record)
@@ -95,7 +97,7 @@ class Intake:
         try:
             event = read_email(opened, cluster_id, record.coordinates)
             mail_id = event.id if opened.data.get("id") is None else None
-            received_at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+            received_at = record.coordinates.time
             batch.mails.append(delay(event, received_at, traceparent, self._expiry, self._event_limit))
         except UnreadableEvent as exc:
             exc.event_id = exc.event_id or mail_id

@@ -1,7 +1,6 @@
 """Results onto their topics, in their order."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from services.sender.results import Told, announce
 from services.sender.work import Work
@@ -36,8 +35,7 @@ class Announcer:
         """Answers to records nobody can read."""
         messages = []
         for event, record in refusals:
-            at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
-            headers = build_headers(EventType.FAILED, event.event_id(record), SOURCE, at, None)
+            headers = build_headers(EventType.FAILED, event.event_id(record), SOURCE, record.time, None)
             key = str(event.id).encode() if event.id else None
             messages.append(Message(self._topics.failed, key, event.to_json(), headers))
         await self._publisher.publish_all(messages)

@@ -31,7 +31,7 @@ def derive_record_id(cluster_id: str, record: Coordinates) -> UUID:
     """The email id of a record whose publisher gave none."""
     return uuid5(
         RECORD_NAMESPACE,
-        f"{cluster_id}/{record.topic}/{record.partition}/{record.offset}/{record.timestamp_ms}",
+        f"{cluster_id}/{record.topic}/{record.partition}/{record.offset}/{record.stamp}",
     )
 
 
@@ -51,7 +51,7 @@ def derive_event_id(
 ) -> UUID:
     """`ce_id` of a result event. `subject`: the email id, or the record's coordinates where there is no id."""
     if isinstance(subject, Coordinates):
-        subject_text = f"{subject.topic}/{subject.partition}/{subject.offset}/{subject.timestamp_ms}"
+        subject_text = f"{subject.topic}/{subject.partition}/{subject.offset}/{subject.stamp}"
     else:
         subject_text = str(subject)
     parts = (subject_text, event_type, str(attempt), reason, str(int(final)), *sorted(recipients))

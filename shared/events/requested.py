@@ -19,12 +19,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shared.addresses import drop_duplicates
-from shared.events.wire import Address, Instant, MailboxField, MailboxList, WireModel
+from shared.addresses import RECIPIENT_LIMIT, drop_duplicates
+from shared.events.wire import Address, Count, Instant, MailboxField, MailboxList, WireModel
 
 DEPTH_LIMIT = 32
 METADATA_LIMIT = 8 * 1024  # bytes of JSON
-TAG_LIMIT, RECIPIENT_LIMIT, BULK_LIMIT = 20, 1000, 500
+TAG_LIMIT, ATTACHMENT_LIMIT, BULK_LIMIT = 20, 500, 500
+_CALLBACK_KINDS_LIMIT = 10  # repeats are harmless, a megabyte of them is not
 DEFAULT_ACCOUNT = "default"
 
 _OWNED_HEADERS = frozenset(
@@ -156,14 +157,14 @@ class TemplateRef(WireModel):
     """Which stored template the content came from; informative, the content itself is in the event."""
 
     name: str
-    version: int
+    version: Count
 
 
 class CallbackSpec(WireModel):
     """A callback with the kinds of event it wants."""
 
     url: Url
-    on: list[Literal["sent", "failed", "deferred"]] = Field(min_length=1)
+    on: list[Literal["sent", "failed", "deferred"]] = Field(min_length=1, max_length=_CALLBACK_KINDS_LIMIT)
 
 
 class EmailFields(WireModel):
@@ -182,7 +183,7 @@ class EmailFields(WireModel):
     text: str | None = None
     html: str | None = None
     headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = Field(default_factory=dict)
-    attachments: list[Attachment] = Field(default_factory=list)
+    attachments: list[Attachment] = Field(default_factory=list, max_length=ATTACHMENT_LIMIT)
     variables: Annotated[dict[str, Any] | None, AfterValidator(_check_variables)] = None
     send_at: Instant | None = None
     expires_at: Instant | None = None
@@ -284,7 +285,7 @@ class BulkRequested(WireModel):
     text: str | None = None
     html: str | None = None
     headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = Field(default_factory=dict)
-    attachments: list[Attachment] = Field(default_factory=list)
+    attachments: list[Attachment] = Field(default_factory=list, max_length=ATTACHMENT_LIMIT)
     mails: list[BulkEntry] = Field(min_length=1, max_length=BULK_LIMIT)
     priority: Literal["bulk"] | None = None
     expires_at: Instant | None = None

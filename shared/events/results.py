@@ -8,7 +8,7 @@ from pydantic import Field
 
 from shared.events.identity import derive_event_id
 from shared.events.requested import DEFAULT_ACCOUNT, CallbackSpec
-from shared.events.wire import Coordinates, EventType, Instant, WireModel
+from shared.events.wire import Coordinates, Count, EventType, Instant, WireModel
 from shared.states import FailureReason, RecipientState
 
 
@@ -28,14 +28,14 @@ class RecipientOutcome(WireModel):
 
     address: str
     state: RecipientState
-    attempt: int
+    attempt: Count
 
 
 class FailedRecipient(WireModel):
     """One recipient of a failure, with the relay's own words in `diagnostic`."""
 
     address: str
-    smtp_code: int | None = None
+    smtp_code: Count | None = None
     enhanced_code: str | None = None
     diagnostic: str = ""
 
@@ -52,13 +52,13 @@ class EmailSent(Echo):
     """The relay accepted the mail for `recipients`. It says nothing about delivery."""
 
     id: UUID
-    attempt: int
+    attempt: Count
     recipients: list[str]
     message_id: str
     relay: str
     response: str
     sent_at: Instant
-    outstanding: int
+    outstanding: Count
     complete: bool = False
     outcomes: list[RecipientOutcome] | None = None
     digest: str = ""
@@ -72,13 +72,13 @@ class EmailFailed(Echo):
     """`recipients` did not get the mail: for now (`final` false, perhaps `retry_at`) or for good."""
 
     id: UUID | None = None
-    attempt: int = 0
+    attempt: Count = 0
     recipients: list[FailedRecipient] = Field(default_factory=list)
     reason: FailureReason
     final: bool
     retry_at: Instant | None = None
     failed_at: Instant | None = None
-    outstanding: int = 0
+    outstanding: Count = 0
     complete: bool = False
     outcomes: list[RecipientOutcome] | None = None
     digest: str = ""

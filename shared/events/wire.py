@@ -3,14 +3,23 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from shared.addresses import InvalidAddress, Mailbox, check_address, check_name, drop_duplicates, parse_list
+from shared.addresses import (
+    RECIPIENT_LIMIT,
+    InvalidAddress,
+    Mailbox,
+    check_address,
+    check_effort,
+    check_name,
+    drop_duplicates,
+    parse_list,
+)
 from shared.addresses import parse_mailbox as _parse_mailbox
 
 SPEC_VERSION = "1.0"
@@ -55,7 +64,11 @@ def read_mailbox(value: Any) -> Mailbox:
 
 
 def _split_list(value: Any) -> Any:
-    return parse_list(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return parse_list(value)
+    if isinstance(value, list):
+        check_effort(each for each in value[:RECIPIENT_LIMIT] if isinstance(each, str))
+    return value
 
 
 def _require_rfc3339(value: Any) -> Any:
@@ -96,6 +109,7 @@ MailboxField = Annotated[
 ]
 MailboxList = Annotated[
     list[MailboxField],
+    Field(max_length=RECIPIENT_LIMIT),  # looked at first: 250,000 addresses in one event took 27 s to refuse
     BeforeValidator(_split_list),
     AfterValidator(drop_duplicates),
     WithJsonSchema(
@@ -109,14 +123,34 @@ Address = Annotated[str, AfterValidator(check_address), WithJsonSchema({"type": 
 Instant = Annotated[datetime, BeforeValidator(_require_rfc3339), AfterValidator(_aware)]
 
 
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+"""A number that fits wherever it is kept."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = round(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)  # leaves room to reckon onwards
+
+
 @dataclass(frozen=True, slots=True)
 class Coordinates:
-    """Where a record lies, and its broker timestamp in integer milliseconds since the epoch."""
+    """Where a record lies, and its broker timestamp in integer milliseconds since the epoch.
+
+    Where the topic keeps its publishers' timestamps the number may be any of 64 bits.
+    """
 
     topic: str
     partition: int
     offset: int
     timestamp_ms: int
+
+    @property
+    def time(self) -> datetime:
+        """The broker timestamp in UTC; what no calendar holds becomes the nearest of the years 1970 to 9998."""
+        return _EPOCH + timedelta(milliseconds=min(max(self.timestamp_ms, 0), _LAST_MS - 1))
+
+    @property
+    def stamp(self) -> int:
+        """The timestamp in derived identities: bounded, so that a client with float seconds finds the same."""
+        return min(max(self.timestamp_ms, -_LAST_MS), _LAST_MS)
 
 
 def build_headers(

@@ -1,4 +1,5 @@
 import json
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -410,6 +411,17 @@ def test_a_sent_event_of_another_attempt_is_another_event() -> None:
     assert one.event_id() != two.event_id()
 
 
+@given(st.integers(-(2**63), 2**63 - 1))
+@example(253_402_300_800_000)
+def test_a_publishers_timestamp_is_a_time_and_one_identity_for_every_client(timestamp_ms: int) -> None:
+    record = Coordinates("email.requested", 3, 41, timestamp_ms)
+    through_faust = Coordinates("email.requested", 3, 41, to_milliseconds(timestamp_ms / 1000.0))
+
+    assert 1970 <= record.time.year < 9999
+    assert derive_record_id(CLUSTER, record) == derive_record_id(CLUSTER, through_faust)
+    assert format_time(record.time + timedelta(days=300))
+
+
 @given(st.integers(min_value=0, max_value=4_000_000_000_000))
 def test_a_timestamp_survives_fausts_float_seconds(milliseconds: int) -> None:
     assert to_milliseconds(milliseconds / 1000.0) == milliseconds
@@ -453,11 +465,34 @@ def test_a_header_is_read_from_either_client(headers: Any) -> None:
 
 
 def test_a_record_with_countless_errors_gets_a_bounded_answer() -> None:
-    value = orjson.dumps({"from": "a@x.org", "to": [""] * 50_000, "subject": "x", "text": "x"})
+    value = orjson.dumps({"from": "a@x.org", "to": [""] * 900, "subject": "x", "text": "x"})
     with pytest.raises(UnreadableEvent) as caught:
         read_email(open_record(value, None), "cluster", Coordinates("t", 0, 0, 0))
     assert len(caught.value.errors) == 21
     assert "more" in caught.value.errors[-1]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("to", ["x"] * 250_000),
+        ("cc", [{}] * 250_000),
+        ("reply_to", [0] * 500_000),
+        ("to", [f"\u00e4{n}@x.org" for n in range(50_000)]),
+        ("to", ['"a" ' * 90 + f"<a{n}@x.org>" for n in range(2_500)]),
+        ("to", " " * 1_000_000),
+        ("attachments", [0] * 500_000),
+        ("callback", {"url": "https://x", "on": [0] * 500_000}),
+        ("headers", {f"{n:x}": 0 for n in range(100_000)}),
+    ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 20 else "",
+)
+def test_no_event_takes_long_to_be_refused(field: str, value: object) -> None:
+    record = orjson.dumps({**MINIMAL, field: value})
+    began = time.monotonic()
+    with pytest.raises(UnreadableEvent):
+        read_email(open_record(record, None, 2 << 20), CLUSTER, RECORD)
+    assert time.monotonic() - began < 3  # one took 27 s: longer than a consumer may be silent
 
 
 @pytest.mark.parametrize("field", ["metadata", "variables"])
