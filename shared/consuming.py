@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import faust
 import mode
@@ -32,6 +32,7 @@ WATCHDOG_S = 60.0
 _BUFFERED_BYTES = 32 * 1024 * 1024
 NEVER_S = 604_800.0  # a pause of consumption must not cost the membership: Faust does not rejoin
 
+Partition = TP
 FaustTicket = Ticket[EventT]
 FaustLane = Lane[EventT]
 
@@ -51,6 +52,32 @@ class ConsumerOptions:
     max_poll_interval_s: float = NEVER_S
 
 
+class Admission(Protocol):
+    """Looks at records before they are read, and hears how an assignment ended."""
+
+    async def before(self, tp: TP, offset: int) -> None:
+        """A record is about to enter the lane."""
+
+    async def after(self, ticket: FaustTicket) -> None:
+        """It has entered."""
+
+    async def leave(self) -> None:
+        """The assignment has ended, and no fault of ours ended it."""
+
+
+class _Everything:
+    """Admits everything."""
+
+    async def before(self, tp: TP, offset: int) -> None:
+        """Nothing to do."""
+
+    async def after(self, ticket: FaustTicket) -> None:
+        """Nothing to do."""
+
+    async def leave(self) -> None:
+        """Nothing to do."""
+
+
 class ReadCommittedThread(driver.AIOKafkaConsumerThread):
     """Faust reads committed records only with exactly_once; mail of aborted transactions must never be sent."""
 
@@ -67,6 +94,7 @@ class LaneConsumer(driver.Consumer):
 
     logger = _faust_log
     lane: FaustLane
+    admission: Admission
     drain_s: float
 
     def _new_consumer_thread(self) -> ReadCommittedThread:
@@ -117,6 +145,8 @@ class LaneConsumer(driver.Consumer):
         self.lane.heads.clear()  # a head left behind must not be committed under a later assignment
         self._unacked_messages.clear()
         await self.commit_and_end_transactions()
+        if not has_failed():
+            await self.admission.leave()
 
     async def _commit_heads(self) -> None:
         """Faust's commit does nothing while another one runs: ask until the heads are gone."""
@@ -126,8 +156,9 @@ class LaneConsumer(driver.Consumer):
                 return
 
 
-def create_faust_app(options: ConsumerOptions, lane: FaustLane) -> faust.App:
+def create_faust_app(options: ConsumerOptions, lane: FaustLane, admission: Admission | None = None) -> faust.App:
     """A Faust app with one agent that does nothing but feed the lane."""
+    admission = admission or _Everything()
     app = faust.App(
         options.group,
         broker=[f"kafka://{server.strip()}" for server in options.bootstrap_servers.split(",")],
@@ -154,15 +185,18 @@ def create_faust_app(options: ConsumerOptions, lane: FaustLane) -> faust.App:
         autodiscover=False,
         datadir=str(options.datadir),
     )
-    consumer = type("Consumer", (LaneConsumer,), {"lane": lane, "drain_s": options.drain_s})
+    consumer = type("Consumer", (LaneConsumer,), {"lane": lane, "admission": admission, "drain_s": options.drain_s})
     transport = type("Transport", (driver.Transport,), {"Consumer": consumer})
     app.transport = transport(app.conf.broker, app, app.loop)
     topic = app.topic(options.topic, value_type=bytes, value_serializer="raw", key_serializer="raw")
 
     async def feed(stream: StreamT[bytes]) -> None:
         async for event in stream.noack().events():
-            message = event.message
-            await lane.submit(event, message.tp, message.offset, len(message.value or b""))
+            message, generation = event.message, lane.generation
+            await admission.before(message.tp, message.offset)
+            ticket = await lane.submit(event, message.tp, message.offset, len(message.value or b""), generation)
+            if ticket:
+                await admission.after(ticket)
 
     app.agent(topic, name=f"{options.group}.feed")(feed)
     return app
@@ -220,6 +254,11 @@ class _Liveness(mode.Service):
             if fault:
                 log.error("membership lost, exiting", why=fault)
                 os._exit(1)
+
+
+def set_paused(app: faust.App, tp: TP, paused: bool) -> None:
+    """Stop or resume fetching one partition."""
+    (app.consumer.pause_partitions if paused else app.consumer.resume_partitions)({TP(tp.topic, tp.partition)})
 
 
 def _find_coordinator(app: faust.App) -> Any:

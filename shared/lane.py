@@ -76,17 +76,23 @@ class Lane(Generic[Event]):
         heads = [queue[0].since for queue in self._fifo.values() if queue]
         return time.monotonic() - min(heads) if heads else 0.0
 
-    async def submit(self, event: Event, partition: Any, offset: int, size: int) -> None:
+    async def submit(
+        self, event: Event, partition: Any, offset: int, size: int, generation: int | None = None
+    ) -> Ticket[Event] | None:
         """Take the event in, waiting while the lane is full: this is the backpressure.
 
-        An event whose assignment ended while it waited is dropped; somebody else will get it.
+        An event whose assignment (`generation`, by default the present one) has ended, or ends while it waits, is
+        dropped (None); somebody else will get it.
         """
-        generation = self.generation
+        if generation is None:
+            generation = self.generation
+        elif generation != self.generation:
+            return None
         while self._open >= self._limit or self._held >= self._backlog:
             self._room.clear()
             await self._room.wait()
             if generation != self.generation:
-                return
+                return None
         if not self._held:
             self.last_progress = time.monotonic()
         ticket = Ticket(event, partition, offset, size, generation, time.monotonic())
@@ -94,6 +100,7 @@ class Lane(Generic[Event]):
         self._open += 1
         self._held += 1
         self._begin(ticket)
+        return ticket
 
     def is_current(self, ticket: Ticket[Event]) -> bool:
         """False once the ticket's assignment has ended: what has not begun is to be dropped."""

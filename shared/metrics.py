@@ -26,6 +26,10 @@ BATCH_SECONDS = Histogram(
 )
 OFFSET_OUT_OF_RANGE = Counter("milena_offset_out_of_range_total", "Positions Kafka no longer holds: records were lost")
 
+RECORDS_HELD = Gauge(
+    "milena_record_held", "1 for a record that has ended its readers and waits for `skip`", ["partition", "offset"]
+)
+
 # stages of a pipeline
 STAGE_ITEMS = Counter("milena_stage_items_total", "Items a stage has handled", ["stage"])
 STAGE_GROUPS = Counter("milena_stage_groups_total", "Groups they were handled in", ["stage"])

@@ -1,26 +1,35 @@
-"""`python -m services.sender worker|migrate`."""
+"""`python -m services.sender worker|migrate|skip`."""
 
 import asyncio
 from pathlib import Path
+from typing import Annotated
 
 import typer
 import uvloop
 
 from services.sender.settings import WorkerSettings
+from services.sender.skipping import skip_record
 from services.sender.tables import SCHEMA
 from services.sender.worker import SenderWorker, create_worker
 from shared.consuming import run_faust
+from shared.database import DatabaseUnavailable
 from shared.failpoints import arm_failpoints
 from shared.logs import set_up_logs
 from shared.migrations import migrate as migrate_schema
 from shared.settings import DatabaseSettings, ProcessSettings, load_settings
-from shared.topics import find_cluster_id
+from shared.topics import Topics, find_cluster_id
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 class MigrateSettings(ProcessSettings, DatabaseSettings):
     """Only the database."""
+
+
+class SkipSettings(ProcessSettings, DatabaseSettings):
+    """The database, and how the topics are called."""
+
+    topic_prefix: str = ""
 
 
 @app.command()
@@ -48,6 +57,23 @@ def migrate() -> None:
     set_up_logs(settings.log_level, settings.log_format, service="sender-migrate")
     url = settings.database_url.get_secret_value()
     asyncio.run(migrate_schema(url, SCHEMA, Path(__file__).parent / "migrations"))
+
+
+@app.command()
+def skip(
+    partition: Annotated[int | None, typer.Option(help="of email.requested", min=0)] = None,
+    offset: Annotated[int | None, typer.Option(help="of the record in it", min=0)] = None,
+) -> None:
+    """List the records that have ended processes, or give one up: it is answered with invalid_request, unread."""
+    settings = load_settings(SkipSettings)
+    url = settings.database_url.get_secret_value()
+    topic = Topics(settings.topic_prefix).requested
+    try:
+        code = asyncio.run(skip_record(url, topic, partition, offset))
+    except DatabaseUnavailable as exc:
+        typer.echo(f"{exc}: is the server in MILENA_DATABASE_URL running?", err=True)
+        code = 2
+    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

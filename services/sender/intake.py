@@ -1,8 +1,9 @@
 """From a record to work: who answers for it, and what it asks. Pure but for the metric it counts."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from services.sender.ledger import LedgerEntry
 from services.sender.message import identify
@@ -21,6 +22,7 @@ from shared.events import (
     read_cancellation,
     read_email,
     read_header,
+    to_milliseconds,
 )
 from shared.metrics import EVENTS_SKIPPED
 from shared.tracing import continue_trace
@@ -75,11 +77,14 @@ class Intake:
                 return Skip(ticket)
             mail = read_email(opened, self.cluster_id, record)
         except UnreadableEvent as exc:
-            source = Source(topic=record.topic, partition=record.partition, offset=record.offset)
-            return Refusal(refuse(exc.errors, exc.event_id, source), record, ticket)
-        work = self.begin(mail, datetime.fromtimestamp(record.timestamp_ms / 1000, UTC), headers)
+            return _refuse(ticket, record, exc.errors, exc.event_id)
+        work = self.begin(mail, record.time, headers)
         work.tickets.append(ticket)
         return work
+
+    def refuse(self, ticket: FaustTicket, detail: str) -> Refusal:
+        """A record that is not to be looked at."""
+        return _refuse(ticket, locate(ticket), [{"detail": detail, "pointer": ""}], None)
 
     def begin(self, mail: EmailRequested, accepted_at: datetime, headers: Any = None) -> Work:
         """Work on a mail accepted by Kafka at `accepted_at` (UTC)."""
@@ -96,6 +101,17 @@ class Intake:
             echo=_echo(mail),
         )
         return Work(mail, entry, continue_trace(read_header(headers, "traceparent")))
+
+
+def locate(ticket: FaustTicket) -> Coordinates:
+    """Where the ticket's record lies."""
+    message = ticket.event.message
+    return Coordinates(message.topic, message.partition, message.offset, to_milliseconds(message.timestamp))
+
+
+def _refuse(ticket: FaustTicket, record: Coordinates, errors: list[dict[str, str]], event_id: UUID | None) -> Refusal:
+    source = Source(topic=record.topic, partition=record.partition, offset=record.offset)
+    return Refusal(refuse(errors, event_id, source), record, ticket)
 
 
 def _echo(mail: EmailRequested) -> dict[str, Any]:

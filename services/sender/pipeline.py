@@ -13,9 +13,10 @@ from typing import Any
 
 import structlog
 
+from services.sender.admission import Admission
 from services.sender.announcing import Announcer
 from services.sender.claiming import Claiming
-from services.sender.intake import Cancellation, Intake, Refusal, Skip
+from services.sender.intake import Cancellation, Intake, Refusal, Skip, locate
 from services.sender.ledger import LedgerState, defer_all, fail_all
 from services.sender.message import build_message, identify
 from services.sender.parcel import Ending, Parcel
@@ -26,7 +27,7 @@ from services.sender.transmit import assess, pack
 from services.sender.work import Work
 from shared.consuming import FaustLane, FaustTicket
 from shared.due import DueRow
-from shared.events import Coordinates, EmailRequested, to_milliseconds
+from shared.events import EmailRequested
 from shared.metrics import ACCEPTED_TO_SENT, MAILS_SETTLED
 from shared.stage import Stage
 from shared.states import FailureReason
@@ -53,9 +54,10 @@ class PipelinePolicy:
 
 
 class Pipeline:
-    """All stages of one process. `lane` and `relay` are set by whoever builds the worker."""
+    """All stages of one process. `lane`, `admission` and `relay` are set by whoever builds the worker."""
 
     lane: FaustLane
+    admission: Admission
     relay: Relay
 
     def __init__(
@@ -123,7 +125,20 @@ class Pipeline:
 
     def begin(self, ticket: FaustTicket) -> None:
         """A record has entered the lane."""
-        self._decode.put(ticket)
+        if self.admission.admit(ticket):
+            self._decode.put(ticket)
+        else:
+            self.lane.on_hold.add(ticket.partition)
+
+    def has_begun(self, ticket: FaustTicket) -> bool:
+        """Whether the record's mail is claimed: from here on the ledger bounds what it can do."""
+        return any(work.lease_confirmed and ticket in work.tickets for work in self.claiming.active.values())
+
+    def skip(self, ticket: FaustTicket, deaths: int) -> None:
+        """An operator has given up a record that was held; it is answered without being read."""
+        self.lane.on_hold.discard(ticket.partition)
+        detail = f"skipped by an operator: {deaths} processes ended while they read this record"
+        self._refuse.put(self._intake.refuse(ticket, detail))
 
     async def begin_due(self, rows: list[DueRow]) -> None:
         """Leased rows of mail that waited."""
@@ -166,9 +181,7 @@ class Pipeline:
         for ticket in tickets:
             if not self.lane.is_current(ticket):
                 continue
-            message = ticket.event.message
-            record = Coordinates(message.topic, message.partition, message.offset, to_milliseconds(message.timestamp))
-            read = self._intake.read(ticket, record)
+            read = self._intake.read(ticket, locate(ticket))
             if isinstance(read, Work):
                 self._claim.put(read)
             elif isinstance(read, Refusal):

@@ -6,6 +6,7 @@ hold.
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -43,6 +44,7 @@ ledger = Table(
     Column("results", JSON, nullable=False, server_default="[]"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("ledger_by_age", "created_at", postgresql_using="brin"),
 )
 
 # Mail that waits for its next attempt (deferred), for somebody else's claim to end (parked), or for an operator (held).
@@ -68,6 +70,7 @@ cancellation = Table(
     Column("id", Uuid, primary_key=True),
     Column("account", Text, primary_key=True),
     Column("until", DateTime(timezone=True), nullable=False),
+    Index("cancellation_by_end", "until"),
 )
 
 # Addresses that must not be written to; checked in the claim statement.
@@ -79,4 +82,28 @@ suppression = Table(
     Column("reason", Text, nullable=False),
     Column("until", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+# Who reads a partition, and which record is suspected of ending its readers (R4).
+reading = Table(
+    "reading",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("holder", Uuid),
+    Column("suspect", BigInteger),
+    Column("deaths", Integer, nullable=False, server_default="0"),
+    Column("trying", BigInteger),
+    Column("careful_until", BigInteger, nullable=False, server_default="-1"),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+# Records an operator has given up.
+skip = Table(
+    "skip",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("asked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )

@@ -3,9 +3,11 @@
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import faust
 
+from services.sender.admission import Admission
 from services.sender.announcing import Announcer
 from services.sender.connecting import RelayAddress, open_connection
 from services.sender.conversation import Timeouts
@@ -15,9 +17,9 @@ from services.sender.pipeline import Pipeline, PipelinePolicy
 from services.sender.relay import Relay
 from services.sender.retries import RetryPolicy
 from services.sender.settings import WorkerSettings
-from services.sender.store import DUE, SenderStore
+from services.sender.store import DUE, PartitionStore, SenderStore
 from services.sender.work import Work
-from shared.consuming import ConsumerOptions, FaustLane, create_faust_app
+from shared.consuming import ConsumerOptions, FaustLane, create_faust_app, set_paused
 from shared.database import Database
 from shared.due import DueLoop
 from shared.health import HealthServer
@@ -57,6 +59,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     lease = timedelta(seconds=settings.test_lease)
     store = SenderStore(database, lease)
     pipeline = _create_pipeline(settings, store, Announcer(publisher, topics), cluster_id)
+    admission = pipeline.admission = _create_admission(database, pipeline)
     lane: FaustLane = Lane(pipeline.begin, lambda event: event.ack(), limit=settings.lane_limit)
     lane.at_work = lambda: bool(pipeline.claiming.active)
     lane.on_close, lane.on_abandon = pipeline.close, pipeline.on_abandoned
@@ -69,11 +72,19 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     health = HealthServer(
         settings.health_host,
         settings.health_port,
-        {"postgresql": database.check, "relay": relay.check},
+        {"postgresql": database.check, "relay": relay.check, "records": admission.check},
         settings.metrics_allowed_networks,
     )
-    parts: list[Part] = [database, publisher, relay, leases, pipeline, health, due]
-    return SenderWorker(create_faust_app(options, lane), lane, relay, database, parts, options)
+    parts: list[Part] = [database, publisher, relay, leases, pipeline, admission, health, due]
+    app = create_faust_app(options, lane, admission)
+    admission.set_paused = partial(set_paused, app)
+    return SenderWorker(app, lane, relay, database, parts, options)
+
+
+def _create_admission(database: Database, pipeline: Pipeline) -> Admission:
+    admission = Admission(PartitionStore(database))
+    admission.has_begun, admission.on_skip = pipeline.has_begun, pipeline.skip
+    return admission
 
 
 def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: Announcer, cluster_id: str) -> Pipeline:
