@@ -42,6 +42,10 @@ class RealServers:
 
     def bootstrap_servers(self) -> str:
         """Give the broker's address, starting the broker the first time."""
+        return self.kafka().bootstrap_servers
+
+    def kafka(self) -> EmbeddedKafka:
+        """Give the broker, starting it the first time."""
         if self._kafka is None:
             cache = read_cache_settings()
             kafka = EmbeddedKafka(
@@ -55,7 +59,7 @@ class RealServers:
             kafka.start()
             self._kafka = kafka
             kafka.wait_until_ready()
-        return self._kafka.bootstrap_servers
+        return self._kafka
 
     def postgres(self) -> EmbeddedPostgres:
         """Give PostgreSQL, starting it the first time."""

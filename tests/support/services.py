@@ -106,11 +106,15 @@ class ServiceRunner:
             "MILENA_HTTP_PORT": str(chosen),
             "MILENA_BASE_URL": f"http://127.0.0.1:{chosen}",
         }
-        full = {**_clean_environment(), **self.env, **addresses, **(env or {})}
+        full = {**self.environment(), **addresses, **(env or {})}
         log = self._logs / f"{len(self._started)}.log"
         service = ServiceProcess(command, full, chosen, log)
         self._started.append(service)
         return service
+
+    def environment(self) -> dict[str, str]:
+        """The environment of every process started here, before what is its own."""
+        return {**_clean_environment(), **self.env}
 
     def stop_all(self) -> None:
         """End every process, latest first. Their logs can still be read, their files are gone."""
