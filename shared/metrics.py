@@ -29,6 +29,7 @@ OFFSET_OUT_OF_RANGE = Counter("milena_offset_out_of_range_total", "Positions Kaf
 RECORDS_HELD = Gauge(
     "milena_record_held", "1 for a record that has ended its readers and waits for `skip`", ["partition", "offset"]
 )
+SETTING_BREACHES = Gauge("milena_setting_breaches", "1 for each setting that endangers a promise (P13)", ["setting"])
 
 # stages of a pipeline
 STAGE_ITEMS = Counter("milena_stage_items_total", "Items a stage has handled", ["stage"])
@@ -48,6 +49,7 @@ DUE_LEASED = Counter("milena_due_leased_total", "Rows a due loop has taken on", 
 DUE_FAILED = Counter(
     "milena_due_failed_total", "Rows whose handler raised: they come again after their lease", ["loop"]
 )
+ROWS_DELETED = Counter("milena_rows_deleted_total", "Rows kept for long enough and deleted, by table", ["table"])
 CALLBACK_ATTEMPTS = Counter("milena_callback_attempts_total", "Callback requests made, by outcome", ["outcome"])
 
 
