@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 SOURCES := shared services deploy tests
 LOCK_TOOLS := .cache/lock-tools
 TO ?= you@example.com
+TEST_PROCESSES ?= 3
 export PYTHONPATH := $(CURDIR)
 
 help: ## list the commands
@@ -28,7 +29,7 @@ send: $(STAMP) ## send one mail through the running stack: make send TO=ann@exam
 	@exec $(BIN)/python -m deploy.local send --to '$(TO)'
 
 test: lint jars ## everything CI runs: lint and all tests, on real Kafka and PostgreSQL
-	$(BIN)/python -m pytest tests/unit tests/contract tests/integration tests/e2e
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile tests/unit tests/contract tests/integration tests/e2e
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check $(SOURCES)

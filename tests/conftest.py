@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.support.servers import RealServers
 from tests.support.services import ServiceRunner
 from tests.support.stack import Stack
 
+_shared = pytest.StashKey[RealServers]()
 _outcomes = pytest.StashKey[dict[str, pytest.TestReport]]()
 
 
@@ -21,10 +23,27 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tests run in several processes: this one starts the servers, the others join them."""
+    servers = node.config.stash.get(_shared, None)
+    if servers is None:
+        servers = node.config.stash[_shared] = RealServers()
+    node.workerinput["servers"] = servers.share()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The processes that joined are gone."""
+    servers = config.stash.get(_shared, None)
+    if servers is not None:
+        servers.stop()
+
+
 @pytest.fixture(scope="session")
-def real_servers() -> Iterator[RealServers]:
+def real_servers(request: pytest.FixtureRequest) -> Iterator[RealServers]:
     """The one Kafka and the one PostgreSQL of this run; each starts at its first use."""
-    servers = RealServers()
+    shared = getattr(request.config, "workerinput", {}).get("servers")
+    servers = RealServers.join(shared) if shared else RealServers()
     try:
         yield servers
     finally:

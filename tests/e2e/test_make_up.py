@@ -153,6 +153,7 @@ def test_ctrl_c_stops_everything_and_leaves_no_process(checkout: Checkout) -> No
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_told_to_stop_while_it_starts_it_leaves_no_process(checkout: Checkout, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "deploy.local", "up"]
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and so it would be in the child
     with subprocess.Popen(command, env=checkout.env, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         while not running.stdout.readline().startswith("kafka"):

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
@@ -36,9 +36,26 @@ class RealServers:
 
     def __init__(self) -> None:
         self._root = Path(tempfile.mkdtemp(prefix="milena-tests-"))
+        self._ports: tuple[int, int] = (find_free_port(), find_free_port())
         self._kafka: EmbeddedKafka | None = None
         self._postgres: EmbeddedPostgres | None = None
         self._has_template = False
+        self._is_guest = False
+
+    def share(self) -> dict[str, Any]:
+        """Start both, and give what another process of this run needs to `join` them."""
+        self.bootstrap_servers()
+        self._template()
+        return {"root": str(self._root), "ports": list(self._ports)}
+
+    @classmethod
+    def join(cls, shared: dict[str, Any]) -> Self:
+        """The servers that another process of this run has started, and will stop."""
+        servers = cls.__new__(cls)
+        servers._root, servers._ports = Path(shared["root"]), (shared["ports"][0], shared["ports"][1])
+        servers._kafka, servers._postgres = servers._create_kafka(), EmbeddedPostgres(servers._root / "postgres")
+        servers._has_template = servers._is_guest = True
+        return servers
 
     def bootstrap_servers(self) -> str:
         """Give the broker's address, starting the broker the first time."""
@@ -47,14 +64,7 @@ class RealServers:
     def kafka(self) -> EmbeddedKafka:
         """Give the broker, starting it the first time."""
         if self._kafka is None:
-            cache = read_cache_settings()
-            kafka = EmbeddedKafka(
-                self._root / "kafka",
-                find_free_port(),
-                find_free_port(),
-                cache_dir=cache.directory,
-                java_home=cache.java_home,
-            )
+            kafka = self._create_kafka()
             kafka.prepare()
             kafka.start()
             self._kafka = kafka
@@ -93,11 +103,17 @@ class RealServers:
 
     def stop(self) -> None:
         """Stop what was started and remove its data."""
+        if self._is_guest:
+            return
         if self._kafka is not None:
             self._kafka.stop()
         if self._postgres is not None:
             self._postgres.stop()
         shutil.rmtree(self._root, ignore_errors=True)
+
+    def _create_kafka(self) -> EmbeddedKafka:
+        cache = read_cache_settings()
+        return EmbeddedKafka(self._root / "kafka", *self._ports, cache_dir=cache.directory, java_home=cache.java_home)
 
     def _template(self) -> str:
         if not self._has_template:
