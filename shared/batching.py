@@ -14,14 +14,17 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from shared.bounded_batches import guard_batches
 from shared.events import Coordinates, read_header
 from shared.metrics import BATCH_SECONDS
+from shared.positions import watch_positions
 from shared.process import fail_process
 from shared.retrying import retry_while_unavailable
 from shared.topics import EVENT_HEADROOM
 
 log = structlog.get_logger(__name__)
 
+_BATCH_BYTES, _DRAINED_AT_ONCE = 16 * 1024 * 1024, 100
 _NEVER_MS = 604_800_000  # a pause of consumption must not cost the membership
 
 
@@ -67,6 +70,7 @@ class BatchConsumer:
         event_limit: int,
         max_records: int = 1000,
     ) -> None:
+        guard_batches(event_limit)
         self._group = group
         self._topics = topics
         self._handle = handle
@@ -92,6 +96,7 @@ class BatchConsumer:
 
     async def start(self) -> None:
         """Join the group (waiting for Kafka where it is away) and begin in the background."""
+        watch_positions()
         self._task = asyncio.create_task(self._run(), name=f"batches-{self._group}")
         self._task.add_done_callback(self._on_end)
 
@@ -114,7 +119,7 @@ class BatchConsumer:
         consumer = await self._connect()
         try:
             while True:
-                fetched = await consumer.getmany(timeout_ms=500, max_records=self._max_records)
+                fetched = await self._fetch(consumer)
                 if fetched:
                     work = asyncio.ensure_future(self._work(consumer, fetched))
                     try:
@@ -126,6 +131,20 @@ class BatchConsumer:
             self._consumer = None
             with contextlib.suppress(KafkaError):
                 await consumer.stop()
+
+    async def _fetch(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, list[object]]:
+        """What is there, up to `max_records` and about `_BATCH_BYTES`: compressed, it may be much more (R8)."""
+        fetched: dict[TopicPartition, list[object]] = {}
+        count = size = 0
+        while count < self._max_records and size < _BATCH_BYTES:
+            more = await consumer.getmany(timeout_ms=0 if fetched else 500, max_records=_DRAINED_AT_ONCE)
+            if not more:
+                break
+            for tp, records in more.items():
+                fetched.setdefault(tp, []).extend(records)
+                count += len(records)
+                size += sum(len(each.value or b"") for each in records)
+        return fetched
 
     async def _connect(self) -> AIOKafkaConsumer:
         while True:

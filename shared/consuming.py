@@ -18,6 +18,7 @@ import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT, StreamT
 
+from shared.bounded_batches import guard_batches
 from shared.lane import Lane, Ticket
 from shared.membership import REBALANCE_S, SESSION_S, Membership, watch_membership
 from shared.process import Part, has_failed, start_watchdog
@@ -158,6 +159,7 @@ class LaneConsumer(driver.Consumer):
 
 def create_faust_app(options: ConsumerOptions, lane: FaustLane, admission: Admission | None = None) -> faust.App:
     """A Faust app with one agent that does nothing but feed the lane."""
+    guard_batches(options.event_limit)
     admission = admission or _Everything()
     app = faust.App(
         options.group,

@@ -13,6 +13,7 @@ from shared.events.identity import (
 from shared.events.reading import (
     DEFAULT_EVENT_LIMIT,
     OpenedRecord,
+    RefusedValue,
     UnreadableEvent,
     list_errors,
     open_record,
@@ -50,6 +51,7 @@ __all__ = [
     "FailedRecipient",
     "OpenedRecord",
     "RecipientOutcome",
+    "RefusedValue",
     "ScheduleTick",
     "Source",
     "UnreadableEvent",

@@ -24,6 +24,18 @@ _MOST_ERRORS, _LONGEST_ERROR = 20, 300  # errors of one record, characters of ea
 _TYPES = {each.value: each for each in EventType}
 
 
+class RefusedValue(bytes):
+    """In the place of a record's value that was not taken in; `why` says what is wrong with it. Empty."""
+
+    why: str
+
+    def __new__(cls, why: str) -> "RefusedValue":
+        """A value of no bytes."""
+        value = super().__new__(cls)
+        value.why = why
+        return value
+
+
 class UnreadableEvent(Exception):
     """The record holds no valid event; `errors` says why, field by field, never repeating content."""
 
@@ -51,7 +63,8 @@ class OpenedRecord:
 def open_record(value: bytes | None, ce_type: str | None, limit: int = DEFAULT_EVENT_LIMIT) -> OpenedRecord:
     """Parse the JSON and find the type: `ce_type` where present, otherwise by shape. Raises UnreadableEvent."""
     if not value:
-        raise UnreadableEvent([_error("the record is empty; its value must be a JSON object")])
+        why = value.why if isinstance(value, RefusedValue) else "the record is empty; its value must be a JSON object"
+        raise UnreadableEvent([_error(why)])
     if len(value) > limit:
         raise UnreadableEvent([_error(f"the event has {len(value)} bytes, the limit is {limit}")])
     try:
