@@ -201,10 +201,18 @@ class Claiming:
         work.outcomes, work.refused = {}, {}
         pending = entry.pending_of(work.mail.recipients)
         if entry.expires_at <= found.now:
+            # Of those that the relay may have taken nobody can say that they got nothing.
             still_open = entry.open_of(work.mail.recipients)
-            work.outcomes = fail_all(still_open, "expired before it could be sent", FailureReason.EXPIRED)
+            doubtful = entry.doubtful_of(still_open)
+            rest = [each for each in still_open if each not in doubtful]
+            work.outcomes = fail_all(rest, "expired before it could be sent", FailureReason.EXPIRED)
+            work.outcomes |= fail_all(doubtful, "expired; the relay may have it", FailureReason.UNKNOWN)
         elif found.cancelled:
-            work.outcomes = fail_all(pending, "cancelled by request", FailureReason.CANCELLED)
+            doubtful = entry.doubtful_of(pending)
+            rest = [each for each in pending if each not in doubtful]
+            work.outcomes = fail_all(rest, "cancelled by request", FailureReason.CANCELLED)
+            work.outcomes |= dict.fromkeys(doubtful, Unknown("cancelled by request; the relay may have it"))
+            work.must_hold = bool(doubtful)
         elif found.suppressed:
             refused = [each for each in pending if each.lower() in found.suppressed]
             work.refused = {each: Failed(None, "suppressed", FailureReason.SUPPRESSED) for each in refused}

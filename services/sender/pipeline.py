@@ -16,7 +16,7 @@ import structlog
 from services.sender.admission import Admission
 from services.sender.announcing import Announcer
 from services.sender.claiming import Claiming
-from services.sender.intake import Cancellation, Intake, Refusal, Skip, locate
+from services.sender.intake import Cancellation, Intake, Refusal, locate
 from services.sender.ledger import LedgerState, defer_all, fail_all
 from services.sender.message import build_message, identify
 from services.sender.parcel import Ending, Parcel
@@ -80,16 +80,14 @@ class Pipeline:
             "decode", self._decode_group, self._crash, linger_s=LINGER_S, describe=_read_value
         )
         self._refuse = Stage[Refusal]("refuse", self._refuse_group, self._crash)
-        self._cancel = Stage[Cancellation]("cancel", self._cancel_group, self._crash)
         self._claim = self._stage("claim", self.claiming.claim_group, allowance=self._credit)
         self._build = self._stage("build", self._build_group, limit=64)
         self._settle = self._stage("settle", self._settle_group, linger_s=LINGER_S)
         self._publish = self._stage("publish", self._publish_group, runners=4)
         self._release = self._stage("release", self._release_group)
-        self._stages: tuple[Stage[FaustTicket] | Stage[Refusal] | Stage[Cancellation] | Stage[Work], ...] = (
+        self._stages: tuple[Stage[FaustTicket] | Stage[Refusal] | Stage[Work], ...] = (
             self._decode,
             self._refuse,
-            self._cancel,
             self._claim,
             self._build,
             self._settle,
@@ -178,27 +176,21 @@ class Pipeline:
     # --- the stages ---
 
     async def _decode_group(self, tickets: list[FaustTicket]) -> None:
-        for ticket in tickets:
-            if not self.lane.is_current(ticket):
-                continue
-            read = self._intake.read(ticket, locate(ticket))
+        found = [self._intake.read(ticket, locate(ticket)) for ticket in tickets if self.lane.is_current(ticket)]
+        wishes = [each for each in found if isinstance(each, Cancellation)]
+        if wishes:  # kept before anything that came with them or after them is claimed: a partition has an order
+            await self._store.keep_cancellations([(each.event.id, each.event.account) for each in wishes])
+        for read in found:
             if isinstance(read, Work):
                 self._claim.put(read)
             elif isinstance(read, Refusal):
                 self._refuse.put(read)
-            elif isinstance(read, Cancellation):
-                self._cancel.put(read)
-            elif isinstance(read, Skip):
-                self.lane.finish(ticket)
+            else:
+                self.lane.finish(read.ticket)
 
     async def _refuse_group(self, refusals: list[Refusal]) -> None:
         await self._announcer.publish_refusals([(each.event, each.record) for each in refusals])
         for each in refusals:
-            self.lane.finish(each.ticket)
-
-    async def _cancel_group(self, cancellations: list[Cancellation]) -> None:
-        await self._store.keep_cancellations([(each.event.id, each.event.account) for each in cancellations])
-        for each in cancellations:
             self.lane.finish(each.ticket)
 
     @property
@@ -302,7 +294,8 @@ class Pipeline:
     def _apply(self, work: Work) -> None:
         outcomes, work.outcomes = work.outcomes, {}
         entry = work.entry
-        entry.apply(outcomes, work.now(), self._policy.retries, relay=work.relay, hold=work.mail.on_unknown == "hold")
+        hold = work.must_hold or work.mail.on_unknown == "hold"
+        entry.apply(outcomes, work.now(), self._policy.retries, relay=work.relay, hold=hold)
         repeated = work.due is not None and not work.due.columns["announced"]
         work.attempt_announced = None if repeated else entry.attempt
         self._count(work, entry.state, entry.accepted_at)

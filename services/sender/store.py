@@ -107,7 +107,11 @@ ON CONFLICT (id) DO NOTHING
 """
 
 _ANNOUNCED = """
-UPDATE sender.due AS d SET lease_token = NULL, lease_until = NULL, announced = true
+UPDATE sender.due AS d
+SET lease_token = NULL, lease_until = NULL, announced = true,
+    due_at = CASE WHEN d.kind = 'deferred' AND EXISTS (
+                      SELECT 1 FROM sender.cancellation c JOIN sender.ledger l USING (id, account)
+                      WHERE c.id = d.id AND c.until > now()) THEN now() ELSE d.due_at END
 FROM unnest($1::uuid[], $2::uuid[]) AS t(id, token) WHERE d.id = t.id AND d.lease_token = t.token
 """
 

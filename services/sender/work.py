@@ -35,6 +35,7 @@ class Work:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
     relay: str = ""
+    must_hold: bool = False  # cancelled, while nobody knows whether the relay has it: it is not sent again
     must_not_send: bool = False  # taken over once too often, or under `hold`: its outcome stays unknown
     began: float = field(default_factory=time.monotonic)
     lease_confirmed: float = 0.0  # monotonic time of the last claim or renewal PostgreSQL has acknowledged
