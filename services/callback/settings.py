@@ -38,6 +38,11 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, HealthSettings, SecretSett
         default=(), description="loopback and private networks that callbacks may reach all the same"
     )
     callback_timeout_s: float = Field(default=30, gt=0, description="for one request, from name to answer")
+    delivery_retention_days: float = Field(
+        default=30,
+        gt=0,
+        description="after its end a delivery's row stays, to know a repeat; above the topics' retention",
+    )
     callback_lease_s: float = Field(default=60, description="then a request whose end nobody has seen is made again")
     callback_concurrency: int = Field(default=64, ge=1, le=1000, description="requests at once in this process")
     callback_host_concurrency: int = Field(

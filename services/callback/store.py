@@ -108,6 +108,20 @@ class CallbackStore:
             delay,
         )
 
+    async def delete_finished(self, kept: timedelta, limit: int) -> int:
+        """Delete up to `limit` deliveries, with their attempts, that ended longer ago than `kept`."""
+        rows = await self._database.fetch(
+            """
+            WITH gone AS (DELETE FROM callback.delivery WHERE ctid = ANY(ARRAY(
+                SELECT ctid FROM callback.delivery WHERE state <> 'pending' AND finished_at < now() - $1::interval
+                ORDER BY finished_at LIMIT $2)) RETURNING 1)
+            SELECT count(*) AS gone FROM gone
+            """,
+            kept,
+            limit,
+        )
+        return int(rows[0]["gone"])
+
     async def list_of_email(self, email_id: UUID, account: str, limit: int) -> list[StoredDelivery]:
         """The newest deliveries of one mail of this account, newest first."""
         delivery, attempt = tables.delivery, tables.attempt

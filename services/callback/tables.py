@@ -23,6 +23,7 @@ delivery = Table(
     Column("lease_token", UUID),
     Column("lease_until", DateTime(timezone=True)),
     Index("delivery_due", "due_at", postgresql_where=text("state = 'pending'")),
+    Index("delivery_finished", "finished_at", postgresql_where=text("state <> 'pending'")),
     Index("delivery_by_email", "email_id"),
 )
 

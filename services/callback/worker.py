@@ -10,10 +10,13 @@ from services.callback.settings import WorkerSettings
 from services.callback.store import DUE_DELIVERIES, CallbackStore
 from shared.access import derive_webhook_secret
 from shared.batching import BatchConsumer
+from shared.cleaning import Chore, Cleaner
 from shared.database import Database
 from shared.due import DueLoop
 from shared.health import HealthServer
 from shared.process import Part
+from shared.retention import Demand, Memory
+from shared.survey import Survey
 from shared.topics import Topics
 
 
@@ -39,7 +42,21 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         {"kafka": consumer.check, "postgresql": database.check},
         settings.metrics_allowed_networks,
     )
-    return [health, database, requester, courier, loop, consumer]
+    watching: list[Part] = [_create_survey(settings), _create_cleaner(settings, database, store)]
+    return [health, database, requester, courier, loop, consumer, *watching]
+
+
+def _create_survey(settings: WorkerSettings) -> Survey:
+    topics = Topics(settings.topic_prefix)
+    read = (topics.sent, topics.failed)
+    kept = timedelta(days=settings.delivery_retention_days)
+    demand = Demand(read, settings.event_limit, memories=(Memory("MILENA_DELIVERY_RETENTION_DAYS", kept, read),))
+    return Survey(settings.kafka_bootstrap_servers, demand)
+
+
+def _create_cleaner(settings: WorkerSettings, database: Database, store: CallbackStore) -> Cleaner:
+    kept = timedelta(days=settings.delivery_retention_days)
+    return Cleaner("callback", database, [Chore("callback.delivery", lambda limit: store.delete_finished(kept, limit))])
 
 
 def _create_courier(settings: WorkerSettings, requester: Requester, store: CallbackStore) -> Courier:

@@ -17,4 +17,7 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, HealthSettings, ProcessSet
     )
     expiry_limit_hours: float = Field(default=168, gt=0, description="after release, whatever the event says (P13)")
     cancellation_kept_hours: float = Field(default=24, gt=0, description="for a mail that has not been seen yet (R7)")
+    delayed_retention_days: float = Field(
+        default=30, gt=0, description="after its end a mail's row stays, to know a repeat; above the topic's retention"
+    )
     release_lease_s: float = Field(default=30, ge=1, description="then a release begun is begun again")

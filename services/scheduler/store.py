@@ -140,6 +140,34 @@ class SchedulerStore:
             [row.token for row in rows],
         )
 
+    async def delete_ended(self, kept: timedelta, limit: int) -> int:
+        """Delete up to `limit` rows whose mail left, or whose cancellation was told, longer ago than `kept`."""
+        rows = await self._database.fetch(
+            """
+            WITH gone AS (DELETE FROM scheduler.delayed WHERE ctid = ANY(ARRAY(
+                SELECT ctid FROM scheduler.delayed
+                WHERE state IN ('released', 'cancelled') AND coalesce(released_at, announced_at) < now() - $1::interval
+                ORDER BY coalesce(released_at, announced_at) LIMIT $2)) RETURNING 1)
+            SELECT count(*) AS gone FROM gone
+            """,
+            kept,
+            limit,
+        )
+        return int(rows[0]["gone"])
+
+    async def delete_cancellations(self, limit: int) -> int:
+        """Delete up to `limit` cancellations that no longer take effect."""
+        rows = await self._database.fetch(
+            """
+            WITH gone AS (DELETE FROM scheduler.cancellation WHERE ctid = ANY(ARRAY(
+                SELECT ctid FROM scheduler.cancellation WHERE keep_until < now() ORDER BY keep_until LIMIT $1))
+                RETURNING 1)
+            SELECT count(*) AS gone FROM gone
+            """,
+            limit,
+        )
+        return int(rows[0]["gone"])
+
     async def find(self, mail_id: UUID, account: str) -> ScheduledMail | None:
         """One mail of this account, None where the scheduler never held it."""
         columns = (delayed.c.state, delayed.c.due_at, delayed.c.released_at, delayed.c.cancelled_at)

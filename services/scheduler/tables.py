@@ -19,6 +19,11 @@ delayed = Table(
     Column("announced_at", DateTime(timezone=True), comment="when the cancellation's email.failed was acknowledged"),
     Column("lease_token", UUID),
     Column("lease_until", DateTime(timezone=True)),
+    Index(
+        "delayed_ended",
+        text("coalesce(released_at, announced_at)"),
+        postgresql_where=text("state IN ('released', 'cancelled')"),
+    ),
     Index("delayed_due", "due_at", postgresql_where=text("state IN ('pending', 'releasing')")),
 )
 
@@ -28,4 +33,5 @@ cancellation = Table(
     Column("account", Text, primary_key=True),
     Column("id", UUID, primary_key=True, comment="of the mail"),
     Column("keep_until", DateTime(timezone=True), nullable=False),
+    Index("cancellation_by_end", "keep_until"),
 )

@@ -12,11 +12,14 @@ from services.scheduler.release import Releaser
 from services.scheduler.settings import WorkerSettings
 from services.scheduler.store import RELEASES, SchedulerStore
 from shared.batching import BatchConsumer
+from shared.cleaning import Chore, Cleaner
 from shared.database import Database
 from shared.due import DueLoop
 from shared.health import HealthServer
 from shared.process import Part
 from shared.publisher import Publisher, PublisherUnavailable
+from shared.retention import Demand, Memory
+from shared.survey import Survey
 from shared.topics import Topics, find_cluster_id
 
 _RELEASE_GROUP = 64  # mails of up to the event limit held in memory at once
@@ -78,7 +81,29 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         {"kafka": consumer.check, "postgresql": database.check},
         settings.metrics_allowed_networks,
     )
-    return [health, database, _Producer(requests), _Producer(results), loop, consumer]
+    watching: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, database, store)]
+    return [health, database, _Producer(requests), _Producer(results), loop, consumer, *watching]
+
+
+def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:
+    kept = timedelta(days=settings.delayed_retention_days)
+    demand = Demand(
+        (topics.requested,),
+        settings.event_limit,
+        expiring=topics.requested,
+        longest_expiry=timedelta(hours=settings.expiry_limit_hours),
+        memories=(Memory("MILENA_DELAYED_RETENTION_DAYS", kept, (topics.requested,)),),
+    )
+    return Survey(settings.kafka_bootstrap_servers, demand)
+
+
+def _create_cleaner(settings: WorkerSettings, database: Database, store: SchedulerStore) -> Cleaner:
+    kept = timedelta(days=settings.delayed_retention_days)
+    chores = [
+        Chore("scheduler.delayed", lambda limit: store.delete_ended(kept, limit)),
+        Chore("scheduler.cancellation", store.delete_cancellations),
+    ]
+    return Cleaner("scheduler", database, chores)
 
 
 def _create_publisher(settings: WorkerSettings, *, compress: bool) -> Publisher:
