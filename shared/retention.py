@@ -113,8 +113,10 @@ def _check_memories(demand: Demand, observed: Observed) -> Iterator[Breach]:
     for memory in demand.memories:
         longest = _find_longest_s(memory.topics, observed)
         if longest is not None and memory.kept.total_seconds() <= longest:
-            bound = "(then limited) retention" if longest == inf else f"retention ({_say_days(longest)})"
-            required = f"longer than the {bound} of {', '.join(memory.topics)}"
+            names = ", ".join(memory.topics)
+            required = f"longer than the retention ({_say_days(longest)}) of {names}"
+            if longest == inf:
+                required = f"a limited retention of {names}"
             why = "an event that comes again is no longer recognised, and is acted on twice"
             yield Breach(memory.setting, _say_days(memory.kept.total_seconds()), required, why)
 
