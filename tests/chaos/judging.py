@@ -9,11 +9,10 @@ import orjson
 from aiokafka import AIOKafkaConsumer
 
 from deploy.local.settings import REPOSITORY
-from tests.chaos.rig import SENDER_ADDRESS, Rig
+from tests.chaos.rig import Rig, message_id
 from tests.chaos.verdict import Verdict
 from tests.support.stack import Stack
 
-_DOMAIN = SENDER_ADDRESS.partition("@")[2]
 _EVENTS_PATIENCE_S = 20.0
 _RECONCILE_TRIES = 6
 _LEDGER = "SELECT id, message_id, state, unknowns, results::text AS results FROM sender.ledger"
@@ -40,13 +39,13 @@ async def judge(rig: Rig, scenario: str) -> Verdict:
 
 def _count_deliveries(rig: Rig, verdict: Verdict, unknown: set[str]) -> None:
     taken = rig.relay.deliveries()
-    due = {(f"<{each}@{_DOMAIN}>", to) for each, recipients in rig.accepted.items() for to in recipients}
-    allowed = due | {(f"<{each}@{_DOMAIN}>", to) for each, recipients in rig.maybe.items() for to in recipients}
+    due = {(message_id(each), to) for each, recipients in rig.accepted.items() for to in recipients}
+    allowed = due | {(message_id(each), to) for each, recipients in rig.maybe.items() for to in recipients}
     verdict.lost = len(due - taken.keys())
     verdict.strangers = len(taken.keys() - allowed)
     doubled = {key: times - 1 for key, times in taken.items() if times > 1}
     verdict.doubles = sum(doubled.values())
-    verdict.hidden_doubles = sum(times for (message_id, _), times in doubled.items() if message_id not in unknown)
+    verdict.hidden_doubles = sum(times for (known_as, _), times in doubled.items() if known_as not in unknown)
 
 
 def _is_sent(state: str, results: str) -> bool:

@@ -7,56 +7,62 @@ from tests.chaos.judging import judge, reconcile
 from tests.chaos.rig import Rig
 from tests.chaos.verdict import Verdict
 
-_SOON_S = 15.0
+_SOON_S = 5.0
+_RATE = 200  # mails a second that any machine sends once the relay is back
 
 
 async def pause_the_relay(
     rig: Rig,
     *,
     away_s: float = 30.0,
-    mails: int = 3000,
+    mails: int = 8000,
     poll_interval_s: float | None = None,
     stalled_after_s: float = 25.0,
-    patience_s: float = 60.0,
+    patience_s: float = 90.0,
     reconciled: bool = True,
 ) -> Verdict:
-    """Take the relay away for `away_s` under load. With `poll_interval_s` it is the control run, which must stall."""
-    rig.relay.script.dot_delay_s = 0.02
+    """Take the relay away for `away_s` under load. With `poll_interval_s` it is the control run, which must stall.
+
+    More mails than lane and buffers hold (about 4,600), so that consumption really stands still.
+    """
     control = {"MILENA_MAX_POLL_INTERVAL": str(poll_interval_s)} if poll_interval_s else {}
+    rig.relay.script.dot_delay_s = 0.02
     sender = await rig.start_sender(0, MILENA_STALLED_AFTER=str(stalled_after_s), **control)
-    load = asyncio.create_task(rig.publish(mails, over_s=away_s / 2))
+    load = asyncio.create_task(rig.publish(mails))
     await rig.wait_taken(mails // 20)
     await rig.relay.stop()
     await asyncio.sleep(away_s)
     taken = len(rig.relay.taken)
     await load
+    rig.relay.script.dot_delay_s = 0.0
     await rig.relay.start()
     back = time.monotonic()
-    finished = await rig.wait_finished(patience_s)
+    everybody = await rig.wait_everybody(patience_s)
     took = time.monotonic() - back
     name = f"the only relay is away for {away_s:.0f} s"
-    if poll_interval_s is None:
-        verdict = await judge(rig, name)
-        verdict.require(finished, f"not everything was sent {patience_s:.0f} s after the relay's return")
-        verdict.require(sender.restarts == 0, "the process was restarted")
-        verdict.notes.append(f"{mails - taken} mails waited, all sent {took:.1f} s after the relay's return")
-        verdict.require(took < _SOON_S + (mails - taken) / 300, f"{took:.1f} s to send what had waited")
-        if reconciled:
-            await reconcile(rig, verdict)
-        return verdict
-    return await _judge_control(rig, f"control: {name}, poll interval {poll_interval_s:.0f} s", taken)
+    if poll_interval_s is not None:
+        return await _judge_control(rig, f"control: {name}, poll interval {poll_interval_s:.0f} s", taken)
+    finished = everybody and await rig.wait_finished(patience_s)
+    verdict = await judge(rig, name)
+    verdict.require(finished, f"not everything was sent {patience_s:.0f} s after the relay's return")
+    verdict.require(sender.restarts == 0, f"the process was restarted, exit codes {sender.exits}")
+    verdict.notes.append(f"{mails - taken} mails waited; the relay had them {took:.1f} s after its return")
+    verdict.require(took < _SOON_S + (mails - taken) / _RATE, f"{took:.1f} s to send what had waited")
+    if reconciled:
+        await reconcile(rig, verdict)
+    return verdict
 
 
 async def _judge_control(rig: Rig, name: str, taken: int) -> Verdict:
-    """The control must stall: what is left unsent is its result, no fault."""
-    sender = rig.senders[0]
-    verdict = Verdict(name, mails=len(rig.accepted), seconds=time.monotonic() - rig.started)
-    left = len(rig.accepted) - len(rig.relay.taken)
-    verdict.restarts = len(sender.exits)
-    verdict.notes.append(f"{taken} mails taken before the relay's return, {len(rig.relay.taken) - taken} after it")
-    if sender.exits:
-        verdict.notes.append(f"ended by liveness, exit codes {sender.exits}; the restart went on")
+    """The control must stall: what it leaves unsent, or the process that is ended for it, is its result."""
+    exits = rig.senders[0].exits
+    verdict = Verdict(name, mails=len(rig.accepted), seconds=time.monotonic() - rig.started, restarts=len(exits))
+    verdict.sent = len(rig.relay.taken)
+    left = len(rig.accepted) - verdict.sent
+    verdict.notes.append(f"{taken} mails taken before the relay's return, {verdict.sent - taken} after it")
+    if exits:
+        verdict.notes.append(f"liveness ended the process {len(exits)} times (exit {exits}); the restarted one went on")
     elif left:
         verdict.notes.append(f"stalled: {left} mails unsent")
-    verdict.require(bool(left or sender.exits), "the control run did not stall: it shows nothing about the setting")
+    verdict.require(bool(left or exits), "the control run did not stall: it shows nothing about the setting")
     return verdict

@@ -108,6 +108,19 @@ class Rig:
         """Until the relay has taken so many mails, doubles counted."""
         await self.relay.wait_taken(count, timeout_s)
 
+    async def wait_everybody(self, timeout_s: float) -> bool:
+        """Until the relay has taken every accepted mail for every recipient; False when time is over first."""
+        due = {(message_id(each), to) for each, recipients in self.accepted.items() for to in recipients}
+
+        async def everybody() -> bool:
+            return due <= self.relay.counts.keys()
+
+        try:
+            await wait_until(everybody, timeout_s, "everybody")
+        except AssertionError:
+            return False
+        return True
+
     async def wait_claims_open(self, count: int = 1, timeout_s: float = 60) -> None:
         """Until so many mails are claimed in the ledger and one of them lies at the relay without an answer."""
 
@@ -149,6 +162,11 @@ async def wait_until(condition: Callable[[], Any], timeout_s: float, what: str, 
     while not await condition():
         assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what} in vain"
         await asyncio.sleep(every_s)
+
+
+def message_id(email_id: str) -> str:
+    """The Message-ID of a mail (R12)."""
+    return f"<{email_id}@{SENDER_ADDRESS.partition('@')[2]}>"
 
 
 def make_mail(number: int) -> dict[str, Any]:
