@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from shared.failpoints import has_failpoint, reach_failpoint
 from shared.retrying import Unavailable
 
 _GONE = (
@@ -32,6 +33,7 @@ _GONE = (
 )
 _REPEAT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _DEADLOCK_TRIES = 5
+_ANSWERED = "database.answered"
 _STALL_S = 5.0  # a statement that took longer met a server that stood still: leases may have run out meanwhile
 
 
@@ -48,7 +50,9 @@ class DatabaseUnavailable(Unavailable):
 class Database:
     """The pool. `losses` counts lost connections and stalled statements: time passed unseen by holders of leases."""
 
-    def __init__(self, url: str, *, pool_size: int = 5, application_name: str = "milena") -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 5, application_name: str = "milena", statement_timeout_s: float = 60
+    ) -> None:
         self.losses = 0
         self.away = False  # whether the last statement could not be carried out
         self._engine: AsyncEngine = create_async_engine(
@@ -59,7 +63,7 @@ class Database:
             json_deserializer=orjson.loads,
             connect_args={
                 "timeout": 5,
-                "command_timeout": 60,
+                "command_timeout": statement_timeout_s,
                 "server_settings": {"application_name": application_name, "timezone": "UTC"},
             },
         )
@@ -86,6 +90,8 @@ class Database:
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection
             rows: list[asyncpg.Record] = await driver.fetch(sql, *args)
+            if has_failpoint(_ANSWERED):
+                await reach_failpoint(_ANSWERED, [sql.encode()])
             self.away = False
             if time.monotonic() - asked > _STALL_S:
                 self.losses += 1

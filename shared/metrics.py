@@ -12,6 +12,12 @@ EMAILS_ACCEPTED = Counter("milena_emails_accepted_total", "Mails answered with 2
 REQUESTS_REFUSED = Counter("milena_requests_refused_total", "API requests refused, by HTTP status", ["status"])
 PUBLISH_SECONDS = Histogram("milena_publish_seconds", "From send() to the broker's acknowledgement", buckets=_LATENCY)
 RECORDS_PROJECTED = Counter("milena_records_projected_total", "Records taken into the read model, by topic", ["topic"])
+OLDEST_WAITING_SECONDS = Gauge(
+    "milena_oldest_waiting_seconds", "Age of the oldest mail without an outcome, from when it was to be sent; 0: none"
+)
+RECONCILED_MAILS = Gauge("milena_reconciled_mails", "Mails by state, as the last reconcile found them", ["state"])
+RECONCILE_FAULTS = Gauge("milena_reconcile_faults", "What the last reconcile found that does not add up; NaN: none ran")
+RECONCILE_AGE_SECONDS = Gauge("milena_reconcile_age_seconds", "Since the last reconcile began; NaN: none ran")
 
 # consuming
 LANE_IN_FLIGHT = Gauge("milena_lane_in_flight", "Events taken from Kafka and not yet acknowledged")

@@ -1,4 +1,4 @@
-"""`python -m services.gateway api|worker|migrate|topics|keys`."""
+"""`python -m services.gateway api|worker|migrate|topics|keys|reconcile|rebuild`."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ import typer
 import uvloop
 
 from services.gateway.api import create_api
+from services.gateway.proving import rebuild, reconcile
 from services.gateway.settings import AdminSettings, ApiSettings, TopicSettings, WorkerSettings
 from services.gateway.tables import SCHEMA
 from services.gateway.worker import create_worker
@@ -32,6 +33,8 @@ _DEFAULT_SCOPES = [scope for scope in ApiScope if scope not in {ApiScope.KEYS_AD
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The gateway: mails in, their status out.")
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 app.add_typer(keys, name="keys")
+app.command()(reconcile)
+app.command()(rebuild)
 
 
 @app.command()

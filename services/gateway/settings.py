@@ -1,6 +1,6 @@
 """Settings of the gateway's processes and commands."""
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from shared.settings import (
     DatabaseSettings,
@@ -18,9 +18,17 @@ class ApiSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HttpSettings
 class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSettings):
     """The process that keeps the read model."""
 
+    read_model_retention_days: float = Field(
+        default=90, ge=1, description="after the last thing that happened to a mail; above the topics' retention"
+    )
+
 
 class TopicSettings(ProcessSettings, KafkaSettings):
     """The command `topics`."""
+
+
+class ProvingSettings(ProcessSettings, KafkaSettings, DatabaseSettings):
+    """The commands `reconcile` and `rebuild`."""
 
 
 class AdminSettings(ProcessSettings, DatabaseSettings):

@@ -1,7 +1,8 @@
 """Every SQL statement of the gateway's read model."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -15,11 +16,13 @@ from services.gateway.tables import SCHEMA, emails, timeline
 from shared.database import Database
 
 Row = dict[str, Any]
+FENCE = "hashtext('gateway read model')"  # the advisory lock: workers share it, a rebuild holds it alone
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")  # an escaped NUL, not an escaped backslash before "u0000"
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
-def _list_columns(table: Table, prefix: str = "") -> str:
+def list_columns(table: Table, prefix: str = "") -> str:
+    """The columns of a table as in a statement."""
     return ", ".join(f'{prefix}"{column.name}"' for column in table.columns)
 
 
@@ -32,15 +35,35 @@ def _read_rows(table: Table) -> str:
 # Of several records that tell the same thing the earliest is the line, whoever reads them in whatever order.
 KEEP_EARLIEST = f"""
     ON CONFLICT (bucket, email_id, event_id)
-    DO UPDATE SET ({_list_columns(timeline)}) = ROW({_list_columns(timeline, "excluded.")})
+    DO UPDATE SET ({list_columns(timeline)}) = ROW({list_columns(timeline, "excluded.")})
     WHERE (excluded.at, excluded.topic, excluded.partition, excluded."offset")
         < (kept.at, kept.topic, kept.partition, kept."offset")
 """
 _KNOWN_BUCKETS = "SELECT id, bucket FROM gateway.locator WHERE id = ANY($1)"
 _LOAD_EMAILS = "SELECT * FROM gateway.emails WHERE bucket = $1 AND id = ANY($2)"
+_LOAD_LINES = """
+    SELECT email_id, event_id, topic, partition, "offset" FROM gateway.timeline
+    WHERE bucket = $1 AND email_id = ANY($2)
+"""
 _LOCATE = """
     INSERT INTO gateway.locator (id, bucket) SELECT * FROM unnest($1::uuid[], $2::date[]) ORDER BY 1
     ON CONFLICT DO NOTHING
+"""
+_SAVE_RUN = """
+    INSERT INTO gateway.reconciliation AS kept (started_at, accepted, faults, states)
+    VALUES ($1, $2, $3, $4::text::jsonb)
+    ON CONFLICT (last) DO UPDATE SET (started_at, accepted, faults, states)
+        = (excluded.started_at, excluded.accepted, excluded.faults, excluded.states)
+"""
+_FIND_RUN = """
+    SELECT extract(epoch FROM now() - started_at)::float8 AS age_s, accepted, faults, states::text AS states
+    FROM gateway.reconciliation
+"""
+# The condition and the order are those of the index emails_waiting.
+_LONGEST_WAIT = """
+    SELECT extract(epoch FROM now() - greatest(created_at, send_at))::float8 AS age_s FROM gateway.emails
+    WHERE status IN ('queued', 'scheduled', 'deferred') AND greatest(created_at, send_at) <= now()
+    ORDER BY greatest(created_at, send_at) LIMIT 1
 """
 
 
@@ -64,9 +87,28 @@ class ReadModel:
         async with self._database.transaction() as connection:
             return [dict(row) for row in (await connection.execute(query)).mappings()]
 
+    async def find_emails(self, email_ids: Sequence[UUID]) -> dict[UUID, Row]:
+        """The rows of many mails, those there are."""
+        days = group_by_day(await self._find_buckets(email_ids))
+        rows = [row for day, ids in days.items() for row in await self._database.fetch(_LOAD_EMAILS, day, ids)]
+        return {row["id"]: decode(row) for row in rows}
+
+    async def find_lines(self, email_ids: Sequence[UUID]) -> dict[UUID, dict[UUID, tuple[str, int, int]]]:
+        """For each mail its timeline's event ids, and where the record of each lies: topic, partition, offset."""
+        found: dict[UUID, dict[UUID, tuple[str, int, int]]] = {}
+        for day, ids in group_by_day(await self._find_buckets(email_ids)).items():
+            for row in await self._database.fetch(_LOAD_LINES, day, ids):
+                place = (row["topic"], row["partition"], row["offset"])
+                found.setdefault(row["email_id"], {})[row["event_id"]] = place
+        return found
+
     async def _find_bucket(self, email_id: UUID) -> date | None:
-        rows = await self._database.fetch(_KNOWN_BUCKETS, [email_id])
-        return rows[0]["bucket"] if rows else read_day(email_id)
+        return (await self._find_buckets([email_id])).get(email_id)
+
+    async def _find_buckets(self, email_ids: Sequence[UUID]) -> dict[UUID, date]:
+        rows = await self._database.fetch(_KNOWN_BUCKETS, email_ids)
+        told = {email_id: day for email_id in email_ids if (day := read_day(email_id))}
+        return told | {row["id"]: row["bucket"] for row in rows}
 
 
 class ProjectionStore:
@@ -76,23 +118,37 @@ class ProjectionStore:
     """
 
     def __init__(
-        self, database: Database, emails_table: str = "gateway.emails", timeline_table: str = "gateway.timeline"
+        self, database: Database, emails_table: str = emails.fullname, timeline_table: str = timeline.fullname
     ) -> None:
         self._database = database
+        self._is_live = emails_table == emails.fullname
         self._load_emails = f"SELECT * FROM {emails_table} WHERE bucket = $1 AND id = ANY($2)"
         self._homes = dict.fromkeys((_LOAD_EMAILS, self._load_emails))  # where a mail may lie already
         self._insert_timeline = f"""
-            INSERT INTO {timeline_table} AS kept ({_list_columns(timeline)})
-            SELECT {_list_columns(timeline)} FROM {_read_rows(timeline)} ORDER BY bucket, email_id, event_id
+            INSERT INTO {timeline_table} AS kept ({list_columns(timeline)})
+            SELECT {list_columns(timeline)} FROM {_read_rows(timeline)} ORDER BY bucket, email_id, event_id
             {KEEP_EARLIEST}
         """
         self._save_emails = f"""
-            INSERT INTO {emails_table} AS kept ({_list_columns(emails)})
-            SELECT {_list_columns(emails)} FROM {_read_rows(emails)} ORDER BY bucket, id
-            ON CONFLICT (bucket, id) DO UPDATE SET ({_list_columns(emails)}) = ROW({_list_columns(emails, "excluded.")})
+            INSERT INTO {emails_table} AS kept ({list_columns(emails)})
+            SELECT {list_columns(emails)} FROM {_read_rows(emails)} ORDER BY bucket, id
+            ON CONFLICT (bucket, id) DO UPDATE SET ({list_columns(emails)}) = ROW({list_columns(emails, "excluded.")})
             WHERE kept.version = excluded.version - 1
             RETURNING id
         """
+
+    @asynccontextmanager
+    async def fenced(self) -> AsyncIterator[None]:
+        """Around everything that a batch writes: any number of workers at once, but none while a rebuild swaps.
+
+        The lock has a connection of its own. Where that is lost, a row's version still stops what was read before.
+        """
+        if not self._is_live:
+            yield
+            return
+        async with self._database.transaction() as connection:
+            await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock_shared({FENCE})")
+            yield
 
     async def find_buckets(self, arrivals: Mapping[UUID, datetime]) -> dict[UUID, date]:
         """Where each mail lies, or shall lie; `arrivals` has the time of a record of each."""
@@ -143,6 +199,27 @@ class ProjectionStore:
         if not rows:
             return set()
         return {row["id"] for row in await self._database.fetch(self._save_emails, encode(rows))}
+
+
+class ReconciliationStore:
+    """What the last reconcile found, and what the read model itself says of waiting. Raises DatabaseUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save(self, *, started_at: datetime, accepted: int, faults: int, states: Mapping[str, int]) -> None:
+        """Keep the result of a run in place of the one before."""
+        await self._database.fetch(_SAVE_RUN, started_at, accepted, faults, orjson.dumps(states).decode())
+
+    async def find_last(self) -> Row | None:
+        """The last run: `age_s`, `accepted`, `faults`, `states`."""
+        rows = await self._database.fetch(_FIND_RUN)
+        return {**rows[0], "states": orjson.loads(rows[0]["states"])} if rows else None
+
+    async def find_longest_wait(self) -> float:
+        """Seconds since the oldest mail without an outcome was accepted, or was to be sent; 0 where none waits."""
+        rows = await self._database.fetch(_LONGEST_WAIT)
+        return float(rows[0]["age_s"]) if rows else 0.0
 
 
 class PartitionStore:

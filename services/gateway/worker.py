@@ -7,12 +7,13 @@ from uuid import UUID
 from aiokafka.errors import KafkaError
 
 from services.gateway.buckets import days_ahead
+from services.gateway.gauges import Gauges
 from services.gateway.observing import Observation, find_earliest, observe
 from services.gateway.partitions import Partitions
 from services.gateway.projection import Mail, merge_all
 from services.gateway.rows import line_to_row, mail_to_row, row_to_mail
 from services.gateway.settings import WorkerSettings
-from services.gateway.store import PartitionStore, ProjectionStore
+from services.gateway.store import PartitionStore, ProjectionStore, ReconciliationStore
 from shared.batching import BatchConsumer, Record
 from shared.database import Database
 from shared.health import HealthServer
@@ -31,13 +32,20 @@ class ClusterUnknown(Unavailable):
 class Projector:
     """Takes batches of records into the read model. Repeating a batch changes nothing.
 
-    `cluster_id` is part of the identity of mails published without an id; None: to be asked of the broker.
+    `cluster_id` is part of the identity of mails published without an id; None: to be asked of the broker. `store`
+    writes elsewhere than into the live tables.
     """
 
     def __init__(
-        self, database: Database, *, bootstrap_servers: str, event_limit: int, cluster_id: str | None = None
+        self,
+        database: Database,
+        *,
+        bootstrap_servers: str,
+        event_limit: int,
+        cluster_id: str | None = None,
+        store: ProjectionStore | None = None,
     ) -> None:
-        self._store = ProjectionStore(database)
+        self._store = store or ProjectionStore(database)
         self._partitions = Partitions(PartitionStore(database))
         self._bootstrap_servers = bootstrap_servers
         self._event_limit = event_limit
@@ -48,7 +56,8 @@ class Projector:
         cluster_id = await self._find_cluster_id()
         seen = [observed for record in records if (observed := observe(record, cluster_id, self._event_limit))]
         if seen:
-            await self._write(seen)
+            async with self._store.fenced():
+                await self._write(seen)
         for record in records:
             RECORDS_PROJECTED.labels(topic=record.topic).inc()
 
@@ -60,9 +69,12 @@ class Projector:
         # Lines first: who reads that a mail is sent finds the event that says so.
         lines = find_earliest(observed.line for observed in seen)
         await self._store.add_events([line_to_row(line, buckets[line.email_id]) for line in lines])
-        todo = merge_all(observed.mail for observed in seen if observed.mail)
-        while todo:
-            todo = await self._save(todo, buckets)
+        await self.save(merge_all(observed.mail for observed in seen if observed.mail), buckets)
+
+    async def save(self, mails: dict[UUID, Mail], buckets: Mapping[UUID, date]) -> None:
+        """Merge mails into what is stored of them."""
+        while mails:
+            mails = await self._save(mails, buckets)
 
     async def _save(self, mails: dict[UUID, Mail], buckets: Mapping[UUID, date]) -> dict[UUID, Mail]:
         """Merge into what is stored. Returns the mails that another worker wrote in between, to be merged again."""
@@ -103,7 +115,7 @@ def create_worker(settings: WorkerSettings) -> list[Part]:
     )
     checks = {"kafka": consumer.check, "database": database.check}
     health = HealthServer(settings.health_host, settings.health_port, checks, settings.metrics_allowed_networks)
-    return [Connections(database), health, consumer]
+    return [Connections(database), health, Gauges(ReconciliationStore(database)), consumer]
 
 
 class Connections:
