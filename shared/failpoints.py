@@ -1,7 +1,10 @@
 """Faults on purpose: a process told so by MILENA_TEST_FAILPOINTS dies, hangs or forgets at a named point. Tests only.
 
-Without that setting nothing is armed and a point costs one look at a flag. The points are the boundaries of every
-stage (`claim.before`, `claim.after`, …); shared/stage.py reaches them.
+Without that setting nothing is armed and a point costs one look into an empty table. The points:
+
+- `<stage>.before` and `<stage>.after` (kill, hang; before also fail), the boundaries of every stage;
+- `database.answered` (marks: the statement) and `publisher.acknowledged` (marks: the records), where `lose` belongs:
+  it is done, and whoever asked does not hear of it.
 """
 
 import asyncio

@@ -16,6 +16,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from shared.failpoints import has_failpoint, reach_failpoint
 from shared.metrics import PUBLISH_SECONDS
 from shared.retrying import Unavailable
 from shared.topics import EVENT_HEADROOM
@@ -23,6 +24,7 @@ from shared.topics import EVENT_HEADROOM
 log = structlog.get_logger(__name__)
 
 Ack = asyncio.Future[object]
+_ACKNOWLEDGED = "publisher.acknowledged"
 
 
 class PublishError(Exception):
@@ -184,3 +186,5 @@ class Publisher:
                 await ack
             except KafkaError as exc:
                 raise PublishError(f"kafka: {type(exc).__name__}") from exc
+        if has_failpoint(_ACKNOWLEDGED):
+            await reach_failpoint(_ACKNOWLEDGED, [message.value for message in messages])

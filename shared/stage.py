@@ -137,11 +137,12 @@ class Stage(Generic[Item]):
                 return
             for item in group:
                 await self._work([item])
+        else:
+            await self._reach("after", group)
 
     async def _attempt(self, group: list[Item]) -> None:
         await self._reach("before", group)
         await self._handle(group)
-        await self._reach("after", group)
 
     async def _reach(self, side: str, group: list[Item]) -> None:
         point = f"{self.name}.{side}"
