@@ -16,6 +16,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from shared.bounded_batches import guard_batches
 from shared.events import Coordinates, read_header
+from shared.membership import REBALANCE_S, SESSION_S, watch_membership
 from shared.metrics import BATCH_SECONDS
 from shared.positions import watch_positions
 from shared.process import fail_process
@@ -85,23 +86,28 @@ class BatchConsumer:
             "enable_auto_commit": False,
             "max_partition_fetch_bytes": event_limit + EVENT_HEADROOM,
             "max_poll_interval_ms": _NEVER_MS,
-            "session_timeout_ms": 10_000,
+            "session_timeout_ms": int(SESSION_S * 1000),
             "heartbeat_interval_ms": 3_000,
-            "rebalance_timeout_ms": 60_000,
+            "rebalance_timeout_ms": int(REBALANCE_S * 1000),
             "fetch_max_wait_ms": 100,
         }
         self._task: asyncio.Task[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._working_since: float | None = None
+        self._membership = watch_membership(lambda: getattr(self._consumer, "_coordinator", None), bootstrap_servers)
+        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Join the group (waiting for Kafka where it is away) and begin in the background."""
         watch_positions()
         self._task = asyncio.create_task(self._run(), name=f"batches-{self._group}")
         self._task.add_done_callback(self._on_end)
+        self._watch = asyncio.create_task(self._watch_membership(), name=f"membership-{self._group}")
 
     async def stop(self) -> None:
         """Finish the batch at work (up to 20 s), commit it, leave."""
+        if self._watch:
+            self._watch.cancel()
         task, self._task = self._task, None
         if task and not task.done():
             task.cancel()
@@ -114,6 +120,14 @@ class BatchConsumer:
         if self._working_since and time.monotonic() - self._working_since > 30:
             return "has been working on one batch for over 30 s"
         return None
+
+    async def _watch_membership(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            fault = await self._membership.find_fault()
+            if fault:
+                fail_process(f"{self._group}: membership lost, {fault}")
+                return
 
     async def _run(self) -> None:
         consumer = await self._connect()

@@ -21,6 +21,7 @@ from faust.types import TP, EventT, StreamT
 from shared.bounded_batches import guard_batches
 from shared.lane import Lane, Ticket
 from shared.membership import REBALANCE_S, SESSION_S, Membership, watch_membership
+from shared.positions import watch_positions
 from shared.process import Part, has_failed, start_watchdog
 from shared.topics import EVENT_HEADROOM
 
@@ -234,6 +235,7 @@ class _Liveness(mode.Service):
         stalled_after_s: float,
         paused: Callable[[], bool],
         membership: Membership,
+        admission: Admission,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -241,6 +243,7 @@ class _Liveness(mode.Service):
         self._stalled_after_s = stalled_after_s
         self._paused = paused
         self._membership = membership
+        self._admission = admission
 
     @mode.Service.task
     async def _watch(self) -> None:
@@ -250,12 +253,16 @@ class _Liveness(mode.Service):
             if self._paused() or not self._lane.busy:
                 self._lane.last_progress = time.monotonic()
             elif time.monotonic() - self._lane.last_progress > self._stalled_after_s:
-                log.error("no progress, exiting", seconds=self._stalled_after_s)
-                os._exit(1)
+                await self._end("no progress", f"{self._stalled_after_s:.0f} s")
             fault = await self._membership.find_fault()
             if fault:
-                log.error("membership lost, exiting", why=fault)
-                os._exit(1)
+                await self._end("membership lost", fault)
+
+    async def _end(self, event: str, why: str) -> None:
+        """At once: stopping could hang on the very thing. No record is to blame for it."""
+        log.error(f"{event}, exiting", why=why)
+        await self._admission.leave()
+        os._exit(1)
 
 
 def set_paused(app: faust.App, tp: TP, paused: bool) -> None:
@@ -298,6 +305,7 @@ def run_faust(
     about 2 s: the supervisor starts it again.
     """
     options.datadir.mkdir(parents=True, exist_ok=True)
+    watch_positions()
     services = [_PartService(part) for part in parts]
     worker = _QuietWorker(
         app,
@@ -307,6 +315,7 @@ def run_faust(
             options.stalled_after_s,
             paused,
             watch_membership(lambda: _find_coordinator(app), options.bootstrap_servers),
+            app.consumer.admission,
         ),
         quiet=True,
         loglevel=logging.WARNING,

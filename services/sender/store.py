@@ -266,6 +266,32 @@ class SenderStore:
             if work.due:
                 await DUE.release(self.database, [work.due], work.entry.due_at)
 
+    async def delete_settled(self, kept: timedelta, limit: int) -> int:
+        """Delete up to `limit` settled rows older than `kept`: no record that could come again is as old."""
+        rows = await self.database.fetch(
+            """
+            WITH gone AS (DELETE FROM sender.ledger WHERE ctid = ANY(ARRAY(
+                SELECT ctid FROM sender.ledger WHERE created_at < now() - $1::interval AND state = 'settled' LIMIT $2))
+                RETURNING 1)
+            SELECT count(*) AS gone FROM gone
+            """,
+            kept,
+            limit,
+        )
+        return int(rows[0]["gone"])
+
+    async def delete_cancellations(self, limit: int) -> int:
+        """Delete up to `limit` cancellations that no longer take effect."""
+        rows = await self.database.fetch(
+            """
+            WITH gone AS (DELETE FROM sender.cancellation WHERE ctid = ANY(ARRAY(
+                SELECT ctid FROM sender.cancellation WHERE until < now() ORDER BY until LIMIT $1)) RETURNING 1)
+            SELECT count(*) AS gone FROM gone
+            """,
+            limit,
+        )
+        return int(rows[0]["gone"])
+
     async def keep_cancellations(self, wanted: Sequence[tuple[UUID, str]]) -> None:
         """Keep cancellations (id, account) for their time, and let waiting mail come up at once."""
         ordered = sorted(set(wanted))

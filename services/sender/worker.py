@@ -19,6 +19,7 @@ from services.sender.retries import RetryPolicy
 from services.sender.settings import WorkerSettings
 from services.sender.store import DUE, PartitionStore, SenderStore
 from services.sender.work import Work
+from shared.cleaning import Chore, Cleaner
 from shared.consuming import ConsumerOptions, FaustLane, create_faust_app, set_paused
 from shared.database import Database
 from shared.due import DueLoop
@@ -26,6 +27,8 @@ from shared.health import HealthServer
 from shared.lane import Lane
 from shared.process import Part, fail_process
 from shared.publisher import Publisher
+from shared.retention import Demand, Memory
+from shared.survey import Survey
 from shared.topics import Topics
 
 
@@ -75,7 +78,8 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
         {"postgresql": database.check, "relay": relay.check, "records": admission.check},
         settings.metrics_allowed_networks,
     )
-    parts: list[Part] = [database, publisher, relay, leases, pipeline, admission, health, due]
+    upkeep: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, store)]
+    parts: list[Part] = [database, publisher, relay, leases, pipeline, admission, health, due, *upkeep]
     app = create_faust_app(options, lane, admission)
     admission.set_paused = partial(set_paused, app)
     return SenderWorker(app, lane, relay, database, parts, options)
@@ -101,6 +105,28 @@ def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: An
         settings.message_id_domain,
     )
     return Pipeline(store, announcer, intake, policy, fail_process)
+
+
+def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:
+    demand = Demand(
+        (topics.requested,),
+        settings.event_limit,
+        expiring=topics.requested,
+        longest_expiry=timedelta(hours=settings.expiry_limit_hours),
+        memories=(
+            Memory("MILENA_LEDGER_RETENTION_DAYS", timedelta(days=settings.ledger_retention_days), (topics.requested,)),
+        ),
+    )
+    return Survey(settings.kafka_bootstrap_servers, demand)
+
+
+def _create_cleaner(settings: WorkerSettings, store: SenderStore) -> Cleaner:
+    kept = timedelta(days=settings.ledger_retention_days)
+    chores = [
+        Chore("sender.ledger", lambda limit: store.delete_settled(kept, limit)),
+        Chore("sender.cancellation", store.delete_cancellations),
+    ]
+    return Cleaner("sender", store.database, chores)
 
 
 def _create_relay(settings: WorkerSettings, pipeline: Pipeline) -> Relay:
