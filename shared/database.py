@@ -28,6 +28,7 @@ _GONE = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # "cannot switch to state": the server's farewell was on its way meanwhile
     OSError,
     TimeoutError,
 )
