@@ -17,6 +17,7 @@ from shared.events import (
     EmailSent,
     EventType,
     UnreadableEvent,
+    belongs_on,
     format_time,
     open_record,
     read_cancellation,
@@ -59,7 +60,7 @@ def observe(record: Record, cluster_id: str, event_limit: int) -> Observation | 
     """Read a record; None for one that says nothing of a mail."""
     try:
         opened = open_record(record.value, record.header("ce_type"), event_limit)
-        match opened.type:
+        match opened.type if opened.type and belongs_on(opened.type, record.topic) else None:
             case EventType.REQUESTED:
                 email = read_email(opened, cluster_id, record.coordinates)
                 return _observe_request(email, opened.belongs_to_scheduler, record)
@@ -75,7 +76,8 @@ def observe(record: Record, cluster_id: str, event_limit: int) -> Observation | 
             case _:
                 EVENTS_SKIPPED.labels(why="type").inc()
     except UnreadableEvent:
-        return None
+        if not belongs_on(EventType.REQUESTED, record.topic):
+            EVENTS_SKIPPED.labels(why="unreadable").inc()  # a result, and nobody answers for it
     return None
 
 

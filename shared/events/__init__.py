@@ -32,7 +32,7 @@ from shared.events.requested import (
 )
 from shared.events.results import Echo, EmailFailed, EmailSent, FailedRecipient, RecipientOutcome, Source
 from shared.events.ticks import ScheduleTick
-from shared.events.wire import Coordinates, EventType, WireModel, build_headers, format_time, read_header
+from shared.events.wire import Coordinates, EventType, WireModel, belongs_on, build_headers, format_time, read_header
 
 __all__ = [
     "DEFAULT_ACCOUNT",
@@ -56,6 +56,7 @@ __all__ = [
     "Source",
     "UnreadableEvent",
     "WireModel",
+    "belongs_on",
     "build_headers",
     "derive_bulk_entry_id",
     "derive_event_id",

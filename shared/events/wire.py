@@ -40,6 +40,15 @@ class EventType(StrEnum):
     BATCH_FINISHED = "batch.finished"
 
 
+def belongs_on(event_type: EventType, topic: str) -> bool:
+    """Whether an event of this type may stand on the topic (its name with any prefix).
+
+    Results are believed only where results are published: an ACL lets anybody else write `email.requested` only (R9).
+    """
+    home = event_type if event_type in (EventType.SENT, EventType.FAILED, EventType.TICK) else EventType.REQUESTED
+    return topic.endswith(home.value)
+
+
 class WireModel(BaseModel):
     """An event's data. Unknown fields are ignored on reading, so that an older reader survives a newer writer."""
 
