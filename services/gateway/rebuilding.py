@@ -76,6 +76,7 @@ class Rebuild:
         async with self._shadow.swapping() as swap:
             await self._replay.extend()
             await self._read()
+            await swap.check_days()
             await swap.set_floors(self._replay.firsts)
             partial = dict(await swap.find_partial())
             ids = list(partial)

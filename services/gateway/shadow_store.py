@@ -122,6 +122,16 @@ class Swap:
             {"floors": orjson.dumps(floors).decode()},
         )
 
+    async def check_days(self) -> None:
+        """Raise DatabaseUnavailable where a mail of the shadow has been moved to another day since it was read."""
+        for table, column in ((self._emails, "id"), (self._timeline, "email_id")):
+            found = await self._connection.exec_driver_sql(
+                f"SELECT 1 FROM {table} s JOIN gateway.locator l ON l.id = s.{column}"
+                " WHERE l.bucket <> s.bucket LIMIT 1"
+            )
+            if found.first() is not None:
+                raise DatabaseUnavailable("mails were moved to another day meanwhile; run it again")
+
     async def find_partial(self) -> list[tuple[UUID, Any]]:
         """Ids and buckets of mails in the shadow of which the topics hold only a part: a record is older."""
         found = await self._connection.exec_driver_sql(
