@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime, timedelta
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from services.gateway.buckets import days_ahead
 from services.gateway.partitions import Partitions
 from services.gateway.store import FENCE, PartitionStore
 from services.gateway.tables import SCHEMA, emails, timeline
@@ -127,7 +126,7 @@ class DayDropper:
         """Drop up to `limit` days; returns how many."""
         days: Sequence[date] = (await self._store.list_old_days())[:limit]
         if days:
-            await self._partitions.provide(days_ahead(datetime.now(UTC)))
+            await self._partitions.provide([datetime.now(UTC).date()])
         dropped = 0
         for day in days:
             try:
