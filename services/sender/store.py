@@ -128,7 +128,6 @@ WITH kept AS (
 UPDATE sender.due AS d SET due_at = now()
 FROM unnest($1::uuid[], $2::text[]) AS t(id, account), sender.ledger AS l
 WHERE d.id = t.id AND l.id = t.id AND l.account = t.account
-  AND (d.lease_until IS NULL OR d.lease_until < now())
 """
 
 
@@ -267,12 +266,17 @@ class SenderStore:
                 await DUE.release(self.database, [work.due], work.entry.due_at)
 
     async def delete_settled(self, kept: timedelta, limit: int) -> int:
-        """Delete up to `limit` settled rows older than `kept`: no record that could come again is as old."""
+        """Delete up to `limit` rows settled longer ago than `kept`: no record that could come again is as old.
+
+        One that a parked row still leads to stays, or that row's mail would be new and sent again.
+        """
         rows = await self.database.fetch(
             """
             WITH gone AS (DELETE FROM sender.ledger WHERE ctid = ANY(ARRAY(
-                SELECT ctid FROM sender.ledger WHERE created_at < now() - $1::interval AND state = 'settled' LIMIT $2))
-                RETURNING 1)
+                SELECT ctid FROM sender.ledger AS l
+                WHERE created_at < now() - $1::interval AND updated_at < now() - $1::interval AND state = 'settled'
+                  AND NOT EXISTS (SELECT 1 FROM sender.due AS d WHERE d.id = l.id)
+                ORDER BY created_at LIMIT $2)) RETURNING 1)
             SELECT count(*) AS gone FROM gone
             """,
             kept,

@@ -44,7 +44,7 @@ ledger = Table(
     Column("results", JSON, nullable=False, server_default="[]"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Index("ledger_by_age", "created_at", postgresql_using="brin"),
+    Index("ledger_by_age", "created_at"),
 )
 
 # Mail that waits for its next attempt (deferred), for somebody else's claim to end (parked), or for an operator (held).

@@ -16,6 +16,7 @@ from services.gateway.store import PartitionStore, ReadModel
 from services.scheduler import settings as scheduler_settings
 from services.scheduler import worker as scheduler_worker
 from services.scheduler.store import SchedulerStore
+from services.sender.store import SenderStore
 from shared.cleaning import Chore, Cleaner
 from shared.database import Database, text
 from shared.metrics import ROWS_DELETED
@@ -97,6 +98,32 @@ async def test_the_scheduler_forgets_what_ended_and_never_what_waits(database: D
     assert await list_ids(database, "scheduler.delayed") == {ids[name] for name in rows if name not in gone}
     assert count_deleted("scheduler.delayed") == before + 2
     assert len(await database.fetch("SELECT 1 FROM scheduler.cancellation")) == 1
+
+
+async def test_the_ledger_forgets_what_settled_long_ago_unless_a_row_leads_to_it(database: Database) -> None:
+    store = SenderStore(database)
+    old, parked, young, held = (uuid4() for _ in range(4))
+    for email_id, state, days in (
+        (old, "settled", 31),
+        (parked, "settled", 31),
+        (young, "settled", 29),
+        (held, "held", 31),
+    ):
+        await database.fetch(
+            """
+            INSERT INTO sender.ledger (id, account, digest, message_id, echo, recipient_count, accepted_at, expires_at,
+                                       state, created_at, updated_at)
+            SELECT $1, 'a', 'd', 'm', '{}', 1, t, t, $2, t, t FROM (SELECT now() - make_interval(days => $3) AS t) AS s
+            """,
+            email_id,
+            state,
+            days,
+        )
+    await database.fetch(
+        "INSERT INTO sender.due (id, kind, due_at, event, accepted_at) VALUES ($1, 'parked', now(), '', now())", parked
+    )
+    assert await store.delete_settled(timedelta(days=30), 100) == 1
+    assert await list_ids(database, "sender.ledger") == {parked, young, held}
 
 
 async def test_callback_forgets_finished_deliveries_with_their_attempts(database: Database, database_url: str) -> None:
@@ -231,7 +258,10 @@ async def test_nothing_is_scanned_however_much_there_is(database_url: str) -> No
         kept = timedelta(days=callback_settings.WorkerSettings.model_validate(secret).delivery_retention_days)
         await CallbackStore(recorder).delete_finished(kept, 50)
         await create_cleaner(recorder, timedelta(days=90)).clean()
-        assert len(recorder.plans) >= 7
+        sender = SenderStore(recorder)
+        assert await sender.delete_settled(timedelta(days=30), 50) == 50
+        assert await sender.delete_cancellations(50) == 50
+        assert len(recorder.plans) >= 9
         for plan in recorder.plans:
             scanned = [line for line in plan.splitlines() if "Seq Scan on" in line and "pg_" not in line]
             assert scanned == [], plan
@@ -257,6 +287,12 @@ async def fill(database: Database) -> None:
         f"INSERT INTO gateway.timeline_default"
         f" SELECT ({age})::date, {uuid}, {uuid}, 'email.sent', 'a', {age}, 't', 0, n, '{{}}' {series}",
         f"INSERT INTO gateway.locator SELECT {uuid}, ({age})::date {series}",
+        f"INSERT INTO sender.ledger (id, account, digest, message_id, echo, recipient_count, accepted_at, expires_at,"
+        f" state, created_at, updated_at)"
+        f" SELECT {uuid}, 'a', 'd', 'm', '{{}}', 1, {age}, {age}, 'settled', {age}, {age} {series}",
+        f"INSERT INTO sender.due (id, kind, due_at, event, accepted_at)"
+        f" SELECT {uuid}, 'parked', now(), '', now() {series}",
+        f"INSERT INTO sender.cancellation SELECT {uuid}, 'a', {age} + interval '2 days' {series}",
     ):
         await Database.fetch(database, statement)
     async with database.transaction() as connection:

@@ -33,5 +33,5 @@ def upgrade() -> None:
         )
         """
     )
-    op.execute("CREATE INDEX ledger_by_age ON sender.ledger USING brin (created_at)")
+    op.execute("CREATE INDEX ledger_by_age ON sender.ledger (created_at)")
     op.execute("CREATE INDEX cancellation_by_end ON sender.cancellation (until)")
