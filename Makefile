@@ -11,7 +11,7 @@ TEST_PROCESSES ?= 3
 export PYTHONPATH := $(CURDIR)
 
 help: ## list the commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(STAMP) ## run everything here, until Ctrl-C: Kafka, PostgreSQL, mail catcher, all services
 	@exec $(BIN)/python -m deploy.local up
@@ -28,6 +28,12 @@ status: $(STAMP) ## which processes run, and whether they are ready
 send: $(STAMP) ## send one mail through the running stack: make send TO=ann@example.org
 	@exec $(BIN)/python -m deploy.local send --to '$(TO)'
 
+reconcile: $(STAMP) ## prove from the topics that every mail has its end: make reconcile ARGS='--since 24h'
+	@exec $(BIN)/python -m deploy.local run -- services.gateway reconcile $(ARGS)
+
+rebuild: $(STAMP) ## make the read model again from the topics, while everything runs
+	@exec $(BIN)/python -m deploy.local run -- services.gateway rebuild
+
 test: lint jars ## everything CI runs: lint and all tests, on real Kafka and PostgreSQL
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile tests/unit tests/contract tests/integration tests/e2e
 
@@ -40,8 +46,9 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 bench: $(STAMP) jars ## measure mails a second and CPU a mail (docs/performance.md)
 	$(BIN)/python -m tests.bench all
 
-chaos: $(STAMP) jars ## kill things under load and count what is lost and doubled
-	$(BIN)/python -m pytest tests/chaos
+chaos: $(STAMP) jars ## kill things under load, count what is lost and doubled (ONLY=killed: one scenario)
+	@$(BIN)/python -m pytest tests/chaos $(if $(ONLY),-k '$(ONLY)'); kept=$$?; \
+	  $(BIN)/python -m tests.chaos.results || [ -n '$(ONLY)' ] || exit 1; exit $$kept
 
 docs: $(STAMP) ## write the event schemas again from their models
 	$(BIN)/python -m shared.events.schemas
@@ -73,4 +80,4 @@ $(STAMP): requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-.PHONY: help up start stop status send test lint bench chaos docs lock clean jars
+.PHONY: help up start stop status send reconcile rebuild test lint bench chaos docs lock clean jars

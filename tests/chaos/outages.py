@@ -10,7 +10,7 @@ import psutil
 
 from tests.support.servers import RealServers
 
-Outage = Callable[[RealServers, float], Awaitable[None]]
+Outage = Callable[[float], Awaitable[None]]
 """Takes a server away for so many seconds and returns when it answers again."""
 
 

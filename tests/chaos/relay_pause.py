@@ -16,6 +16,7 @@ async def pause_the_relay(
     *,
     away_s: float = 30.0,
     mails: int = 8000,
+    size: int = 0,
     poll_interval_s: float | None = None,
     stalled_after_s: float = 25.0,
     patience_s: float = 90.0,
@@ -23,12 +24,12 @@ async def pause_the_relay(
 ) -> Verdict:
     """Take the relay away for `away_s` under load. With `poll_interval_s` it is the control run, which must stall.
 
-    More mails than lane and buffers hold (about 4,600), so that consumption really stands still.
+    More mails than lane and buffers hold (about 4,600, or 32 MiB), so that consumption really stands still.
     """
     control = {"MILENA_MAX_POLL_INTERVAL": str(poll_interval_s)} if poll_interval_s else {}
     rig.relay.script.dot_delay_s = 0.02
     sender = await rig.start_sender(0, MILENA_STALLED_AFTER=str(stalled_after_s), **control)
-    load = asyncio.create_task(rig.publish(mails))
+    load = asyncio.create_task(rig.publish(mails, size=size))
     await rig.wait_taken(mails // 20)
     await rig.relay.stop()
     await asyncio.sleep(away_s)

@@ -76,21 +76,32 @@ class Rig:
         if again:
             sender.start_again()
 
+    async def close(self) -> list[BaseException]:
+        """End every process; gives what went wrong in watching them."""
+        ends = [each.stop() for each in [*self.senders, *self.others]]
+        self.senders, self.others = [], []
+        return [each for each in await asyncio.gather(*ends, return_exceptions=True) if each]
+
     # --- load ---
 
-    async def publish(self, count: int, *, over_s: float = 0.0) -> None:
+    async def publish(self, count: int, *, over_s: float = 0.0, size: int = 0) -> None:
         """Put mails on the topic, one in ten to three recipients, spread over `over_s` seconds.
 
-        A mail is accepted once the broker has acknowledged it.
+        A mail is accepted once the broker has acknowledged it. `size`: bytes of text at least.
         """
         producer = AIOKafkaProducer(
-            bootstrap_servers=self.stack.bootstrap_servers, acks="all", enable_idempotence=True, linger_ms=5
+            bootstrap_servers=self.stack.bootstrap_servers,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=5,
+            compression_type="lz4",
+            max_request_size=2_000_000,
         )
         await producer.start()
         try:
             began, acks = time.monotonic(), []
             for number in range(count):
-                mail = make_mail(number)
+                mail = make_mail(number, size)
                 value, key = orjson.dumps(mail), mail["id"].encode()
                 acks.append((mail, await producer.send(self.stack.topics.requested, value, key=key)))
                 ahead = over_s * number / count - (time.monotonic() - began)
@@ -169,15 +180,15 @@ def message_id(email_id: str) -> str:
     return f"<{email_id}@{SENDER_ADDRESS.partition('@')[2]}>"
 
 
-def make_mail(number: int) -> dict[str, Any]:
-    """A small multipart mail with an id of its own; every tenth has three recipients."""
+def make_mail(number: int, size: int = 0) -> dict[str, Any]:
+    """A small multipart mail with an id of its own; every tenth has three recipients. `size`: of the text at least."""
     names = [f"u{number}"] if number % 10 else [f"u{number}", f"v{number}", f"w{number}"]
     return {
         "id": str(uuid4()),
         "from": SENDER_ADDRESS,
         "to": [f"{name}@example.org" for name in names],
         "subject": f"Your order {number} is on its way",
-        "text": _WORDS,
+        "text": _WORDS * max(1, -(-size // len(_WORDS))),
         "html": f"<p>{_WORDS}</p>",
     }
 
@@ -195,8 +206,7 @@ async def open_rig(
         try:
             yield rig
         finally:
-            ends = [each.stop() for each in [*rig.senders, *rig.others]]
-            faults = [each for each in await asyncio.gather(*ends, return_exceptions=True) if each]
+            faults = await rig.close()
             await asyncio.to_thread(runner.stop_all)
             await asyncio.to_thread(servers.drop_topics, prefix)
             await asyncio.to_thread(servers.drop_database, database)

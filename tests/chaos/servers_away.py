@@ -10,19 +10,18 @@ from tests.chaos.posting import Posting
 from tests.chaos.rig import Rig
 from tests.chaos.verdict import Verdict
 from tests.support.gateway import mint
-from tests.support.servers import RealServers
 
 REFUSAL_LIMIT_S = 6.0
 
 
 async def take_a_server_away(
     rig: Rig,
-    servers: RealServers,
     outage: Outage,
     *,
     what: str,
     away_s: float,
     refuses: bool,
+    times: int = 1,
     mails: int = 2000,
     posts_per_s: float = 10.0,
     margin_s: float = 8.0,
@@ -30,7 +29,7 @@ async def take_a_server_away(
     senders: int = 2,
     reconciled: bool = True,
 ) -> Verdict:
-    """Load for `margin_s` before and after the outage, on the topic and over HTTP.
+    """Load for `margin_s` before and after the outages, on the topic and over HTTP.
 
     `refuses`: whether a POST in the meantime must get 503 (Kafka) or may be accepted (PostgreSQL, known keys).
     """
@@ -41,12 +40,15 @@ async def take_a_server_away(
     posting = Posting(rig, api.process.url, await mint(rig.stack.database_url, "*@example.com"), posts_per_s)
     stop = asyncio.Event()
     callers = asyncio.create_task(posting.run(stop))
-    load = asyncio.create_task(rig.publish(mails, over_s=margin_s * 1.5))
+    load = asyncio.create_task(rig.publish(mails, over_s=margin_s * (times + 2) / 2))
     await asyncio.sleep(margin_s)
     await rig.wait_claims_open()
     began = time.monotonic()
-    await outage(servers, away_s)
+    await outage(away_s)
     ended = time.monotonic()
+    for _ in range(times - 1):
+        await asyncio.sleep(margin_s / 4)
+        await outage(away_s)
     await asyncio.sleep(margin_s)
     stop.set()
     await callers

@@ -10,12 +10,13 @@ _EXIT_MARGIN_S = 10.0
 
 
 async def wait_out_a_slow_relay(
-    rig: Rig, *, delay_s: float = 45.0, mails: int = 24, patience_s: float = 300.0, reconciled: bool = True
+    rig: Rig, *, delay_s: float = 45.0, mails: int = 16, patience_s: float = 300.0, reconciled: bool = True
 ) -> Verdict:
     """Each mail once, although its answer comes after parking and lease.
 
     A second sender joins (a rebalance) early in the first wait; the first gets SIGTERM soon after, the second in the
-    middle of its wait, and the first again late in another one. What is on the wire is waited for.
+    middle of its wait, and the first again late in another one, for which `mails` / 2 more are published. What is on
+    the wire is waited for.
     """
     rig.relay.script.dot_delay_s = delay_s
     first = await rig.start_sender(0)
@@ -28,6 +29,7 @@ async def wait_out_a_slow_relay(
     await asyncio.sleep(delay_s * 0.5)
     await rig.terminate(second, again=True)
     await ending
+    await rig.publish(mails // 2)
     await _wait_answers(rig, delay_s)
     await rig.wait_claims_open(timeout_s=delay_s * 2)
     await asyncio.sleep(delay_s * 0.9)

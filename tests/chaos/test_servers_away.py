@@ -15,10 +15,10 @@ pytestmark = pytest.mark.timeout(600)
 async def test_postgres_restarted_under_load(run: Run, own_servers: RealServers) -> None:
     scenario = partial(
         take_a_server_away,
-        servers=own_servers,
-        outage=stop_postgres,
-        what="PostgreSQL is restarted",
+        outage=partial(stop_postgres, own_servers),
+        what="PostgreSQL is restarted five times",
         away_s=0,
+        times=5,
         refuses=False,
     )
     await run("postgres_restarted", own_servers, scenario)
@@ -27,8 +27,7 @@ async def test_postgres_restarted_under_load(run: Run, own_servers: RealServers)
 async def test_postgres_away_for_a_minute(run: Run, own_servers: RealServers) -> None:
     scenario = partial(
         take_a_server_away,
-        servers=own_servers,
-        outage=stop_postgres,
+        outage=partial(stop_postgres, own_servers),
         what="PostgreSQL is away for 60 s",
         away_s=60,
         refuses=False,
@@ -39,8 +38,7 @@ async def test_postgres_away_for_a_minute(run: Run, own_servers: RealServers) ->
 async def test_postgres_frozen_for_longer_than_a_lease(run: Run, own_servers: RealServers) -> None:
     scenario = partial(
         take_a_server_away,
-        servers=own_servers,
-        outage=freeze_postgres,
+        outage=partial(freeze_postgres, own_servers),
         what="PostgreSQL is frozen for 40 s",
         away_s=40,
         refuses=False,
@@ -51,8 +49,7 @@ async def test_postgres_frozen_for_longer_than_a_lease(run: Run, own_servers: Re
 async def test_kafka_restarted_under_load(run: Run, own_servers: RealServers) -> None:
     scenario = partial(
         take_a_server_away,
-        servers=own_servers,
-        outage=stop_kafka,
+        outage=partial(stop_kafka, own_servers),
         what="Kafka is stopped and started 10 s later",
         away_s=10,
         refuses=True,

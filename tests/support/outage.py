@@ -11,7 +11,10 @@ _SOCKET = ".s.PGSQL.5432"
 
 
 class DatabaseProxy:
-    """Forwards to the server behind `database_url`; `url` leads through it until `cut()`, again after `mend()`."""
+    """Forwards to the server behind `database_url`; `url` leads through it until `cut()`, again after `mend()`.
+
+    Between `freeze()` and `thaw()` connections are taken and kept, and nothing passes.
+    """
 
     def __init__(self, database_url: str) -> None:
         # Short, because a unix socket's path may have about 100 bytes at most.
@@ -21,6 +24,8 @@ class DatabaseProxy:
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path}?host={self._directory}"
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
 
     async def __aenter__(self) -> "DatabaseProxy":
         await self.mend()
@@ -43,20 +48,28 @@ class DatabaseProxy:
         for writer in list(self._open):
             writer.transport.abort()
 
+    def freeze(self) -> None:
+        """Let nothing pass any more."""
+        self._flowing.clear()
+
+    def thaw(self) -> None:
+        """Let pass what has been waiting, and all that follows."""
+        self._flowing.set()
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back_reader, back_writer = await asyncio.open_unix_connection(self._target)
         self._open |= {writer, back_writer}
         try:
-            await asyncio.gather(_pump(reader, back_writer), _pump(back_reader, writer))
+            await asyncio.gather(self._pump(reader, back_writer), self._pump(back_reader, writer))
         finally:
             self._open -= {writer, back_writer}
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while chunk := await reader.read(65536):
-            writer.write(chunk)
-            await writer.drain()
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(65536):
+                await self._flowing.wait()
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
