@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from services.gateway.partitions import Partitions
-from services.gateway.store import FENCE, PartitionStore
+from services.gateway.store import FENCE, REBUILDING, PartitionStore
 from services.gateway.tables import SCHEMA, emails, timeline
 from shared.cleaning import Chore, Cleaner
 from shared.database import Database
@@ -93,6 +93,8 @@ class AgeingStore:
         async with self._database.transaction() as connection:
             # Whoever comes behind us waits as long as we do, so we do not wait for long.
             await connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
+            # A rebuild would put a mail that moves now back where its records say.
+            await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({REBUILDING})")
             await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({FENCE})")
             moved = (await connection.exec_driver_sql(_MOVE, (day, self._kept))).scalar_one()
             names = ", ".join(f"{SCHEMA}.{table.name}_{day:%Y%m%d}" for table in (emails, timeline))

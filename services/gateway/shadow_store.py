@@ -12,12 +12,11 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.gateway.replaying import Place
-from services.gateway.store import FENCE, KEEP_EARLIEST, ProjectionStore, Row, list_columns
+from services.gateway.store import FENCE, KEEP_EARLIEST, REBUILDING, ProjectionStore, Row, list_columns
 from services.gateway.tables import SCHEMA, emails, timeline
 from shared.database import Database, DatabaseUnavailable
 
 _PATIENCE = "60s"  # for the workers' batches at work
-_ALONE = "hashtext('gateway rebuild')"
 _EMAILS, _TIMELINE = list_columns(emails), list_columns(timeline)
 _UNVERSIONED = [f'"{column.name}"' for column in emails.columns if column.name != "version"]
 
@@ -57,7 +56,7 @@ class ShadowStore:
         """Hold off other rebuilds. Raises AnotherRebuild."""
         async with self._database.transaction() as connection:
             await connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-            got = await connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_ALONE})")
+            got = await connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({REBUILDING})")
             if not got.scalar_one():
                 raise AnotherRebuild
             yield

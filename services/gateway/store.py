@@ -17,6 +17,7 @@ from shared.database import Database
 
 Row = dict[str, Any]
 FENCE = "hashtext('gateway read model')"  # the advisory lock: workers share it, a rebuild holds it alone
+REBUILDING = "hashtext('gateway rebuild')"  # held by a rebuild from its first record to its swap
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")  # an escaped NUL, not an escaped backslash before "u0000"
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 

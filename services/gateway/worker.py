@@ -1,11 +1,12 @@
 """The Kafka side: the three email topics into the read model, batch by batch."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from uuid import UUID
 
 from aiokafka.errors import KafkaError
 
+from services.gateway.ageing import create_cleaner
 from services.gateway.buckets import days_ahead
 from services.gateway.gauges import Gauges
 from services.gateway.observing import Observation, find_earliest, observe
@@ -19,7 +20,9 @@ from shared.database import Database
 from shared.health import HealthServer
 from shared.metrics import RECORDS_PROJECTED
 from shared.process import Part
+from shared.retention import Demand, Memory
 from shared.retrying import Unavailable
+from shared.survey import Survey
 from shared.topics import Topics, find_cluster_id
 
 _GROUP = "milena-gateway"
@@ -115,7 +118,15 @@ def create_worker(settings: WorkerSettings) -> list[Part]:
     )
     checks = {"kafka": consumer.check, "database": database.check}
     health = HealthServer(settings.health_host, settings.health_port, checks, settings.metrics_allowed_networks)
-    return [Connections(database), health, Gauges(ReconciliationStore(database)), consumer]
+    read = (topics.requested, topics.sent, topics.failed)
+    kept = timedelta(days=settings.read_model_retention_days)
+    demand = Demand(read, settings.event_limit, memories=(Memory("MILENA_READ_MODEL_RETENTION_DAYS", kept, read),))
+    upkeep: list[Part] = [
+        Gauges(ReconciliationStore(database)),
+        Survey(settings.kafka_bootstrap_servers, demand),
+        create_cleaner(database, kept),
+    ]
+    return [Connections(database), health, consumer, *upkeep]
 
 
 class Connections:
