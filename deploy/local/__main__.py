@@ -1,4 +1,4 @@
-"""``python -m deploy.local up|start|stop|status|send``: the local stack's commands, behind `make`."""
+"""``python -m deploy.local up|start|stop|status|send|run``: the local stack's commands, behind `make`."""
 
 import asyncio
 import os
@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from deploy.local.background import FAILED, READY, describe_status, start_in_background, stop_background
+from deploy.local.commands import run_command
 from deploy.local.errors import StackError
 from deploy.local.lock import find_holder
 from deploy.local.output import Output
 from deploy.local.paths import DataPaths
 from deploy.local.record import read_record
-from deploy.local.settings import StackSettings
+from deploy.local.settings import StackSettings, read_environment
 from deploy.local.up import describe_addresses, run_stack
 from deploy.local.welcome import FIRST_RECIPIENT, send_and_follow
 from shared.logs import set_up_logs
@@ -84,6 +85,12 @@ def send(to: str = FIRST_RECIPIENT) -> None:
         print(f"the mail is {asyncio.run(send_and_follow(record, to, print))}")
     except TimeoutError:
         raise StackError("the mail is still on its way; `make status` shows what is not ready.") from None
+
+
+@app.command()
+def run(command: Annotated[list[str], typer.Argument(help="-- services.gateway reconcile --since 1h")]) -> None:
+    """Run a service's own command against the running stack; its exit code is that command's."""
+    run_command(_read_paths(), command, read_environment())
 
 
 def _read_paths() -> DataPaths:

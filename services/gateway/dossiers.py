@@ -1,7 +1,7 @@
 """What records say of one id, small enough to keep for every id of a day: status and timeline, no content. Pure.
 
-Packed, a mail with one recipient, its request and its result takes about 300 bytes; 450 with its place in a dict. Each
-further recipient takes 80, each further event 33.
+Packed, a mail with one recipient, its request and its result takes about 380 bytes, 570 with its place in a dict
+(measured). Each further recipient takes about 100, each further event 32.
 """
 
 from dataclasses import dataclass, replace
@@ -48,7 +48,8 @@ class Dossier:
         """As bytes, for `unpack`."""
         lines = "".join(each.hex for each in sorted(self.lines))
         mail = _pack_mail(self.mail) if self.mail else None
-        return orjson.dumps([mail, lines, _to_us(self.asked_at), _to_us(self.retry_at), list(self.spots)])
+        packed = orjson.dumps([mail, lines, _to_us(self.asked_at), _to_us(self.retry_at), list(self.spots)])
+        return bytes(memoryview(packed))  # a copy: orjson's own holds on to 4 KiB
 
     @property
     def asked(self) -> set[tuple[int, int]]:

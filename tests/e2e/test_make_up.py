@@ -98,6 +98,9 @@ def test_stack_starts_sends_a_mail_and_keeps_everything_over_a_restart(checkout:
     assert names[:3] == ["gateway-api", "scheduler-api", "callback-api"]
     assert {"gateway-worker", "scheduler-worker", "callback-worker", "sender-0", "sender-1"} <= set(names)
     assert checkout.run("status").returncode == 0
+    reconciled = checkout.run("run", "--", "services.gateway", "reconcile")
+    assert reconciled.returncode == 0, reconciled.stdout + reconciled.stderr
+    assert "everything adds up" in reconciled.stdout
 
     assert checkout.run("stop").stdout == "stopped\n"
     assert checkout.find_processes() == []
