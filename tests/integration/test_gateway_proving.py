@@ -67,7 +67,7 @@ def settings_of(stack: Stack) -> ProvingSettings:
     )
 
 
-async def reconcile(stack: Stack, since: datetime | None = None, pending_after_s: float = 30) -> Report:
+async def reconcile(stack: Stack, since: datetime | None = None, pending_after_s: float = 600) -> Report:
     report, _ = await _reconcile(settings_of(stack), since, timedelta(seconds=pending_after_s), timedelta(seconds=15))
     return report
 
@@ -105,7 +105,7 @@ async def test_every_state_adds_up_and_what_does_not_is_named(running: Stack, da
     await put(running, [record for story in stories for record in story.records])
     await put_refused(running)
     await put_aborted(running)
-    done = run(running, "reconcile", "--since", "1h", "--json")
+    done = run(running, "reconcile", "--since", "1h", "--pending-after", "10m", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)
     expected = {story.state: 2 if story.state == "sent" else 1 for story in stories}
@@ -123,7 +123,7 @@ async def test_every_state_adds_up_and_what_does_not_is_named(running: Stack, da
     await database.fetch("UPDATE gateway.emails SET status = 'sent' WHERE id = $1", UUID(ids["failed"]))
     await database.fetch("DELETE FROM gateway.timeline WHERE email_id = $1", UUID(ids["expired"]))
     await database.fetch("UPDATE gateway.emails SET recipients = '[{}]' WHERE id = $1", UUID(ids["partially_sent"]))
-    done = run(running, "reconcile", "--patience", "1s")
+    done = run(running, "reconcile", "--pending-after", "10m", "--patience", "1s")
     assert done.returncode == 1, done.stdout + done.stderr
     named = {line.split()[1].rstrip(":"): line for line in done.stdout.splitlines() if line.startswith("FAULT")}
     assert named.keys() == found
