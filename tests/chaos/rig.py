@@ -71,7 +71,8 @@ class Rig:
         self.kills += 1
 
     async def terminate(self, sender: Supervised, *, again: bool = False) -> None:
-        """SIGTERM; how long the exit took is kept. With `again` the process starts anew."""
+        """SIGTERM to a ready process; how long the exit took is kept. With `again` it starts anew."""
+        await sender.wait_ready()  # before it has installed its handlers SIGTERM kills it, which proves nothing
         self.exits_s.append(await sender.terminate())
         if again:
             sender.start_again()

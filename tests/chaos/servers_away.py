@@ -64,8 +64,9 @@ async def take_a_server_away(
 
 
 def _judge_answers(verdict: Verdict, posting: Posting, began: float, ended: float, *, refuses: bool) -> None:
-    # In its last second the server may answer already.
-    meanwhile = posting.between(began + 1, ended - 1)
+    # At either end the server may answer still, or already.
+    edge = min(1.0, (ended - began) / 4)
+    meanwhile = posting.between(began + edge, ended - edge)
     slowest = max((each.seconds for each in posting.answers), default=0.0)
     statuses = Counter(each.status for each in meanwhile)
     told = ", ".join(f"{status}: {times}" for status, times in sorted(statuses.items()))
