@@ -8,7 +8,7 @@ import structlog
 
 from services.callback.deliveries import Delivery, plan_delivery
 from services.callback.store import CallbackStore
-from shared.batching import Record
+from shared.batching import Record, take_turns
 from shared.events import EmailFailed, EmailSent, EventType, OpenedRecord, UnreadableEvent, open_record
 from shared.metrics import EVENTS_SKIPPED
 from shared.topics import EVENT_HEADROOM
@@ -32,7 +32,7 @@ class Intake:
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Keep what the records ask for. Raises Unavailable."""
-        planned = [delivery for delivery in map(self._plan, records) if delivery]
+        planned = [delivery async for record in take_turns(records) if (delivery := self._plan(record))]
         if planned and await self._store.add(planned):
             self._on_new()
 

@@ -15,7 +15,7 @@ from services.gateway.projection import Mail, merge_all
 from services.gateway.rows import line_to_row, mail_to_row, row_to_mail
 from services.gateway.settings import WorkerSettings
 from services.gateway.store import PartitionStore, ProjectionStore, ReconciliationStore
-from shared.batching import BatchConsumer, Record
+from shared.batching import BatchConsumer, Record, take_turns
 from shared.database import Database
 from shared.health import HealthServer
 from shared.metrics import RECORDS_PROJECTED
@@ -57,7 +57,11 @@ class Projector:
     async def project(self, records: Sequence[Record]) -> None:
         """Take one batch. Raises Unavailable where nothing, or not everything, could be written."""
         cluster_id = await self._find_cluster_id()
-        seen = [observed for record in records if (observed := observe(record, cluster_id, self._event_limit))]
+        seen = [
+            observed
+            async for record in take_turns(records)
+            if (observed := observe(record, cluster_id, self._event_limit))
+        ]
         if seen:
             async with self._store.fenced():
                 await self._write(seen)

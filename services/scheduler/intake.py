@@ -13,7 +13,7 @@ import structlog
 from services.scheduler.delayed import DelayedMail, Expiry, delay, merge
 from services.scheduler.failures import describe_cancelled, describe_unreadable, to_message
 from services.scheduler.store import CancelledMail, SchedulerStore
-from shared.batching import Record
+from shared.batching import Record, take_turns
 from shared.events import (
     CancellationRequested,
     EmailRequested,
@@ -66,7 +66,7 @@ class Intake:
         """Store what is ours, then tell what was refused or cancelled. Raises Unavailable."""
         cluster_id = await self._find_cluster_id()
         batch = _Batch()
-        for record in records:
+        async for record in take_turns(records):
             self._sort(record, cluster_id, batch)
         if not (batch.mails or batch.cancellations or batch.refusals):
             return
