@@ -7,7 +7,7 @@ cannot be handled because an outside system is away are tried again for as long 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -26,7 +26,6 @@ from shared.topics import EVENT_HEADROOM
 log = structlog.get_logger(__name__)
 
 _BATCH_BYTES, _DRAINED_AT_ONCE = 4 * 1024 * 1024, 100  # objects take many times the bytes they are read from
-_TURN_S = 0.05
 _NEVER_MS = 604_800_000  # a pause of consumption must not cost the membership
 
 
@@ -52,19 +51,6 @@ class Record:
 
 
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
-
-
-async def take_turns(records: Iterable[Record]) -> AsyncIterator[Record]:
-    """The records in their order, with a pause now and then in which the heartbeats go out.
-
-    Reading most takes microseconds, but a thousand with a thousand unusual addresses each take minutes.
-    """
-    since = time.monotonic()
-    for record in records:
-        if time.monotonic() - since > _TURN_S:
-            await asyncio.sleep(0)
-            since = time.monotonic()
-        yield record
 
 
 class BatchConsumer:

@@ -8,11 +8,12 @@ import structlog
 
 from services.callback.deliveries import Delivery, plan_delivery
 from services.callback.store import CallbackStore
-from shared.batching import Record, take_turns
+from shared.batching import Record
 from shared.events import EmailFailed, EmailSent, EventType, OpenedRecord, UnreadableEvent, open_record
 from shared.metrics import EVENTS_SKIPPED
 from shared.topics import EVENT_HEADROOM
 from shared.tracing import find_trace_id
+from shared.turns import take_turns
 
 log = structlog.get_logger(__name__)
 

@@ -1,7 +1,7 @@
 """Making the read model's partitions ahead of time."""
 
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -11,6 +11,7 @@ from services.gateway.tables import emails, timeline
 
 log = structlog.get_logger(__name__)
 
+_REACH = timedelta(days=400)
 _TABLES = (emails.name, timeline.name)
 
 
@@ -22,8 +23,12 @@ class Partitions:
         self._seen: set[date] = set()
 
     async def provide(self, days: Iterable[date]) -> None:
-        """Make what is missing. A day whose rows already lie in the default partition stays there."""
-        missing = sorted(set(days) - self._seen)
+        """Make what is missing. A day whose rows already lie in the default partition stays there.
+
+        So does one far from today: where publishers set the time, records may claim any day there is.
+        """
+        today = datetime.now(UTC).date()
+        missing = sorted(day for day in set(days) - self._seen if abs(day - today) <= _REACH)
         for day in missing:
             for table in _TABLES:
                 try:

@@ -15,7 +15,7 @@ from services.gateway.projection import Mail, merge_all
 from services.gateway.rows import line_to_row, mail_to_row, row_to_mail
 from services.gateway.settings import WorkerSettings
 from services.gateway.store import PartitionStore, ProjectionStore, ReconciliationStore
-from shared.batching import BatchConsumer, Record, take_turns
+from shared.batching import BatchConsumer, Record
 from shared.database import Database
 from shared.health import HealthServer
 from shared.metrics import RECORDS_PROJECTED
@@ -24,6 +24,7 @@ from shared.retention import Demand, Memory
 from shared.retrying import Unavailable
 from shared.survey import Survey
 from shared.topics import Topics, find_cluster_id
+from shared.turns import take_turns
 
 _GROUP = "milena-gateway"
 

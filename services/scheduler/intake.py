@@ -13,7 +13,7 @@ import structlog
 from services.scheduler.delayed import DelayedMail, Expiry, delay, merge
 from services.scheduler.failures import describe_cancelled, describe_unreadable, to_message
 from services.scheduler.store import CancelledMail, SchedulerStore
-from shared.batching import Record, take_turns
+from shared.batching import Record
 from shared.events import (
     CancellationRequested,
     EmailRequested,
@@ -27,6 +27,7 @@ from shared.events import (
 from shared.metrics import EVENTS_SKIPPED
 from shared.publisher import Message, Publisher
 from shared.tracing import find_trace_id
+from shared.turns import take_turns
 
 log = structlog.get_logger(__name__)
 

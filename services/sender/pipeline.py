@@ -32,6 +32,7 @@ from shared.metrics import ACCEPTED_TO_SENT, MAILS_SETTLED
 from shared.stage import Stage
 from shared.states import FailureReason
 from shared.templates import RenderedContent, TemplateError, render_content
+from shared.turns import take_turns
 
 log = structlog.get_logger(__name__)
 
@@ -176,7 +177,10 @@ class Pipeline:
     # --- the stages ---
 
     async def _decode_group(self, tickets: list[FaustTicket]) -> None:
-        found = [self._intake.read(ticket, locate(ticket)) for ticket in tickets if self.lane.is_current(ticket)]
+        found = []
+        async for ticket in take_turns(tickets):  # one mail may take long to read, and leases and relays wait for us
+            if self.lane.is_current(ticket):
+                found.append(self._intake.read(ticket, locate(ticket)))
         wishes = [each for each in found if isinstance(each, Cancellation)]
         if wishes:  # kept before anything that came with them or after them is claimed: a partition has an order
             await self._store.keep_cancellations([(each.event.id, each.event.account) for each in wishes])

@@ -1,7 +1,8 @@
 import asyncio
 import time
 
-from shared.batching import Record, take_turns
+from shared.batching import Record
+from shared.turns import take_turns
 
 RECORDS = [Record("t", 0, offset, 0, b"{}", ()) for offset in range(30)]
 
