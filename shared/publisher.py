@@ -1,12 +1,16 @@
 """Publishing to Kafka so that an acknowledgement means what it says: idempotent producer, acks=all.
 
-aiokafka's idempotent producer never gives a batch up: what was handed to it goes out when Kafka is back. So there
+aiokafka's idempotent producer is to give no batch up: what was handed to it goes out when Kafka is back. So there
 are two ways to fail, and callers must tell them apart: refused before anything was handed over
 (PublisherUnavailable), and handed over without an answer in time (OutcomeUnknown).
+
+Batches are numbered for each partition. A number that never arrives makes Kafka refuse all that follow it, for as long
+as the producer lives: such a producer is replaced by a fresh one.
 """
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -14,7 +18,14 @@ from dataclasses import dataclass
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    UnknownProducerId,
+)
 
 from shared.failpoints import has_failpoint, reach_failpoint
 from shared.metrics import PUBLISH_SECONDS
@@ -25,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 Ack = asyncio.Future[object]
 _ACKNOWLEDGED = "publisher.acknowledged"
+_OUT_OF_STEP = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerEpoch, ProducerFenced)
 
 
 class PublishError(Exception):
@@ -95,6 +107,9 @@ class Publisher:
 
     async def _connect(self) -> None:
         producer = AIOKafkaProducer(**self._options)
+        # While a partition has no leader aiokafka gives batches up after request_timeout_ms, their numbers spent: after
+        # a broker's restart of more than 10 s every later one was refused (OutOfOrderSequenceNumber).
+        producer._message_accumulator._batch_ttl = math.inf
         try:
             await producer.start()
         except BaseException:
@@ -109,6 +124,20 @@ class Publisher:
             except (KafkaError, OSError) as exc:
                 log.warning("kafka unreachable, trying again", error=type(exc).__name__)
                 await asyncio.sleep(1.0)
+
+    def _replace(self, broken: AIOKafkaProducer) -> None:
+        """Its numbers are out of step with Kafka's, or its routine has ended: only a fresh producer goes on."""
+        if self._producer is broken:
+            log.warning("producer out of step, replacing it")
+            self._producer = None
+            self._pending.clear()
+            self._starting = asyncio.create_task(self._begin_anew(broken))
+
+    async def _begin_anew(self, broken: AIOKafkaProducer) -> None:
+        with contextlib.suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(self._ack_timeout_s):
+                await broken.stop()  # what other partitions still wait for goes out
+        await self._connect_eventually()
 
     async def stop(self) -> None:
         """Flush for at most the acknowledgement timeout, then close."""
@@ -134,15 +163,16 @@ class Publisher:
 
         Raises PublisherUnavailable, EventTooLarge.
         """
-        if self._producer is None:
+        producer = self._producer
+        if producer is None:
             raise PublisherUnavailable("kafka is not connected")
         try:
-            ack: Ack = await self._producer.send(
-                message.topic, key=message.key, value=message.value, headers=message.headers
-            )
+            ack: Ack = await producer.send(message.topic, key=message.key, value=message.value, headers=message.headers)
         except MessageSizeTooLargeError as exc:
             raise EventTooLarge("the event is larger than the topic allows") from exc
         except KafkaError as exc:
+            if producer._sender.sender_task.done():
+                self._replace(producer)
             raise PublisherUnavailable(f"kafka refused the event: {type(exc).__name__}") from exc
         self._forget_acknowledged()
         if not self._pending or time.monotonic() - self._pending[-1][0] > 0.1:
@@ -161,6 +191,7 @@ class Publisher:
         if not self.available:
             raise PublisherUnavailable("kafka does not acknowledge")
         started = time.monotonic()
+        producer = self._producer
         ack: Ack | None = None
         try:
             async with asyncio.timeout(self._ack_timeout_s):
@@ -171,6 +202,8 @@ class Publisher:
                 raise PublisherUnavailable("kafka has no leader for the topic") from exc
             raise OutcomeUnknown("kafka has not acknowledged in time") from exc
         except KafkaError as exc:
+            if isinstance(exc, _OUT_OF_STEP):
+                self._replace(producer)
             raise OutcomeUnknown(f"kafka: {type(exc).__name__}") from exc
         PUBLISH_SECONDS.observe(time.monotonic() - started)
 
@@ -178,12 +211,17 @@ class Publisher:
         """Publish a group and wait until every record is acknowledged, however long Kafka is away.
 
         For workers: whoever must not go on before the broker has it. Raises PublishError where a record was
-        refused for good; the others may have been written.
+        refused for good; the others may have been written. Raises PublisherUnavailable where the group is to be
+        published once more, some of it perhaps a second time.
         """
+        producer = self._producer
         acks = [await self.send(message) for message in messages]
         for ack in acks:
             try:
                 await ack
+            except _OUT_OF_STEP as exc:
+                self._replace(producer)
+                raise PublisherUnavailable(f"kafka: {type(exc).__name__}") from exc
             except KafkaError as exc:
                 raise PublishError(f"kafka: {type(exc).__name__}") from exc
         if has_failpoint(_ACKNOWLEDGED):
