@@ -15,8 +15,8 @@ async def wait_out_a_slow_relay(
     """Each mail once, although its answer comes after parking and lease.
 
     A second sender joins (a rebalance) early in the first wait; the first gets SIGTERM soon after, the second in the
-    middle of its wait, and the first again late in another one, for which `mails` / 2 more are published. What is on
-    the wire is waited for.
+    middle of its wait, and the first again late in another one. `mails` are there at first, half as many more come
+    for the second sender, and as many again for the last wait. What is on the wire is waited for.
     """
     rig.relay.script.dot_delay_s = delay_s
     first = await rig.start_sender(0)
@@ -25,6 +25,7 @@ async def wait_out_a_slow_relay(
     await asyncio.sleep(delay_s * 0.05)
     second = await rig.start_sender(1)
     await asyncio.sleep(delay_s * 0.05)
+    await rig.publish(mails // 2)
     ending = asyncio.create_task(rig.terminate(first, again=True))
     await asyncio.sleep(delay_s * 0.5)
     await rig.terminate(second, again=True)
