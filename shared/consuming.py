@@ -135,6 +135,7 @@ class LaneConsumer(driver.Consumer):
         stopping = self.app.should_stop or self.should_stop
         if stopping:
             self.lane.close()
+        await self._leave()  # before the wait: others may be given our partitions while we still drain
         end = time.monotonic() + (self.drain_s if stopping else REVOCATION_GRACE_S)
         # At shutdown only what has begun is worth waiting for: nothing new begins, the rest comes again.
         going_on = self.lane.at_work if stopping else (lambda: self.lane.busy)
@@ -147,6 +148,9 @@ class LaneConsumer(driver.Consumer):
         self.lane.heads.clear()  # a head left behind must not be committed under a later assignment
         self._unacked_messages.clear()
         await self.commit_and_end_transactions()
+        await self._leave()
+
+    async def _leave(self) -> None:
         if not has_failed():
             await self.admission.leave()
 
@@ -250,6 +254,8 @@ class _Liveness(mode.Service):
         while not self.should_stop:
             await self.sleep(1.0)
             self._lane.show_state()
+            if self._lane.closing_since:
+                continue  # no consumer any more, and the watchdog bounds what is left
             if self._paused() or not self._lane.busy:
                 self._lane.last_progress = time.monotonic()
             elif time.monotonic() - self._lane.last_progress > self._stalled_after_s:
