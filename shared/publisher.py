@@ -13,8 +13,9 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -34,8 +35,9 @@ from shared.topics import EVENT_HEADROOM
 
 log = structlog.get_logger(__name__)
 
-Ack = asyncio.Future[object]
+Ack = asyncio.Future[Any]
 _ACKNOWLEDGED = "publisher.acknowledged"
+_METADATA_PAUSE_S = 0.1
 _OUT_OF_STEP = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerEpoch, ProducerFenced)
 
 
@@ -96,6 +98,7 @@ class Publisher:
         self._ack_timeout_s = ack_timeout_s
         self._producer: AIOKafkaProducer | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._replaced: asyncio.Future[None] | None = None  # resolved when the producer at work is of no use any more
         self._pending: deque[tuple[float, Ack]] = deque()
 
     async def start(self, *, wait: bool = True) -> None:
@@ -110,11 +113,13 @@ class Publisher:
         # While a partition has no leader aiokafka gives batches up after request_timeout_ms, their numbers spent: after
         # a broker's restart of more than 10 s every later one was refused (OutOfOrderSequenceNumber).
         producer._message_accumulator._batch_ttl = math.inf
+        _pace_metadata(producer)
         try:
             await producer.start()
         except BaseException:
             await producer.stop()
             raise
+        self._replaced = asyncio.get_running_loop().create_future()
         self._producer = producer
 
     async def _connect_eventually(self) -> None:
@@ -131,6 +136,8 @@ class Publisher:
             log.warning("producer out of step, replacing it")
             self._producer = None
             self._pending.clear()
+            if self._replaced:
+                self._replaced.set_result(None)
             self._starting = asyncio.create_task(self._begin_anew(broken))
 
     async def _begin_anew(self, broken: AIOKafkaProducer) -> None:
@@ -200,6 +207,7 @@ class Publisher:
         except TimeoutError as exc:
             if ack is None:
                 raise PublisherUnavailable("kafka has no leader for the topic") from exc
+            ack.add_done_callback(_note_seen)
             raise OutcomeUnknown("kafka has not acknowledged in time") from exc
         except KafkaError as exc:
             if isinstance(exc, _OUT_OF_STEP):
@@ -214,15 +222,44 @@ class Publisher:
         refused for good; the others may have been written. Raises PublisherUnavailable where the group is to be
         published once more, some of it perhaps a second time.
         """
-        producer = self._producer
+        producer, replaced = self._producer, self._replaced
         acks = [await self.send(message) for message in messages]
-        for ack in acks:
-            try:
+        try:
+            for ack in acks:
+                if replaced and not ack.done():  # one that is replaced may never tell
+                    await asyncio.wait([ack, replaced], return_when=asyncio.FIRST_COMPLETED)
+                    if not ack.done():
+                        raise PublisherUnavailable("kafka: the producer had to be replaced")
                 await ack
-            except _OUT_OF_STEP as exc:
-                self._replace(producer)
-                raise PublisherUnavailable(f"kafka: {type(exc).__name__}") from exc
-            except KafkaError as exc:
-                raise PublishError(f"kafka: {type(exc).__name__}") from exc
+        except _OUT_OF_STEP as exc:
+            self._replace(producer)
+            raise PublisherUnavailable(f"kafka: {type(exc).__name__}") from exc
+        except KafkaError as exc:
+            raise PublishError(f"kafka: {type(exc).__name__}") from exc
+        finally:
+            for ack in acks:
+                if not ack.done():
+                    ack.add_done_callback(_note_seen)
         if has_failpoint(_ACKNOWLEDGED):
             await reach_failpoint(_ACKNOWLEDGED, [message.value for message in messages])
+
+
+def _pace_metadata(producer: AIOKafkaProducer) -> None:
+    """While leaders are unknown aiokafka asks for them without a pause: 600 lines of log a second, and a core."""
+    client = producer.client
+    update: Callable[[object, object], Awaitable[bool]] = client._metadata_update
+    last = -math.inf
+
+    async def update_at_times(cluster: object, topics: object) -> bool:
+        nonlocal last
+        await asyncio.sleep(max(0.0, last + _METADATA_PAUSE_S - time.monotonic()))
+        last = time.monotonic()
+        return await update(cluster, topics)
+
+    client._metadata_update = update_at_times
+
+
+def _note_seen(ack: asyncio.Future[Any]) -> None:
+    """Whoever waited has his answer; what becomes of the record later is no error that nobody saw."""
+    if not ack.cancelled():
+        ack.exception()

@@ -82,3 +82,25 @@ async def test_a_worker_may_publish_its_group_again_on_a_fresh_producer(stack: S
     async with TopicReader(stack.bootstrap_servers, message.topic) as reader:
         await reader.wait_for(lambda seen: True, 40)
         assert Counter(seen.data["n"] for seen in reader.seen) == dict.fromkeys(range(20), 2)
+
+
+async def test_a_broker_that_is_away_is_asked_for_leaders_ten_times_a_second(stack: Stack, message: Message) -> None:
+    publisher = Publisher(stack.bootstrap_servers, client_id="t", compress=False, event_limit=100_000, linger_ms=200)
+    await publisher.start()
+    await publisher.publish(message)
+    assert publisher._producer
+    client = publisher._producer.client
+    tries = 0
+
+    async def find_nobody(*_: object, **__: object) -> None:
+        nonlocal tries
+        tries += 1
+
+    ack = await publisher.send(message)
+    get_conn, client._get_conn = client._get_conn, find_nobody
+    client.cluster._partitions.clear()  # while the batch lingers: nobody leads its partition now
+    await asyncio.sleep(1.5)
+    client._get_conn = get_conn
+    await ack
+    await publisher.stop()
+    assert 2 <= tries <= 40  # an update may ask two connections
