@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -17,6 +19,40 @@ _NOISY = {
     "uvicorn.access": logging.WARNING,
     "alembic": logging.WARNING,
 }
+
+_REPETITIVE = ("aiokafka", "faust", "mode")
+_REPEAT_S = 10.0
+_KINDS = 1000  # of texts remembered
+
+
+class RepetitionFilter(logging.Filter):
+    """Lets one line of a kind through in ten seconds, for clients that repeat themselves while a server is away.
+
+    A kind is the logger and the text without its arguments. The next one let through says how many were left out.
+    """
+
+    def __init__(self, names: tuple[str, ...], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._names = names
+        self._clock = clock
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for a repetition."""
+        if not record.name.startswith(self._names):
+            return True
+        kind = (record.name, str(record.msg)[:200])
+        now = self._clock()
+        since, left_out = self._seen.get(kind, (-_REPEAT_S, 0))
+        if now - since < _REPEAT_S:
+            self._seen[kind] = (since, left_out + 1)
+            return False
+        if len(self._seen) > _KINDS:
+            self._seen.clear()
+        self._seen[kind] = (now, 0)
+        if left_out:
+            record.msg, record.args = f"{record.getMessage()} ({left_out} more like it)", ()
+        return True
 
 
 def set_up_logs(level: str = "INFO", fmt: str = "text", **fields: Any) -> None:
@@ -51,6 +87,7 @@ def set_up_logs(level: str = "INFO", fmt: str = "text", **fields: Any) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(RepetitionFilter(_REPETITIVE))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
