@@ -10,26 +10,19 @@ as the producer lives: such a producer is replaced by a fresh one.
 
 import asyncio
 import contextlib
-import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    InvalidProducerEpoch,
-    KafkaError,
-    MessageSizeTooLargeError,
-    OutOfOrderSequenceNumber,
-    ProducerFenced,
-    UnknownProducerId,
-)
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from shared.failpoints import has_failpoint, reach_failpoint
 from shared.metrics import PUBLISH_SECONDS
+from shared.producing import OUT_OF_STEP, create_producer
 from shared.retrying import Unavailable
 from shared.topics import EVENT_HEADROOM
 
@@ -37,8 +30,6 @@ log = structlog.get_logger(__name__)
 
 Ack = asyncio.Future[Any]
 _ACKNOWLEDGED = "publisher.acknowledged"
-_METADATA_PAUSE_S = 0.1
-_OUT_OF_STEP = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerEpoch, ProducerFenced)
 
 
 class PublishError(Exception):
@@ -109,11 +100,7 @@ class Publisher:
             self._starting = asyncio.create_task(self._connect_eventually())
 
     async def _connect(self) -> None:
-        producer = AIOKafkaProducer(**self._options)
-        # While a partition has no leader aiokafka gives batches up after request_timeout_ms, their numbers spent: after
-        # a broker's restart of more than 10 s every later one was refused (OutOfOrderSequenceNumber).
-        producer._message_accumulator._batch_ttl = math.inf
-        _pace_metadata(producer)
+        producer = create_producer(self._options)
         try:
             await producer.start()
         except BaseException:
@@ -210,7 +197,7 @@ class Publisher:
             ack.add_done_callback(_note_seen)
             raise OutcomeUnknown("kafka has not acknowledged in time") from exc
         except KafkaError as exc:
-            if isinstance(exc, _OUT_OF_STEP):
+            if isinstance(exc, OUT_OF_STEP):
                 self._replace(producer)
             raise OutcomeUnknown(f"kafka: {type(exc).__name__}") from exc
         PUBLISH_SECONDS.observe(time.monotonic() - started)
@@ -231,7 +218,7 @@ class Publisher:
                     if not ack.done():
                         raise PublisherUnavailable("kafka: the producer had to be replaced")
                 await ack
-        except _OUT_OF_STEP as exc:
+        except OUT_OF_STEP as exc:
             self._replace(producer)
             raise PublisherUnavailable(f"kafka: {type(exc).__name__}") from exc
         except KafkaError as exc:
@@ -244,22 +231,7 @@ class Publisher:
             await reach_failpoint(_ACKNOWLEDGED, [message.value for message in messages])
 
 
-def _pace_metadata(producer: AIOKafkaProducer) -> None:
-    """While leaders are unknown aiokafka asks for them without a pause: 600 lines of log a second, and a core."""
-    client = producer.client
-    update: Callable[[object, object], Awaitable[bool]] = client._metadata_update
-    last = -math.inf
-
-    async def update_at_times(cluster: object, topics: object) -> bool:
-        nonlocal last
-        await asyncio.sleep(max(0.0, last + _METADATA_PAUSE_S - time.monotonic()))
-        last = time.monotonic()
-        return await update(cluster, topics)
-
-    client._metadata_update = update_at_times
-
-
-def _note_seen(ack: asyncio.Future[Any]) -> None:
+def _note_seen(ack: Ack) -> None:
     """Whoever waited has his answer; what becomes of the record later is no error that nobody saw."""
     if not ack.cancelled():
         ack.exception()
