@@ -9,14 +9,13 @@ import orjson
 from aiokafka import AIOKafkaConsumer
 
 from deploy.local.settings import REPOSITORY
-from tests.chaos.rig import Rig, message_id
+from tests.chaos.rig import CLAIMS, Rig, message_id
 from tests.chaos.verdict import Verdict
 from tests.support.stack import Stack
 
 _EVENTS_PATIENCE_S = 20.0
 _RECONCILE_TRIES = 6
 _LEDGER = "SELECT id, message_id, state, unknowns, results::text AS results FROM sender.ledger"
-_CLAIMS = "milena_claims_total"
 
 
 async def judge(rig: Rig, scenario: str) -> Verdict:
@@ -56,7 +55,7 @@ def _count_claims(rig: Rig, verdict: Verdict) -> None:
     """By what claiming found: `take_over` a lapsed claim; `park`, `announce` and `go_on` a mail known already."""
     found: Counter[str] = Counter()
     for sender in rig.senders:
-        for labels, times in sender.count(_CLAIMS).items():
+        for labels, times in sender.count(CLAIMS).items():
             found[labels.split('"')[1]] += times
         verdict.restarts += sender.restarts
     verdict.restarts -= rig.kills

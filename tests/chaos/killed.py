@@ -13,34 +13,36 @@ async def end_senders(
     rig: Rig,
     *,
     gently: bool,
-    mails: int = 5000,
+    mails: int = 5004,
     ends: int = 5,
     dot_delay_s: float = 0.04,
     patience_s: float = 240.0,
     reconciled: bool = True,
 ) -> Verdict:
-    """End the first sender `ends` times, spread over the load; the second joins after the first end and leaves early.
+    """End the first sender `ends` times under load; the second joins after the first end and leaves at the last.
 
-    The relay's delay after the dot keeps claims open, so that each end meets some. SIGKILL may make doubles, each of
-    which the ledger must show; SIGTERM none.
+    The relay's delay after the dot keeps claims open, and each end waits until the process itself has claimed. SIGKILL
+    may make doubles, each of which the ledger must show; SIGTERM none.
     """
     rig.relay.script.dot_delay_s = dot_delay_s
     first = await rig.start_sender(0)
-    load = asyncio.create_task(rig.publish(mails))
     second = None
-    for number in range(1, ends + 1):
-        await rig.wait_taken(mails * number // (ends + 2))
-        await rig.wait_claims_open()
-        if gently:
-            await rig.terminate(first, again=True)
+    portions = ends + 1
+    for number in range(1, portions + 1):
+        load = asyncio.create_task(rig.publish(mails // portions))
+        leaving = first if number <= ends else second
+        assert leaving
+        await rig.wait_claiming(leaving)
+        if number > ends:
+            await rig.terminate(leaving)
+        elif gently:
+            await rig.terminate(leaving, again=True)
         else:
-            await rig.kill(first)
+            await rig.kill(leaving)
         if number == 1:
             second = await rig.start_sender(1)
-    await load
-    if second:
-        await rig.wait_claims_open()
-        await rig.terminate(second)
+        await first.wait_ready()
+        await load
     finished = await rig.wait_finished(patience_s)
     verdict = await judge(
         rig, f"a sender gets {'SIGTERM' if gently else 'SIGKILL'} {ends} times, another joins and leaves"

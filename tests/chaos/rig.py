@@ -25,6 +25,7 @@ from tests.support.supervised import Supervised
 SENDER_ADDRESS = "no-reply@example.com"
 _WORDS = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor.\n" * 4
 _LOOK_S = 0.05
+CLAIMS = "milena_claims_total"
 _STANDING = """
 SELECT count(*) FILTER (WHERE state = 'settled' AND id = ANY($1::uuid[])) AS settled,
        count(*) FILTER (WHERE state <> 'settled') AS open, (SELECT count(*) FROM sender.due) AS due
@@ -143,6 +144,17 @@ class Rig:
             return bool(rows[0]["n"] >= count) and self.relay.at_dot > 0
 
         await wait_until(is_open, timeout_s, "open claims")
+
+    async def wait_claiming(self, sender: Supervised, timeout_s: float = 60) -> None:
+        """Until this process has claimed something that nobody had, from now on."""
+
+        async def has_claimed() -> bool:
+            await sender.scrape()
+            return sender.count(CLAIMS)['{found="new"}'] > before
+
+        await sender.scrape()
+        before = sender.count(CLAIMS)['{found="new"}']
+        await wait_until(has_claimed, timeout_s, "a claim of its own")
 
     async def wait_finished(self, timeout_s: float) -> bool:
         """Until the ledger has settled everything and nothing waits any more; False when time is over first."""

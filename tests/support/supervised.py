@@ -35,7 +35,10 @@ class Supervised:
         self._task = asyncio.create_task(self._watch())
 
     async def wait_ready(self, timeout_s: float = 60) -> None:
-        """Wait until ``/readyz`` answers 200."""
+        """Wait until ``/readyz`` answers 200, after a restart that is still to come, too."""
+        async with asyncio.timeout(timeout_s):
+            while self._wanted and self.process.returncode is not None:
+                await asyncio.sleep(_LOOK_EVERY_S)
         await self.process.wait_ready(timeout_s)
 
     def kill(self) -> None:
