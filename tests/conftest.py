@@ -50,6 +50,16 @@ def real_servers(request: pytest.FixtureRequest) -> Iterator[RealServers]:
         servers.stop()
 
 
+@pytest.fixture
+def own_servers() -> Iterator[RealServers]:
+    """A Kafka and a PostgreSQL that nobody else uses, so that they may be stopped."""
+    servers = RealServers()
+    try:
+        yield servers
+    finally:
+        servers.stop()
+
+
 @pytest.fixture(scope="session")
 def bootstrap_servers(real_servers: RealServers) -> str:
     """The address of a real Kafka."""

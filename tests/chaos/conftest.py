@@ -1,6 +1,6 @@
 """Every verdict is printed, kept and held against the promises."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
@@ -11,16 +11,6 @@ from tests.support.servers import RealServers
 
 Scenario = Callable[[Rig], Awaitable[Verdict]]
 Run = Callable[..., Awaitable[Verdict]]
-
-
-@pytest.fixture
-def own_servers() -> Iterator[RealServers]:
-    """A Kafka and a PostgreSQL that nobody else uses, so that they may be stopped."""
-    servers = RealServers()
-    try:
-        yield servers
-    finally:
-        servers.stop()
 
 
 @pytest.fixture

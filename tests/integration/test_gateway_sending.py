@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -216,27 +217,27 @@ class TestKafkaAway:
             assert time.monotonic() - began < 4, "known to be away, yet waited for"
 
     async def test_a_broker_that_falls_silent_leaves_one_outcome_unknown_and_then_refuses(
-        self, frozen_kafka: "Freezer", api: Api, client: httpx.AsyncClient
+        self, own_servers: RealServers
     ) -> None:
-        caller = api.caller
-        before = len(await read_requests(api.stack))
-        assert (await client.post("/v1/emails", json=FULL, headers=caller.headers)).status_code == 202
-        frozen_kafka.freeze()
-        began = time.monotonic()
-        unknown = await client.post("/v1/emails", json=FULL, headers=caller.headers)
-        waited_s = time.monotonic() - began
-        refused = await client.post("/v1/emails", json=FULL, headers=caller.headers)
-        refused_after_s = time.monotonic() - began - waited_s
-        frozen_kafka.thaw()
-        assert unknown.status_code == refused.status_code == 503
-        assert unknown.json()["outcome"] == "unknown"
-        assert 4.5 < waited_s < 7
-        assert refused.json()["outcome"] == "refused"
-        assert refused_after_s < 1
-        await wait_until_accepted(client, caller)
-        published = [record.key.decode() for record in await read_requests(api.stack)]
-        assert published.count(unknown.json()["id"]) == 1  # the producer never gives a batch up
-        assert len(published) == before + 3
+        with serve_gateway(own_servers, "api") as (stack, (process,)):
+            caller = await mint(stack.database_url)
+            async with httpx.AsyncClient(base_url=process.url, timeout=30) as client:
+                assert (await client.post("/v1/emails", json=FULL, headers=caller.headers)).status_code == 202
+                with frozen(own_servers.kafka().pid):
+                    began = time.monotonic()
+                    unknown = await client.post("/v1/emails", json=FULL, headers=caller.headers)
+                    waited_s = time.monotonic() - began
+                    refused = await client.post("/v1/emails", json=FULL, headers=caller.headers)
+                    refused_after_s = time.monotonic() - began - waited_s
+                assert unknown.status_code == refused.status_code == 503
+                assert unknown.json()["outcome"] == "unknown"
+                assert 4.5 < waited_s < 7
+                assert refused.json()["outcome"] == "refused"
+                assert refused_after_s < 1
+                await wait_until_accepted(client, caller)
+                published = [record.key.decode() for record in await read_requests(stack)]
+                assert published.count(unknown.json()["id"]) == 1  # the producer never gives a batch up
+                assert len(published) == 3
 
 
 async def wait_until_accepted(client: httpx.AsyncClient, caller: Caller) -> None:
@@ -249,28 +250,16 @@ async def wait_until_accepted(client: httpx.AsyncClient, caller: Caller) -> None
     raise AssertionError("Kafka is back, and mails are still refused")
 
 
-class Freezer:
-    """Stops the broker's process without ending it, and lets it go on."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-
-    def freeze(self) -> None:
-        signal_group(self._pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        signal_group(self._pid, signal.SIGCONT)
-
-
-@pytest.fixture
-def frozen_kafka(real_servers: RealServers, bootstrap_servers: str) -> Iterator[Freezer]:
-    assert real_servers._kafka is not None
-    pid = real_servers._kafka.pid
+@contextmanager
+def frozen(pid: int | None) -> Iterator[None]:
+    """The broker's process is stopped without being ended, and goes on afterwards."""
     assert pid is not None
     assert os.getpgid(pid) == pid != os.getpgid(0)
-    freezer = Freezer(pid)
-    yield freezer
-    freezer.thaw()
+    signal_group(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        signal_group(pid, signal.SIGCONT)
 
 
 class TestPostgresAway:
