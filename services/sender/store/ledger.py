@@ -1,4 +1,4 @@
-"""Every SQL statement of the sender. All times are PostgreSQL's; batches go sorted by id, each id once."""
+"""The ledger, due mail and cancellations. All times are PostgreSQL's; batches go sorted by id, each id once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ import orjson
 
 from services.sender.claims import Standing
 from services.sender.ledger import LedgerEntry, LedgerState, RecipientResult
-from services.sender.suspects import Suspicion
 from services.sender.work import Work
 from shared.database import Database
 from shared.due import DueRow, DueTable
@@ -302,85 +301,6 @@ class SenderStore:
         await self.database.fetch(
             _CANCEL, [each for each, _ in ordered], [account for _, account in ordered], KEEP_CANCELLATION
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Suspect:
-    """A record that has ended processes, as operators see it."""
-
-    partition: int
-    offset: int
-    deaths: int
-    skipped: bool
-
-
-class PartitionStore:
-    """Who reads which partition of `email.requested`, and what was skipped there (R4)."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def find(self, topic: str, partition: int) -> tuple[Suspicion, UUID | None]:
-        """What is known of a partition, and the name of whoever has not left it."""
-        rows = await self._database.fetch(
-            "SELECT * FROM sender.reading WHERE topic = $1 AND partition = $2", topic, partition
-        )
-        if not rows:
-            return Suspicion(), None
-        row = rows[0]
-        return Suspicion(row["suspect"], row["deaths"], row["trying"], row["careful_until"]), row["holder"]
-
-    async def save(self, topic: str, partition: int, suspicion: Suspicion, holder: UUID) -> None:
-        """`holder` reads the partition now."""
-        await self._database.fetch(
-            """
-            INSERT INTO sender.reading (topic, partition, holder, suspect, deaths, trying, careful_until)
-            VALUES ($1, $2, $3, $4, $5, $6, $7)
-            ON CONFLICT (topic, partition) DO UPDATE SET holder = excluded.holder, suspect = excluded.suspect,
-                deaths = excluded.deaths, trying = excluded.trying, careful_until = excluded.careful_until,
-                updated_at = now()
-            """,
-            topic,
-            partition,
-            holder,
-            suspicion.suspect,
-            suspicion.deaths,
-            suspicion.trying,
-            suspicion.careful_until,
-        )
-
-    async def leave(self, holder: UUID) -> None:
-        """`holder` reads nothing any more, by its own will."""
-        await self._database.fetch("UPDATE sender.reading SET holder = NULL WHERE holder = $1", holder)
-
-    async def list_suspects(self, topic: str) -> list[Suspect]:
-        """Records that may have ended at least two processes."""
-        rows = await self._database.fetch(
-            """
-            SELECT r.partition, r.suspect, r.deaths, s.topic IS NOT NULL AS skipped
-            FROM sender.reading r LEFT JOIN sender.skip s
-                 ON s.topic = r.topic AND s.partition = r.partition AND s."offset" = r.suspect
-            WHERE r.topic = $1 AND r.suspect IS NOT NULL AND r.deaths > 1 ORDER BY r.partition
-            """,
-            topic,
-        )
-        return [Suspect(row["partition"], row["suspect"], row["deaths"], row["skipped"]) for row in rows]
-
-    async def skip(self, topic: str, partition: int, offset: int) -> None:
-        """Mark a record as given up; whoever holds it sees that within a second."""
-        await self._database.fetch(
-            'INSERT INTO sender.skip (topic, partition, "offset") VALUES ($1, $2, $3) ON CONFLICT DO NOTHING',
-            topic,
-            partition,
-            offset,
-        )
-
-    async def is_skipped(self, topic: str, partition: int, offset: int) -> bool:
-        """Whether an operator has given this record up."""
-        rows = await self._database.fetch(
-            'SELECT 1 FROM sender.skip WHERE topic = $1 AND partition = $2 AND "offset" = $3', topic, partition, offset
-        )
-        return bool(rows)
 
 
 def _to_entry(row: Any) -> LedgerEntry:
