@@ -19,6 +19,7 @@ from tests.chaos.verdict import Verdict
 
 FOLDER = REPOSITORY / ".cache" / "chaos"
 PAGE = REPOSITORY / "docs" / "reliability.md"
+_FAULT_LENGTH = 160  # on the page; results.jsonl has it whole
 BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
 KEYS = (
     "killed",
@@ -87,7 +88,8 @@ def render_table(latest: dict[str, dict[str, Any]]) -> str:
     for key in KEYS:
         if key in latest:
             row = latest[key]
-            lines += [f"- {row['scenario']}: {each}" for each in [*row["notes"], *row["faults"]]]
+            faults = [f"**fault**: {each.splitlines()[0][:_FAULT_LENGTH]}" for each in row["faults"]]
+            lines += [f"- {row['scenario']}: {each}" for each in [*row["notes"], *faults]]
     machines = sorted({each["machine"] for each in latest.values()})
     return "\n".join([*lines, "", *(f"Machine: {each}." for each in machines)])
 
