@@ -64,7 +64,7 @@ class Admission(Protocol):
         """It has entered."""
 
     async def leave(self) -> None:
-        """The assignment has ended, and no fault of ours ended it."""
+        """The assignment has ended. May be called again."""
 
 
 class _Everything:
@@ -125,18 +125,35 @@ class LaneConsumer(driver.Consumer):
             self.lane.buffered_bytes += len(message.value or b"")
             yield tp, message
 
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Faust would fetch again what somebody has paused, once its buffer is low."""
+        if tp in self._paused_partitions:
+            self._buffered_partitions.discard(tp)
+        else:
+            super().on_buffer_drop(tp)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Commit before Faust forgets what was acknowledged."""
         await self._commit_heads()
+        if self.app.should_stop:
+            # The drain goes on without these offsets: they are somebody else's now, who must not think we died.
+            self.lane.abandon()
+            self.lane.heads.clear()
+            await self.admission.leave()
+            return
         await super().on_partitions_revoked(revoked)
+
+    def close(self) -> None:
+        """Faust's answer to a rebalance during the drain: nothing could be committed after it, and heartbeats spin."""
 
     async def wait_empty(self) -> None:
         """Called at a revocation and at shutdown: give work in flight its grace, then abandon it (P8)."""
         stopping = self.app.should_stop or self.should_stop
         if stopping:
             self.lane.close()
-        await self._leave()  # before the wait: others may be given our partitions while we still drain
-        end = time.monotonic() + (self.drain_s if stopping else REVOCATION_GRACE_S)
+        await self.admission.leave()  # before the wait: others may be given our partitions while we still drain
+        # Faust asks twice at a stop: there is one drain.
+        end = (self.lane.closing_since or 0.0) + self.drain_s if stopping else time.monotonic() + REVOCATION_GRACE_S
         # At shutdown only what has begun is worth waiting for: nothing new begins, the rest comes again.
         going_on = self.lane.at_work if stopping else (lambda: self.lane.busy)
         while going_on() and time.monotonic() < end:
@@ -148,11 +165,7 @@ class LaneConsumer(driver.Consumer):
         self.lane.heads.clear()  # a head left behind must not be committed under a later assignment
         self._unacked_messages.clear()
         await self.commit_and_end_transactions()
-        await self._leave()
-
-    async def _leave(self) -> None:
-        if not has_failed():
-            await self.admission.leave()
+        await self.admission.leave()
 
     async def _commit_heads(self) -> None:
         """Faust's commit does nothing while another one runs: ask until the heads are gone."""

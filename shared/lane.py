@@ -18,7 +18,7 @@ Event = TypeVar("Event")
 class Ticket(Generic[Event]):
     """One event's place in its partition, held until its outcome is settled, published and acknowledged."""
 
-    __slots__ = ("done", "event", "generation", "offset", "partition", "since", "size")
+    __slots__ = ("done", "event", "generation", "offset", "partition", "read", "since", "size")
 
     def __init__(self, event: Event, partition: Any, offset: int, size: int, generation: int, since: float) -> None:
         self.event = event
@@ -27,6 +27,7 @@ class Ticket(Generic[Event]):
         self.size = size
         self.generation = generation
         self.since = since
+        self.read = False  # what it holds has been looked at, and nothing came of it
         self.done = False
 
 

@@ -1,4 +1,4 @@
-"""`python -m services.sender worker|migrate|skip`."""
+"""`python -m services.sender worker|migrate|skip|release`."""
 
 import asyncio
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 import uvloop
 
+from services.sender.deciding import decide_on_record
 from services.sender.settings import WorkerSettings
-from services.sender.skipping import skip_record
+from services.sender.store import Verdict
 from services.sender.tables import SCHEMA
 from services.sender.worker import SenderWorker, create_worker
 from shared.consuming import run_faust
@@ -26,7 +27,7 @@ class MigrateSettings(ProcessSettings, DatabaseSettings):
     """Only the database."""
 
 
-class SkipSettings(ProcessSettings, DatabaseSettings):
+class DecisionSettings(ProcessSettings, DatabaseSettings):
     """The database, and how the topics are called."""
 
     topic_prefix: str = ""
@@ -59,17 +60,28 @@ def migrate() -> None:
     asyncio.run(migrate_schema(url, SCHEMA, Path(__file__).parent / "migrations"))
 
 
+PartitionOption = Annotated[int | None, typer.Option("--partition", help="of email.requested", min=0)]
+OffsetOption = Annotated[int | None, typer.Option("--offset", help="of the record in it", min=0)]
+
+
 @app.command()
-def skip(
-    partition: Annotated[int | None, typer.Option(help="of email.requested", min=0)] = None,
-    offset: Annotated[int | None, typer.Option(help="of the record in it", min=0)] = None,
-) -> None:
+def skip(partition: PartitionOption = None, offset: OffsetOption = None) -> None:
     """List the records that have ended processes, or give one up: it is answered with invalid_request, unread."""
-    settings = load_settings(SkipSettings)
+    _decide("skip", partition, offset)
+
+
+@app.command()
+def release(partition: PartitionOption = None, offset: OffsetOption = None) -> None:
+    """Let a record that is held be read again, once what made it end processes is mended."""
+    _decide("release", partition, offset)
+
+
+def _decide(verdict: Verdict, partition: int | None, offset: int | None) -> None:
+    settings = load_settings(DecisionSettings)
     url = settings.database_url.get_secret_value()
     topic = Topics(settings.topic_prefix).requested
     try:
-        code = asyncio.run(skip_record(url, topic, partition, offset))
+        code = asyncio.run(decide_on_record(url, topic, verdict, partition, offset))
     except DatabaseUnavailable as exc:
         typer.echo(f"{exc}: is the server in MILENA_DATABASE_URL running?", err=True)
         code = 2

@@ -33,22 +33,24 @@ class _Reading:
 class Admission:
     """Stands before the pipeline, one for a process.
 
-    `has_begun` tells whether a ticket's mail is claimed or its story over; `on_skip` gets a held ticket that an
-    operator has skipped, with the number of deaths; `set_paused` pauses or resumes a partition's consumption.
+    An operator decides on a held ticket: `on_skip` gets one that is given up, with the number of deaths, `on_release`
+    one that gets another chance. `set_paused` pauses or resumes a partition's consumption.
     """
 
-    has_begun: Callable[[FaustTicket], bool]
     on_skip: Callable[[FaustTicket, int], None]
+    on_release: Callable[[FaustTicket], None]
     set_paused: Callable[[Partition, bool], None]
 
     def __init__(self, store: PartitionStore) -> None:
         self._store = store
         self._name = uuid4()
         self._readings: dict[Partition, _Reading] = {}
+        self._named = False  # whether our name may stand in a row
+        self._blamed = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin looking for what operators have skipped."""
+        """Begin looking for what operators have decided."""
         self._task = asyncio.create_task(self._run(), name="admission")
 
     async def stop(self) -> None:
@@ -64,51 +66,47 @@ class Admission:
             reading = await retry_while_unavailable(lambda: self._enter(tp, offset), "admission")
         suspicion = reading.suspicion
         if suspicion.is_careful(offset) and not suspicion.is_held(offset):
-            await retry_while_unavailable(lambda: self._try(tp, offset), "admission")
+            await self._write(tp, reading, replace(suspicion, trying=offset))
 
     def admit(self, ticket: FaustTicket) -> bool:
         """False: the ticket is held, and nobody is to look at its record."""
-        reading = self._readings.get(ticket.partition)
+        tp = ticket.partition
+        reading = self._readings.get(tp)
         if reading is None or not reading.suspicion.is_held(ticket.offset):
             return True
         reading.held = ticket
-        self.set_paused(ticket.partition, True)
-        RECORDS_HELD.labels(partition=ticket.partition.partition, offset=ticket.offset).set(1)
-        log.error(
-            "record held",
-            topic=ticket.partition.topic,
-            partition=ticket.partition.partition,
-            offset=ticket.offset,
-            deaths=reading.suspicion.deaths,
-        )
+        self.set_paused(tp, True)
+        RECORDS_HELD.labels(partition=tp.partition, offset=ticket.offset).set(1)
+        deaths = reading.suspicion.deaths
+        log.error("record held", topic=tp.topic, partition=tp.partition, offset=ticket.offset, deaths=deaths)
         return False
 
     async def after(self, ticket: FaustTicket) -> None:
-        """The record has entered the lane. In careful reading: wait until it cannot end the process any more."""
-        tp = ticket.partition
+        """The record has entered the lane. In careful reading: wait until it has been read."""
+        tp, offset = ticket.partition, ticket.offset
         reading = self._readings.get(tp)
-        if (
-            reading is None
-            or reading.suspicion.trying != ticket.offset
-            or not reading.suspicion.is_careful(ticket.offset)
-        ):
+        if reading is None or reading.suspicion.trying != offset or not reading.suspicion.is_careful(offset):
             return
         end = time.monotonic() + _TRY_S
-        while not (ticket.done or self.has_begun(ticket)) and time.monotonic() < end:
+        while not (ticket.read or ticket.done) and time.monotonic() < end:
             await asyncio.sleep(0.005)
-        suspect = None if reading.suspicion.suspect == ticket.offset else reading.suspicion.suspect  # it is innocent
-        passed = replace(reading.suspicion, trying=None, suspect=suspect)
-        await retry_while_unavailable(lambda: self._write(tp, passed), "admission")
+        suspect = None if reading.suspicion.suspect == offset else reading.suspicion.suspect  # it is innocent
+        await self._write(tp, reading, replace(reading.suspicion, trying=None, suspect=suspect))
+
+    def blame(self) -> None:
+        """A bug in reading a record ends this process: that counts as a death."""
+        self._blamed = True
 
     async def leave(self) -> None:
-        """The assignment has ended and nothing has died of it."""
+        """The assignment has ended; unless a record is to blame, nothing has died of it."""
         readings, self._readings = self._readings, {}
         for tp, reading in readings.items():
             self._forget(tp, reading)
-        if readings:
+        if self._named and not self._blamed:
             with contextlib.suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(_LEAVE_S):
                     await self._store.leave(self._name)
+                    self._named = False
 
     async def check(self) -> str | None:
         """For /readyz: names what is held."""
@@ -117,8 +115,8 @@ class Admission:
             return None
         return "; ".join(
             f"{tp.topic} partition {tp.partition} waits at offset {reading.suspicion.suspect}, which has ended "
-            f"{reading.suspicion.deaths} processes: python -m services.sender skip --partition {tp.partition} "
-            f"--offset {reading.suspicion.suspect}"
+            f"{reading.suspicion.deaths} processes: python -m services.sender skip (or release) "
+            f"--partition {tp.partition} --offset {reading.suspicion.suspect}"
             for tp, reading in held
         )
 
@@ -127,36 +125,47 @@ class Admission:
         died = holder is not None and holder != self._name
         suspicion = assess(known, head, died=died)
         if suspicion.deaths and died:
-            log.warning(
-                "partition's last reader died",
-                partition=tp.partition,
-                offset=suspicion.suspect,
-                deaths=suspicion.deaths,
-            )
+            offset, deaths = suspicion.suspect, suspicion.deaths
+            log.warning("partition's last reader died", partition=tp.partition, offset=offset, deaths=deaths)
+        self._named = True
+        await self._store.enter(tp.topic, tp.partition, suspicion, self._name)
         reading = self._readings[tp] = _Reading(suspicion)
-        await self._write(tp, suspicion)
         return reading
 
-    async def _try(self, tp: Partition, offset: int) -> None:
-        await self._write(tp, replace(self._readings[tp].suspicion, trying=offset))
-
-    async def _write(self, tp: Partition, suspicion: Suspicion) -> None:
-        await self._store.save(tp.topic, tp.partition, suspicion, self._name)
-        if tp in self._readings:
-            self._readings[tp].suspicion = suspicion
+    async def _write(self, tp: Partition, reading: _Reading, suspicion: Suspicion) -> None:
+        """Only while the partition is ours: its next reader has his own account."""
+        if self._readings.get(tp) is not reading:
+            return
+        reading.suspicion = suspicion
+        await retry_while_unavailable(
+            lambda: self._store.save(tp.topic, tp.partition, suspicion, self._name), "admission"
+        )
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            with contextlib.suppress(Unavailable):
-                for tp, reading in list(self._readings.items()):
-                    ticket = reading.held
-                    if ticket and await self._store.is_skipped(tp.topic, tp.partition, ticket.offset):
-                        deaths = reading.suspicion.deaths
-                        await self._write(tp, reading.suspicion.clear())
-                        self._forget(tp, reading)
-                        self.set_paused(tp, False)
-                        self.on_skip(ticket, deaths)
+            for tp, reading in list(self._readings.items()):
+                try:
+                    if reading.held:
+                        await self._look(tp, reading, reading.held)
+                except Unavailable:
+                    pass
+                except Exception:
+                    log.exception("held record cannot be looked up", partition=tp.partition)
+
+    async def _look(self, tp: Partition, reading: _Reading, ticket: FaustTicket) -> None:
+        verdict = await self._store.find_verdict(tp.topic, tp.partition, ticket.offset)
+        if verdict is None or self._readings.get(tp) is not reading:
+            return
+        deaths = reading.suspicion.deaths
+        await self._write(tp, reading, reading.suspicion.clear())
+        self._forget(tp, reading)
+        self.set_paused(tp, False)
+        if verdict == "skip":
+            self.on_skip(ticket, deaths)
+        else:
+            log.info("held record released", partition=tp.partition, offset=ticket.offset)
+            self.on_release(ticket)
 
     def _forget(self, tp: Partition, reading: _Reading) -> None:
         if reading.held:

@@ -150,6 +150,8 @@ class Claiming:
             work.pending, work.outcomes, work.attempt_announced = [], {}, None
             ready.append(work)
         else:
+            if decision is not Decision.GO_ON:
+                work.must_not_send = False  # what an earlier round read may have changed
             if decision is Decision.TAKE_OVER and self._is_out_of_tries(work):
                 work.must_not_send = True
             elif decision is Decision.TAKE_OVER:
@@ -203,16 +205,16 @@ class Claiming:
         if entry.expires_at <= found.now:
             # Of those that the relay may have taken nobody can say that they got nothing.
             still_open = entry.open_of(work.mail.recipients)
-            doubtful = entry.doubtful_of(still_open)
-            rest = [each for each in still_open if each not in doubtful]
-            work.outcomes = fail_all(rest, "expired before it could be sent", FailureReason.EXPIRED)
-            work.outcomes |= fail_all(doubtful, "expired; the relay may have it", FailureReason.UNKNOWN)
+            if entry.in_doubt:
+                work.outcomes = fail_all(still_open, "expired; the relay may have it", FailureReason.UNKNOWN)
+            else:
+                work.outcomes = fail_all(still_open, "expired before it could be sent", FailureReason.EXPIRED)
         elif found.cancelled:
-            doubtful = entry.doubtful_of(pending)
-            rest = [each for each in pending if each not in doubtful]
-            work.outcomes = fail_all(rest, "cancelled by request", FailureReason.CANCELLED)
-            work.outcomes |= dict.fromkeys(doubtful, Unknown("cancelled by request; the relay may have it"))
-            work.must_hold = bool(doubtful)
+            work.must_hold = entry.in_doubt
+            if entry.in_doubt:
+                work.outcomes = dict.fromkeys(pending, Unknown("cancelled by request; the relay may have it"))
+            else:
+                work.outcomes = fail_all(pending, "cancelled by request", FailureReason.CANCELLED)
         elif found.suppressed:
             refused = [each for each in pending if each.lower() in found.suppressed]
             work.refused = {each: Failed(None, "suppressed", FailureReason.SUPPRESSED) for each in refused}

@@ -28,6 +28,7 @@ class Leases:
         self._finish = finish
         lease_s = store.lease.total_seconds()
         self._renew_after_s = lease_s * RENEW_AFTER
+        self._patience_s = lease_s / 6
         self._park_after_s = lease_s * PARK_AFTER
         self._look_every_s = min(1.0, lease_s / 10)
         self._losses_seen = 0
@@ -49,8 +50,8 @@ class Leases:
             try:
                 await self._renew()
                 await self._park_late()
-            except Unavailable as exc:
-                log.warning("leases wait", error=str(exc))
+            except (Unavailable, TimeoutError) as exc:
+                log.warning("leases wait", error=str(exc) or "postgresql does not answer")
             except Exception:
                 log.exception("leases failed")
 
@@ -64,12 +65,14 @@ class Leases:
             if work.lease_confirmed and now - work.lease_confirmed > after
         ]
         if held:
-            times = await self._store.renew(held)
+            async with asyncio.timeout(self._patience_s):  # one connection that hangs must not cost all the others
+                times = await self._store.renew(held)
             for work in held:
                 if work.id in times:
                     work.confirm_lease(now, times[work.id])
             LEASE_RENEWALS.inc(len(times))
-            await DUE.renew(self._store.database, [work.due for work in held if work.due], self._store.lease)
+            async with asyncio.timeout(self._patience_s):
+                await DUE.renew(self._store.database, [work.due for work in held if work.due], self._store.lease)
         self._losses_seen = losses
 
     async def _park_late(self) -> None:

@@ -108,10 +108,13 @@ class LedgerEntry:
         results = self.results
         return [each for each in recipients if each not in results or results[each].state not in FINAL_STATES]
 
-    def doubtful_of(self, recipients: list[str]) -> list[str]:
-        """Those whose last outcome is unknown: the relay may have taken the mail for them (P6)."""
-        results = self.results
-        return [each for each in recipients if each in results and results[each].reason is FailureReason.UNKNOWN]
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the relay may have taken the mail for those whose outcome is open: once unknown, in doubt (P6).
+
+        Also after a later attempt had an answer, and where a lapsed claim left no result behind.
+        """
+        return self.unknowns > 0
 
     def apply(
         self, outcomes: Mapping[str, Outcome], now: datetime, policy: RetryPolicy, *, relay: str, hold: bool

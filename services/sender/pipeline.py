@@ -78,7 +78,7 @@ class Pipeline:
         self._bugs = 0
         self.claiming = Claiming(store, self._drop, self._carry_on)
         self._decode = Stage[FaustTicket](
-            "decode", self._decode_group, self._crash, linger_s=LINGER_S, describe=_read_value
+            "decode", self._decode_group, self._crash_reading, linger_s=LINGER_S, describe=_read_value
         )
         self._refuse = Stage[Refusal]("refuse", self._refuse_group, self._crash)
         self._claim = self._stage("claim", self.claiming.claim_group, allowance=self._credit)
@@ -129,9 +129,10 @@ class Pipeline:
         else:
             self.lane.on_hold.add(ticket.partition)
 
-    def has_begun(self, ticket: FaustTicket) -> bool:
-        """Whether the record's mail is claimed: from here on the ledger bounds what it can do."""
-        return any(work.lease_confirmed and ticket in work.tickets for work in self.claiming.active.values())
+    def release(self, ticket: FaustTicket) -> None:
+        """An operator gives a held record another chance."""
+        self.lane.on_hold.discard(ticket.partition)
+        self._decode.put(ticket)
 
     def skip(self, ticket: FaustTicket, deaths: int) -> None:
         """An operator has given up a record that was held; it is answered without being read."""
@@ -181,6 +182,7 @@ class Pipeline:
         async for ticket in take_turns(tickets):  # one mail may take long to read, and leases and relays wait for us
             if self.lane.is_current(ticket):
                 found.append(self._intake.read(ticket, locate(ticket)))
+                ticket.read = True
         wishes = [each for each in found if isinstance(each, Cancellation)]
         if wishes:  # kept before anything that came with them or after them is claimed: a partition has an order
             await self._store.keep_cancellations([(each.event.id, each.event.account) for each in wishes])
@@ -346,8 +348,15 @@ class Pipeline:
         work.outcomes = work.refused | defer_all(work.pending, f"internal error: {type(exc).__name__}", reason)
         self._end_transit(work)
 
+    def _crash_reading(self, item: object, exc: Exception) -> None:
+        """Here, and only here, a record can be to blame (R4)."""
+        self.admission.blame()
+        self._crash(item, exc)
+
     def _crash(self, item: object, exc: Exception) -> None:
         """Nothing is acknowledged: what was in flight comes again after the restart."""
+        if isinstance(item, Work):
+            self.claiming.give_up(item)  # the drain is not to wait for it
         self._on_hopeless(f"stage failed: {type(exc).__name__}")
 
 

@@ -1,9 +1,10 @@
 """A record that ends every process that reads it: found, held back, and skipped by an operator (R4).
 
 Who reads a partition says so in a row, and takes its name out when it leaves cleanly. A name left behind is a death.
-After two deaths in a row the partition is read carefully, one record at a time, each named before it begins; so the
-third death names the culprit. It is then held: its partition waits for `skip`, everything else goes on.
-Once a record's mail is claimed the ledger bounds what it can do, so only the way to the claim is watched.
+After two deaths in a row the partition is read carefully, one record at a time, each named before it begins. Three
+deaths on one record, those before it was named alone counted where it was the head, and it is held: its partition waits
+for `skip` or `release`, everything else goes on. Only reading is watched: what comes after it is the ledger's, or no
+record's fault.
 """
 
 from dataclasses import dataclass, replace
@@ -42,7 +43,10 @@ def assess(known: Suspicion, head: int, *, died: bool) -> Suspicion:
     """
     suspect, deaths, careful_until = known.suspect, known.deaths, known.careful_until
     if died and known.trying is not None and known.trying >= head:
-        suspect, deaths = known.trying, deaths + 1
+        if suspect == known.trying:
+            deaths += 1
+        else:  # the deaths before were another's, or a guess
+            suspect, deaths = known.trying, CAREFUL_AFTER if known.is_careful(known.trying) else 1
         if deaths >= CAREFUL_AFTER:
             careful_until = max(careful_until, head + _CAREFUL_FOR)
     elif (suspect is None or suspect < head) and head > careful_until:

@@ -98,12 +98,13 @@ reading = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
-# Records an operator has given up.
-skip = Table(
-    "skip",
+# What operators have decided on records that were held.
+verdict = Table(
+    "verdict",
     metadata,
     Column("topic", Text, primary_key=True),
     Column("partition", Integer, primary_key=True),
     Column("offset", BigInteger, primary_key=True),
+    Column("verdict", Text, nullable=False),
     Column("asked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )

@@ -50,6 +50,8 @@ class Work:
 
     def confirm_lease(self, asked: float, database_time: datetime) -> None:
         """A claim or renewal asked for at monotonic time `asked` has been acknowledged."""
+        if not self.lease_confirmed:
+            self.began = asked  # what it waited for before does not make it late
         self.lease_confirmed = asked
         self.database_time = database_time
         self.database_time_at = time.monotonic()

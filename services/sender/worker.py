@@ -87,7 +87,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
 
 def _create_admission(database: Database, pipeline: Pipeline) -> Admission:
     admission = Admission(PartitionStore(database))
-    admission.has_begun, admission.on_skip = pipeline.has_begun, pipeline.skip
+    admission.on_skip, admission.on_release = pipeline.skip, pipeline.release
     return admission
 
 

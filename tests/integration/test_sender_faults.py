@@ -117,3 +117,42 @@ async def test_the_same_ids_in_every_partition_and_order_meet_without_deadlock(
         assert await connection.fetchval("SELECT count(*) FROM sender.ledger WHERE unknowns > 0") == 0
     finally:
         await connection.close()
+
+
+async def wait_failed(stack: Stack, email_id: str, timeout_s: float = 30.0) -> dict[str, Any]:
+    """The latest email.failed of a mail."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            results = await read_results(stack, count=0, topics=(stack.topics.failed,), timeout_s=0.5)
+            if mine := [each.data for each in results if each.data.get("id") == email_id]:
+                return mine[-1]
+
+
+async def test_cancelled_after_its_sender_died_it_is_unknown_for_the_relay_may_have_it(
+    services: ServiceRunner, stack: Stack
+) -> None:
+    (mail,) = write_mails(1)
+    async with run_smtp() as relay:
+        process = start_sender(services, stack, relay.port, MILENA_TEST_FAILPOINTS="settle.before=kill", **LEASE)
+        await publish_json(stack, mail)
+        assert await process.wait_exit(20) == -9
+        assert len(relay.taken) == 1
+        await publish_json(stack, {"id": mail["id"], "cancel": True})
+        start_sender(services, stack, relay.port, **LEASE)
+        failed = await wait_failed(stack, str(mail["id"]))
+        assert (failed["reason"], failed["final"]) == ("unknown", False)
+        assert len(relay.taken) == 1, "cancelled, it is not sent again"
+
+
+async def test_a_held_mail_is_told_of_although_its_teller_died(services: ServiceRunner, stack: Stack) -> None:
+    (mail,) = write_mails(1)
+    async with run_smtp() as relay:
+        for point in ("settle.before", "settle.after"):
+            process = start_sender(services, stack, relay.port, MILENA_TEST_FAILPOINTS=f"{point}=kill", **LEASE)
+            if point == "settle.before":
+                await publish_json(stack, mail | {"on_unknown": "hold"})
+            assert await process.wait_exit(30) == -9
+        start_sender(services, stack, relay.port, **LEASE)
+        failed = await wait_failed(stack, str(mail["id"]))
+        assert (failed["reason"], failed["final"]) == ("unknown", False)
+        assert len(relay.taken) == 1

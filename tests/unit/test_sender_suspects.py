@@ -22,9 +22,11 @@ def test_two_deaths_at_a_head_lead_to_careful_reading_and_not_yet_to_blame() -> 
     assert state.trying is None  # nothing is at work before it is named
 
 
-def test_the_third_death_blames_what_was_being_tried_not_the_head() -> None:
+def test_what_was_being_tried_alone_is_blamed_not_the_head() -> None:
     careful = Suspicion(suspect=10, deaths=2, trying=42, careful_until=2010)
     state = assess(careful, 10, died=True)
+    assert not state.is_held(42), "one death alone may be anybody's doing"
+    state = assess(Suspicion(state.suspect, state.deaths, 42, state.careful_until), 10, died=True)
     assert state.is_held(42)
     assert not state.is_held(10)
 

@@ -1,4 +1,4 @@
-"""Who reads which partition, what operators have skipped; the ledger can be deleted from by age."""
+"""Who reads which partition, what operators have decided; the ledger can be deleted from by age."""
 
 from alembic import op
 
@@ -24,10 +24,11 @@ def upgrade() -> None:
     )
     op.execute(
         """
-        CREATE TABLE sender.skip (
+        CREATE TABLE sender.verdict (
             topic text NOT NULL,
             partition integer NOT NULL,
             "offset" bigint NOT NULL,
+            verdict text NOT NULL,
             asked_at timestamptz NOT NULL DEFAULT now(),
             PRIMARY KEY (topic, partition, "offset")
         )

@@ -57,7 +57,8 @@ RETURNING l.id, now() AS now
 """
 
 # Settling needs the token. The due row of a mail that is not finished appears (or moves on) in the same transaction,
-# held by the same token until its events are published.
+# held by the same token until its events are published. It is due at once until then, so that whoever comes after a
+# death tells them; `_ANNOUNCED` writes its real time.
 _SETTLED = """
 WITH asked AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::timestamptz[])
@@ -75,10 +76,9 @@ SELECT id FROM settled
 _SETTLE_WITH_DUE = f"""{_SETTLED},
 waiting AS (
     INSERT INTO sender.due (id, kind, due_at, event, accepted_at, traceparent, lease_token, lease_until, announced)
-    SELECT t.id, t.kind, t.due_at, t.event, t.accepted_at, t.traceparent, t.token, now() + $14, false
-    FROM unnest($7::uuid[], $8::text[], $9::timestamptz[], $10::bytea[], $11::timestamptz[], $12::text[],
-                $13::uuid[])
-        AS t(id, kind, due_at, event, accepted_at, traceparent, token)
+    SELECT t.id, t.kind, now(), t.event, t.accepted_at, t.traceparent, t.token, now() + $13, false
+    FROM unnest($7::uuid[], $8::text[], $9::bytea[], $10::timestamptz[], $11::text[], $12::uuid[])
+        AS t(id, kind, event, accepted_at, traceparent, token)
     JOIN settled USING (id) ORDER BY t.id
     ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, due_at = excluded.due_at, event = excluded.event,
         lease_token = excluded.lease_token, lease_until = excluded.lease_until, announced = false)
@@ -109,9 +109,11 @@ _ANNOUNCED = """
 UPDATE sender.due AS d
 SET lease_token = NULL, lease_until = NULL, announced = true,
     due_at = CASE WHEN d.kind = 'deferred' AND EXISTS (
-                      SELECT 1 FROM sender.cancellation c JOIN sender.ledger l USING (id, account)
-                      WHERE c.id = d.id AND c.until > now()) THEN now() ELSE d.due_at END
-FROM unnest($1::uuid[], $2::uuid[]) AS t(id, token) WHERE d.id = t.id AND d.lease_token = t.token
+                      SELECT 1 FROM sender.cancellation c
+                      WHERE c.id = l.id AND c.account = l.account AND c.until > now())
+             THEN now() ELSE coalesce(l.retry_at, l.expires_at) END
+FROM unnest($1::uuid[], $2::uuid[]) AS t(id, token), sender.ledger AS l
+WHERE d.id = t.id AND d.lease_token = t.token AND l.id = t.id
 """
 
 _POSTPONE = """
@@ -207,7 +209,6 @@ class SenderStore:
         args += [
             [work.id for work in waiting],
             [work.entry.state.value for work in waiting],
-            [work.entry.due_at for work in waiting],
             [work.mail.to_json() for work in waiting],
             [work.entry.accepted_at for work in waiting],
             [work.traceparent for work in waiting],

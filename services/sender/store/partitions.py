@@ -1,10 +1,13 @@
 """Who reads which partition, and what was skipped there (R4)."""
 
 from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID
 
 from services.sender.suspects import Suspicion
 from shared.database import Database
+
+Verdict = Literal["skip", "release"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,8 @@ class PartitionStore:
         row = rows[0]
         return Suspicion(row["suspect"], row["deaths"], row["trying"], row["careful_until"]), row["holder"]
 
-    async def save(self, topic: str, partition: int, suspicion: Suspicion, holder: UUID) -> None:
-        """`holder` reads the partition now."""
+    async def enter(self, topic: str, partition: int, suspicion: Suspicion, holder: UUID) -> None:
+        """`holder` reads the partition from now on."""
         await self._database.fetch(
             """
             INSERT INTO sender.reading (topic, partition, holder, suspect, deaths, trying, careful_until)
@@ -46,10 +49,20 @@ class PartitionStore:
             topic,
             partition,
             holder,
-            suspicion.suspect,
-            suspicion.deaths,
-            suspicion.trying,
-            suspicion.careful_until,
+            *_spread(suspicion),
+        )
+
+    async def save(self, topic: str, partition: int, suspicion: Suspicion, holder: UUID) -> None:
+        """What `holder` has learnt; nothing where somebody else reads the partition by now."""
+        await self._database.fetch(
+            """
+            UPDATE sender.reading SET suspect = $4, deaths = $5, trying = $6, careful_until = $7, updated_at = now()
+            WHERE topic = $1 AND partition = $2 AND holder = $3
+            """,
+            topic,
+            partition,
+            holder,
+            *_spread(suspicion),
         )
 
     async def leave(self, holder: UUID) -> None:
@@ -61,7 +74,7 @@ class PartitionStore:
         rows = await self._database.fetch(
             """
             SELECT r.partition, r.suspect, r.deaths, s.topic IS NOT NULL AS skipped
-            FROM sender.reading r LEFT JOIN sender.skip s
+            FROM sender.reading r LEFT JOIN sender.verdict s
                  ON s.topic = r.topic AND s.partition = r.partition AND s."offset" = r.suspect
             WHERE r.topic = $1 AND r.suspect IS NOT NULL AND r.deaths > 1 ORDER BY r.partition
             """,
@@ -69,18 +82,33 @@ class PartitionStore:
         )
         return [Suspect(row["partition"], row["suspect"], row["deaths"], row["skipped"]) for row in rows]
 
-    async def skip(self, topic: str, partition: int, offset: int) -> None:
-        """Mark a record as given up; whoever holds it sees that within a second."""
+    async def decide(self, topic: str, partition: int, offset: int, verdict: Verdict) -> None:
+        """Mark a record as given up or as to be read again; whoever holds it sees that within a second."""
         await self._database.fetch(
-            'INSERT INTO sender.skip (topic, partition, "offset") VALUES ($1, $2, $3) ON CONFLICT DO NOTHING',
+            """
+            INSERT INTO sender.verdict (topic, partition, "offset", verdict) VALUES ($1, $2, $3, $4)
+            ON CONFLICT (topic, partition, "offset") DO UPDATE SET verdict = excluded.verdict, asked_at = now()
+            """,
+            topic,
+            partition,
+            offset,
+            verdict,
+        )
+
+    async def find_verdict(self, topic: str, partition: int, offset: int) -> Verdict | None:
+        """What an operator has decided on this record; `release` holds once."""
+        rows = await self._database.fetch(
+            """
+            WITH once AS (DELETE FROM sender.verdict
+                          WHERE topic = $1 AND partition = $2 AND "offset" = $3 AND verdict = 'release')
+            SELECT verdict FROM sender.verdict WHERE topic = $1 AND partition = $2 AND "offset" = $3
+            """,
             topic,
             partition,
             offset,
         )
+        return rows[0]["verdict"] if rows else None
 
-    async def is_skipped(self, topic: str, partition: int, offset: int) -> bool:
-        """Whether an operator has given this record up."""
-        rows = await self._database.fetch(
-            'SELECT 1 FROM sender.skip WHERE topic = $1 AND partition = $2 AND "offset" = $3', topic, partition, offset
-        )
-        return bool(rows)
+
+def _spread(suspicion: Suspicion) -> tuple[int | None, int, int | None, int]:
+    return suspicion.suspect, suspicion.deaths, suspicion.trying, suspicion.careful_until
