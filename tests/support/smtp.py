@@ -75,6 +75,7 @@ class SmtpServer:
     """Mails whose content is here and that have no answer yet."""
     _listener: asyncio.Server | None = None
     _sessions: set[asyncio.Task[None]] = field(default_factory=set)
+    _transports: set[asyncio.WriteTransport] = field(default_factory=set)
 
     def deliveries(self) -> Counter[tuple[str, str]]:
         """How often each (Message-ID, recipient) was taken."""
@@ -107,6 +108,9 @@ class SmtpServer:
         for task in list(self._sessions):
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
+        for transport in self._transports:  # TLS would wait for the other side's goodbye
+            transport.abort()
+        await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -115,6 +119,7 @@ class SmtpServer:
         task = asyncio.current_task()
         assert task
         self._sessions.add(task)
+        self._transports.add(writer.transport)
         try:
             await _Session(self, reader, writer).run()
         except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
