@@ -1,7 +1,7 @@
 """The lane: bounded concurrency inside a process, offsets only from the head of each partition (P8).
 
 A consumer submits events in the order of each partition; work ends in any order; an offset becomes committable only
-when everything before it is done. Knows nothing of Kafka's client: `shared/consuming.py` ties it to Faust.
+when everything before it is done. Knows nothing of Kafka's client: `shared/consuming` ties it to Faust.
 """
 
 import asyncio

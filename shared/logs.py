@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 _NOISY = {
-    # Faust reports idle topics as stopped streams; progress is judged by shared/consuming.py instead.
+    # Faust reports idle topics as stopped streams; progress is judged by shared/consuming instead.
     "faust": logging.WARNING,
     "mode": logging.WARNING,
     "aiokafka": logging.WARNING,

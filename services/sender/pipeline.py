@@ -9,16 +9,17 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 
 from services.sender.admission import Admission
 from services.sender.announcing import Announcer
+from services.sender.building import build_mail
 from services.sender.claiming import Claiming
 from services.sender.intake import Cancellation, Intake, Refusal, locate
 from services.sender.ledger import LedgerState, defer_all, fail_all
-from services.sender.message import build_message, identify
 from services.sender.parcel import Ending, Parcel
 from services.sender.relay import Relay
 from services.sender.retries import RetryPolicy
@@ -31,7 +32,7 @@ from shared.events import EmailRequested
 from shared.metrics import ACCEPTED_TO_SENT, MAILS_SETTLED
 from shared.stage import Stage
 from shared.states import FailureReason
-from shared.templates import RenderedContent, TemplateError, render_content
+from shared.templates import TemplateError
 from shared.turns import take_turns
 
 log = structlog.get_logger(__name__)
@@ -227,33 +228,17 @@ class Pipeline:
         parcels = []
         for work in works:
             try:
-                parcel = self._build_one(work)
+                message = build_mail(work.mail, work.entry, self._policy.message_id_domain)
+            except TemplateError as exc:
+                why = f"{exc.field}: {exc.detail}"
+                work.outcomes = work.refused | fail_all(work.pending, why, FailureReason.TEMPLATE_ERROR)
+                self._end_transit(work)
             except Exception as exc:
                 log.exception("mail cannot be built", email_id=str(work.id))
                 self._on_build_bug(work, exc)
             else:
-                if parcel:
-                    parcels.append(parcel)
+                parcels.append(pack(work, message, partial(self._may_write, work), self._on_transmitted))
         self.relay.submit(parcels)
-
-    def _build_one(self, work: Work) -> Parcel | None:
-        mail, entry = work.mail, work.entry
-        try:
-            content = self._render(mail)
-        except TemplateError as exc:
-            work.outcomes = work.refused | fail_all(
-                work.pending, f"{exc.field}: {exc.detail}", FailureReason.TEMPLATE_ERROR
-            )
-            self._end_transit(work)
-            return None
-        identity = identify(entry.id, mail.from_, entry.accepted_at, self._policy.message_id_domain)
-        message = build_message(mail, content, identity)
-        return pack(work, message, lambda: self._may_write(work), self._on_transmitted)
-
-    def _render(self, mail: EmailRequested) -> RenderedContent:
-        if mail.variables is None:
-            return RenderedContent(mail.subject, mail.text, mail.html)
-        return render_content(mail.subject, mail.text, mail.html, mail.variables)
 
     def _may_write(self, work: Work) -> bool:
         """Asked right before content is written: our claim must not have lapsed (P3), nor our time be over (P8)."""

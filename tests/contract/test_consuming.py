@@ -1,4 +1,4 @@
-"""What shared/consuming.py makes of Faust: only the lane's head is committed, and nothing abandoned ever is."""
+"""What shared/consuming makes of Faust: only the lane's head is committed, and nothing abandoned ever is."""
 
 import asyncio
 import time
@@ -10,8 +10,8 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
-from shared import consuming
 from shared.consuming import DRAIN_S, REVOCATION_GRACE_S, ConsumerOptions, create_faust_app
+from shared.consuming import consumer as consuming
 from shared.lane import Lane, Ticket
 from tests.contract.faust_fixture import TOPIC, Rig, quiet_faust, run_loop, settle
 

@@ -271,7 +271,7 @@ async def test_e14_an_app_can_be_built_twice_and_a_noack_agent_be_driven_without
     assert seen == [b"one", b"two"]
 
 
-# 5. The private names that shared/consuming.py overrides or uses
+# 5. The private names that shared/consuming overrides or uses
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,18 @@
+"""From a mail and its ledger entry to the message's bytes, the same whenever it is built (R12). Pure."""
+
+from services.sender.ledger import LedgerEntry
+from services.sender.message import BuiltMessage, build_message, identify
+from shared.events import EmailRequested
+from shared.templates import RenderedContent, render_content
+
+
+def build_mail(mail: EmailRequested, entry: LedgerEntry, message_id_domain: str | None) -> BuiltMessage:
+    """Render what is a template and build the message. Raises TemplateError."""
+    identity = identify(entry.id, mail.from_, entry.accepted_at, message_id_domain)
+    return build_message(mail, _render(mail), identity)
+
+
+def _render(mail: EmailRequested) -> RenderedContent:
+    if mail.variables is None:
+        return RenderedContent(mail.subject, mail.text, mail.html)
+    return render_content(mail.subject, mail.text, mail.html, mail.variables)
