@@ -35,7 +35,8 @@ rebuild: $(STAMP) ## make the read model again from the topics, while everything
 	@exec $(BIN)/python -m deploy.local run -- services.gateway rebuild
 
 test: lint jars ## everything CI runs: lint and all tests, on real Kafka and PostgreSQL
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile tests/unit tests/contract tests/integration tests/e2e
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+	  tests/unit tests/contract tests/integration tests/e2e
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check $(SOURCES)
@@ -68,7 +69,7 @@ jars: $(STAMP)
 
 # A Python of at least 3.11: PYTHON=/path/to/python where it is named, else the first that will do.
 $(STAMP): requirements.lock
-	@if ! $(BIN)/python -c 'import pip' >/dev/null 2>&1; then \
+	@if ! $(BIN)/python -c 'import pip, sys; sys.exit(sys.prefix == sys.base_prefix)' >/dev/null 2>&1; then \
 	  for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	    if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 	      found=$$python; break; fi; done; \
@@ -77,7 +78,7 @@ $(STAMP): requirements.lock
 	      "install it, or name it: make PYTHON=/path/to/python" >&2; exit 1; fi; \
 	  echo "setting up $(VENV) with $$("$$found" -V)"; "$$found" -m venv --clear $(VENV) || exit 1; fi
 	@echo "installing the locked dependencies into $(VENV) (once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@PIP_REQUIRE_VIRTUALENV=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
 .PHONY: help up start stop status send reconcile rebuild test lint bench chaos docs lock clean jars

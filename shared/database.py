@@ -44,6 +44,16 @@ def _may_pass(exc: asyncpg.PostgresError) -> bool:
     return state[:2] in ("40", "53", "57", "58") or state == "25006"
 
 
+def _find_driver_error(exc: BaseException) -> BaseException:
+    """What asyncpg said, under SQLAlchemy's and its dialect's own exceptions."""
+    while not isinstance(exc, (asyncpg.PostgresError, asyncpg.InterfaceError)):
+        inner = getattr(exc, "orig", None) or exc.__cause__
+        if inner is None:
+            return exc
+        exc = inner
+    return exc
+
+
 class DatabaseUnavailable(Unavailable):
     """PostgreSQL does not answer, or closed the connection; a statement in flight may or may not have happened."""
 
@@ -134,13 +144,16 @@ class Database:
             async with self._engine.begin() as connection:
                 yield connection
         except DBAPIError as exc:
-            if exc.connection_invalidated or isinstance(exc.orig, _GONE) or isinstance(exc.__cause__, _GONE):
+            driver = _find_driver_error(exc)
+            if exc.connection_invalidated or isinstance(driver, _GONE):
                 self.losses += 1
-                raise DatabaseUnavailable(f"postgresql: {type(exc.orig).__name__}") from exc
+                raise DatabaseUnavailable(f"postgresql: {type(driver).__name__}") from exc
+            if isinstance(driver, asyncpg.PostgresError) and _may_pass(driver):
+                raise DatabaseUnavailable(f"postgresql: {type(driver).__name__}") from exc
             raise
         except PoolTimeout as exc:
             raise DatabaseUnavailable("postgresql: no connection is free") from exc
-        except (OSError, TimeoutError, asyncpg.InterfaceError) as exc:
+        except _GONE as exc:
             self.losses += 1
             raise DatabaseUnavailable(f"postgresql: {type(exc).__name__}") from exc
 

@@ -70,10 +70,19 @@ class KafkaSettings(EnvironmentSettings):
     event_limit: int = Field(default=1024 * 1024, ge=4096, description="bytes of a serialised event, uncompressed")
 
 
+def _check_database_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("write postgresql://user:password@host:5432/database")
+    return url
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database_url)]
+
+
 class DatabaseSettings(EnvironmentSettings):
     """Where PostgreSQL is. The URL holds a password, so it is a secret."""
 
-    database_url: SecretStr = SecretStr("postgresql://milena@127.0.0.1:5432/milena")
+    database_url: DatabaseUrl = SecretStr("postgresql://milena@127.0.0.1:5432/milena")
 
 
 class HealthSettings(EnvironmentSettings):

@@ -11,6 +11,7 @@ from tests.support.servers import RealServers
 from tests.support.services import ServiceRunner
 from tests.support.stack import Stack
 
+_LONGEST = ("test_make_up", "test_promises", "test_sender_faults", "test_sender_path", "test_sender_suspects", "test_junk")
 _shared = pytest.StashKey[RealServers]()
 _outcomes = pytest.StashKey[dict[str, pytest.TestReport]]()
 
@@ -21,6 +22,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     item.stash.setdefault(_outcomes, {})[str(report.when)] = report
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that last longest come first, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: _LONGEST.index(item.path.stem) if item.path.stem in _LONGEST else len(_LONGEST))
 
 
 @pytest.hookimpl(optionalhook=True)

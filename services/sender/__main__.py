@@ -4,8 +4,10 @@ import asyncio
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 import uvloop
+from aiokafka.errors import KafkaError
 
 from services.sender.deciding import decide_on_record
 from services.sender.settings import WorkerSettings
@@ -20,6 +22,7 @@ from shared.migrations import migrate as migrate_schema
 from shared.settings import DatabaseSettings, ProcessSettings, load_settings
 from shared.topics import Topics, find_cluster_id
 
+log = structlog.get_logger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -42,7 +45,11 @@ def worker() -> None:
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Faust's consumer thread makes a loop of its own
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    cluster_id = loop.run_until_complete(find_cluster_id(settings.kafka_bootstrap_servers))
+    try:
+        cluster_id = loop.run_until_complete(find_cluster_id(settings.kafka_bootstrap_servers))
+    except (KafkaError, OSError) as exc:
+        log.error("kafka unreachable, ending for the supervisor to try again", error=type(exc).__name__)
+        raise typer.Exit(1) from None
 
     async def build() -> SenderWorker:
         return create_worker(settings, cluster_id)

@@ -15,9 +15,12 @@ def _parse_delays(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return tuple(timedelta(seconds=float(part)) for part in value.split(","))
-    except ValueError:
+        delays = tuple(timedelta(seconds=float(part)) for part in value.split(","))
+    except (ValueError, OverflowError):
         raise ValueError("write seconds separated by commas: 60,300,900,3600") from None
+    if any(delay < timedelta(0) for delay in delays):
+        raise ValueError("no delay can be below 0")
+    return delays
 
 
 Delays = Annotated[tuple[timedelta, ...], NoDecode, BeforeValidator(_parse_delays)]
@@ -36,7 +39,7 @@ class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSet
     smtp_local_hostname: str = Field(default="localhost", description="what EHLO says")
     smtp_connections: int = Field(default=8, ge=1, le=500)
     smtp_command_timeout: float = Field(default=10.0, gt=0, description="seconds, up to the 354")
-    smtp_final_dot_timeout: float = Field(default=300.0, gt=0, description="seconds, RFC 5321 §4.5.3.2.6")
+    smtp_final_dot_timeout: float = Field(default=300.0, gt=0, le=3600, description="seconds, RFC 5321 §4.5.3.2.6")
     smtp_idle_timeout: float = Field(default=30.0, gt=0, description="seconds an unused connection is kept")
     claims_per_connection: int = Field(default=16, ge=1, le=1000)
     lane_limit: int = Field(default=512, ge=1, le=10_000, description="mails taken from Kafka at once")
@@ -50,12 +53,19 @@ class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSet
     expiry_limit_hours: float = Field(default=168, gt=0, description="after release, whatever the event says (P13)")
     message_id_domain: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.-]+$")
     drain_timeout: float = Field(default=DRAIN_S, gt=0, description="seconds given to mail at work at SIGTERM")
-    ledger_retention_days: float = Field(default=30.0, gt=0, description="settled mails are kept to know a repeat")
-    max_poll_interval: float = Field(
-        default=NEVER_S, gt=0, description="seconds; lower, and a long pause of sending ends the group membership"
+    ledger_retention_days: float = Field(
+        default=30.0, gt=0, le=36_500, description="settled mails are kept to know a repeat"
     )
-    stalled_after: float = Field(default=420.0, gt=0, description="seconds without progress that end the process")
-    test_lease: float = Field(default=30.0, gt=0, description="seconds of a claim; only tests shorten it")
+    max_poll_interval: float = Field(
+        default=NEVER_S,
+        gt=0,
+        le=2_000_000,
+        description="seconds; lower, and a long pause of sending ends the group membership",
+    )
+    stalled_after: float = Field(
+        default=420.0, gt=0, le=1e9, description="seconds without progress that end the process"
+    )
+    test_lease: float = Field(default=30.0, gt=0, le=3600, description="seconds of a claim; only tests shorten it")
     scratch_dir: Path = Path("/tmp/milena")  # noqa: S108 - Faust wants a directory and keeps nothing in it
 
     @model_validator(mode="after")
