@@ -11,7 +11,7 @@ from tests.support.servers import RealServers
 from tests.support.services import ServiceRunner
 from tests.support.stack import Stack
 
-_LONGEST = ("test_make_up", "test_promises", "test_sender_faults", "test_sender_path", "test_sender_suspects", "test_junk")
+_LONGEST = ("test_make_up", "test_promises", "test_sender_faults", "test_sender_path", "test_junk")
 _shared = pytest.StashKey[RealServers]()
 _outcomes = pytest.StashKey[dict[str, pytest.TestReport]]()
 
