@@ -6,6 +6,7 @@ Packed, a mail with one recipient, its request and its result takes about 380 by
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
@@ -87,7 +88,7 @@ def unpack(packed: bytes, email_id: UUID) -> Dossier:
 
 def strip(mail: Mail) -> Mail:
     """The mail without what its status does not depend on. Merging what is stripped gives the same as stripping
-    what is merged: of an outcome's words it stays known whether there were any."""
+    what is merged: of an outcome's words it stays known whether there were any, of a request a fingerprint."""
     requests = [
         replace(
             seen,
@@ -95,7 +96,7 @@ def strip(mail: Mail) -> Mail:
             to=(),
             cc=(),
             bcc=(),
-            subject="",
+            subject=_fingerprint(seen),
             topic="",
             api_key_id=None,
             tags=(),
@@ -117,6 +118,13 @@ def strip(mail: Mail) -> Mail:
     return replace(mail, requests=tuple(requests), outcomes=tuple(outcomes), message_id=None)
 
 
+def _fingerprint(seen: RequestSeen) -> str:
+    """Of what the read model keeps of a request; metadata left out, for jsonb writes numbers in its own way."""
+    parts = (seen.sender, *seen.to, "", *seen.cc, "", *seen.bcc, "", seen.subject, *seen.tags, "")
+    text = "\n".join((*parts, seen.mailing_id or "", seen.batch_id or "")).replace("\0", "\ufffd")
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
 def _pack_mail(mail: Mail) -> list[Any]:
     return [
         mail.account,
@@ -126,7 +134,15 @@ def _pack_mail(mail: Mail) -> list[Any]:
         mail.attempts,
         [mail.held, mail.released, mail.refused, mail.completed],
         [
-            [seen.digest, seen.account, seen.addresses, _to_us(seen.recorded_at), seen.partition, seen.offset]
+            [
+                seen.digest,
+                seen.account,
+                seen.addresses,
+                _to_us(seen.recorded_at),
+                seen.partition,
+                seen.offset,
+                seen.subject,
+            ]
             + ([_to_us(seen.send_at)] if seen.send_at else [])
             for seen in mail.requests
         ],
@@ -163,6 +179,7 @@ def _unpack_request(
     recorded_at: int,
     partition: int,
     offset: int,
+    fingerprint: str,
     send_at: int | None = None,
 ) -> RequestSeen:
     return RequestSeen(
@@ -173,7 +190,7 @@ def _unpack_request(
         (),
         (),
         tuple(addresses),
-        "",
+        fingerprint,
         _read_us(recorded_at),
         "",
         partition,

@@ -68,6 +68,8 @@ def find_differences(before: Dossier, stored: Stored, after: Dossier, window: Wi
     known = stored.mail
     if known is None:
         return ["its row cannot be read", *found]
+    if before.mail and _differs_in_content(before.mail, known):
+        found.append("its sender, recipients, subject or tags differ from its record")
     if before.mail and (behind := _compare(_list_facts(known.merge(before.mail)), _read_facts(stored.row))):
         found.append(behind)
     elif after.mail and stored.is_covered(window.firsts):
@@ -75,6 +77,15 @@ def find_differences(before: Dossier, stored: Stored, after: Dossier, window: Wi
         if ahead:
             found.append(ahead)
     return found
+
+
+def _differs_in_content(told: Mail, known: Mail) -> bool:
+    """Whether the very record the row was made from says something else than the row (both stripped)."""
+    kept = known.request
+    return kept is not None and any(
+        (seen.digest, seen.position) == (kept.digest, kept.position) and seen.subject != kept.subject
+        for seen in told.requests
+    )
 
 
 def find_state(dossier: Dossier, stored: Stored, window: Window) -> Mail | None:

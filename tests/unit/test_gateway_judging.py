@@ -54,7 +54,8 @@ def store(records: list[Record]) -> Stored:
     row = None
     if mail:
         row = {"digest": None, "topic": None, **json.loads(encode([mail_to_row(mail, BEGAN.date(), 1)]))[0], "id": ID}
-        row |= {name: datetime.fromisoformat(row[name]) for name in ("created_at", "updated_at")}
+        times = ("created_at", "updated_at", "recorded_at")
+        row |= {name: datetime.fromisoformat(row[name]) for name in times if row.get(name)}
     return Stored(row, {each.event_id: (each.record.topic, 0, each.record.offset) for each in lines})
 
 
@@ -106,6 +107,8 @@ def test_a_row_or_a_line_that_is_missing_is_named() -> None:
         ("complete", False, "its completeness differ from the records"),
         ("attempts", 9, "its attempts differ from the records"),
         ("digest", "0", "its contents differ from the records"),
+        ("subject", "garbled", "its sender, recipients, subject or tags differ from its record"),
+        ("sender", "evil@example.org", "its sender, recipients, subject or tags differ from its record"),
         ("recipients", [], "its recipients differ from the records"),
         ("recipients", [{"address": 3}], "its row cannot be read"),
         ("recipients", 7, "its row cannot be read"),
