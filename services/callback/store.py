@@ -10,6 +10,7 @@ from sqlalchemy import select
 from services.callback import tables
 from services.callback.deliveries import Delivery, DeliveryState
 from services.callback.verdict import Attempt, Verdict
+from shared.cleaning import delete_chosen
 from shared.database import Database
 from shared.due import DueRow, DueTable
 
@@ -110,17 +111,16 @@ class CallbackStore:
 
     async def delete_finished(self, kept: timedelta, limit: int) -> int:
         """Delete up to `limit` deliveries, with their attempts, that ended longer ago than `kept`."""
-        rows = await self._database.fetch(
+        return await delete_chosen(
+            self._database,
+            "callback.delivery",
             """
-            WITH gone AS (DELETE FROM callback.delivery WHERE ctid = ANY(ARRAY(
-                SELECT ctid FROM callback.delivery WHERE state <> 'pending' AND finished_at < now() - $1::interval
-                ORDER BY finished_at LIMIT $2)) RETURNING 1)
-            SELECT count(*) AS gone FROM gone
+            SELECT ctid FROM callback.delivery WHERE state <> 'pending' AND finished_at < now() - $1::interval
+            ORDER BY finished_at LIMIT $2
             """,
             kept,
             limit,
         )
-        return int(rows[0]["gone"])
 
     async def list_of_email(self, email_id: UUID, account: str, limit: int) -> list[StoredDelivery]:
         """The newest deliveries of one mail of this account, newest first."""

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from services.gateway.partitions import Partitions
 from services.gateway.store import FENCE, REBUILDING, PartitionStore
 from services.gateway.tables import SCHEMA, emails, timeline
-from shared.cleaning import Chore, Cleaner
+from shared.cleaning import Chore, Cleaner, delete_chosen
 from shared.database import Database
 
 log = structlog.get_logger(__name__)
@@ -37,32 +37,23 @@ _MOVE = f"""
         WHERE line.bucket = $1 AND line.email_id = alive.id)
     SELECT count(*) AS moved FROM alive
 """
-# By ctid: joined by key, the planner would rather read the whole table than look up thousands of rows.
-_DELETE_STRAYS = f"""
-    WITH gone AS (DELETE FROM gateway.emails_default WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM gateway.emails_default WHERE bucket < $1 AND NOT {_ALIVE} ORDER BY bucket, id LIMIT $3))
-        RETURNING 1)
-    SELECT count(*) AS gone FROM gone
+_STRAYS = f"""
+    SELECT ctid FROM gateway.emails_default WHERE bucket < $1 AND NOT {_ALIVE} ORDER BY bucket, id LIMIT $3
 """
 # `m.bucket < $1` says nothing new, but keeps the planner from reading all mails.
-_DELETE_STRAY_LINES = """
-    WITH gone AS (DELETE FROM gateway.timeline_default WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM gateway.timeline_default AS line
-        WHERE bucket < $1
-          AND NOT EXISTS (
-            SELECT 1 FROM gateway.emails AS m
-            WHERE m.bucket < $1 AND m.bucket = line.bucket AND m.id = line.email_id)
-        ORDER BY bucket, email_id, event_id LIMIT $2)) RETURNING 1)
-    SELECT count(*) AS gone FROM gone
+_STRAY_LINES = """
+    SELECT ctid FROM gateway.timeline_default AS line
+    WHERE bucket < $1
+      AND NOT EXISTS (
+        SELECT 1 FROM gateway.emails AS m WHERE m.bucket < $1 AND m.bucket = line.bucket AND m.id = line.email_id)
+    ORDER BY bucket, email_id, event_id LIMIT $2
 """
-_DELETE_LOCATIONS = """
-    WITH gone AS (DELETE FROM gateway.locator WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM gateway.locator AS place
-        WHERE bucket < $1
-          AND NOT EXISTS (
-            SELECT 1 FROM gateway.emails AS m WHERE m.bucket < $1 AND m.bucket = place.bucket AND m.id = place.id)
-        ORDER BY bucket LIMIT $2)) RETURNING 1)
-    SELECT count(*) AS gone FROM gone
+_LOST_LOCATIONS = """
+    SELECT ctid FROM gateway.locator AS place
+    WHERE bucket < $1
+      AND NOT EXISTS (
+        SELECT 1 FROM gateway.emails AS m WHERE m.bucket < $1 AND m.bucket = place.bucket AND m.id = place.id)
+    ORDER BY bucket LIMIT $2
 """
 
 
@@ -103,18 +94,17 @@ class AgeingStore:
 
     async def delete_strays(self, limit: int) -> int:
         """Delete up to `limit` old mails that lie in no day's partition."""
-        return await self._count(_DELETE_STRAYS, self.first_kept, self._kept, limit)
+        return await delete_chosen(
+            self._database, "gateway.emails_default", _STRAYS, self.first_kept, self._kept, limit
+        )
 
     async def delete_stray_lines(self, limit: int) -> int:
         """Delete up to `limit` old lines in no day's partition whose mail is gone."""
-        return await self._count(_DELETE_STRAY_LINES, self.first_kept, limit)
+        return await delete_chosen(self._database, "gateway.timeline_default", _STRAY_LINES, self.first_kept, limit)
 
     async def delete_locations(self, limit: int) -> int:
         """Delete up to `limit` entries of the locator whose mail is gone."""
-        return await self._count(_DELETE_LOCATIONS, self.first_kept, limit)
-
-    async def _count(self, statement: str, *args: object) -> int:
-        return int((await self._database.fetch(statement, *args))[0]["gone"])
+        return await delete_chosen(self._database, "gateway.locator", _LOST_LOCATIONS, self.first_kept, limit)
 
 
 class DayDropper:

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from services.scheduler.delayed import DelayedMail, DelayedState
 from services.scheduler.tables import delayed
+from shared.cleaning import delete_chosen
 from shared.database import Database
 from shared.due import DueRow, DueTable
 from shared.events import CancellationRequested
@@ -142,31 +143,28 @@ class SchedulerStore:
 
     async def delete_ended(self, kept: timedelta, limit: int) -> int:
         """Delete up to `limit` rows whose mail left, or whose cancellation was told, longer ago than `kept`."""
-        rows = await self._database.fetch(
+        return await delete_chosen(
+            self._database,
+            "scheduler.delayed",
             """
-            WITH gone AS (DELETE FROM scheduler.delayed WHERE ctid = ANY(ARRAY(
-                SELECT ctid FROM scheduler.delayed
-                WHERE state IN ('released', 'cancelled') AND coalesce(released_at, announced_at) < now() - $1::interval
-                ORDER BY coalesce(released_at, announced_at) LIMIT $2)) RETURNING 1)
-            SELECT count(*) AS gone FROM gone
+            SELECT ctid FROM scheduler.delayed
+            WHERE state IN ('released', 'cancelled') AND coalesce(released_at, announced_at) < now() - $1::interval
+            ORDER BY coalesce(released_at, announced_at) LIMIT $2
             """,
             kept,
             limit,
         )
-        return int(rows[0]["gone"])
 
     async def delete_cancellations(self, limit: int) -> int:
         """Delete up to `limit` cancellations that no longer take effect."""
-        rows = await self._database.fetch(
+        return await delete_chosen(
+            self._database,
+            "scheduler.cancellation",
             """
-            WITH gone AS (DELETE FROM scheduler.cancellation WHERE ctid = ANY(ARRAY(
-                SELECT ctid FROM scheduler.cancellation WHERE keep_until < now() ORDER BY keep_until LIMIT $1))
-                RETURNING 1)
-            SELECT count(*) AS gone FROM gone
+            SELECT ctid FROM scheduler.cancellation WHERE keep_until < now() ORDER BY keep_until LIMIT $1
             """,
             limit,
         )
-        return int(rows[0]["gone"])
 
     async def find(self, mail_id: UUID, account: str) -> ScheduledMail | None:
         """One mail of this account, None where the scheduler never held it."""

@@ -11,6 +11,7 @@ import orjson
 from services.sender.claims import Standing
 from services.sender.ledger import LedgerEntry, LedgerState, RecipientResult
 from services.sender.work import Work
+from shared.cleaning import delete_chosen
 from shared.database import Database
 from shared.due import DueRow, DueTable
 
@@ -270,31 +271,29 @@ class SenderStore:
 
         One that a parked row still leads to stays, or that row's mail would be new and sent again.
         """
-        rows = await self.database.fetch(
+        return await delete_chosen(
+            self.database,
+            "sender.ledger",
             """
-            WITH gone AS (DELETE FROM sender.ledger WHERE ctid = ANY(ARRAY(
-                SELECT ctid FROM sender.ledger AS l
-                WHERE created_at < now() - $1::interval AND updated_at < now() - $1::interval AND state = 'settled'
-                  AND NOT EXISTS (SELECT 1 FROM sender.due AS d WHERE d.id = l.id)
-                ORDER BY created_at LIMIT $2)) RETURNING 1)
-            SELECT count(*) AS gone FROM gone
+            SELECT ctid FROM sender.ledger AS l
+            WHERE created_at < now() - $1::interval AND updated_at < now() - $1::interval AND state = 'settled'
+              AND NOT EXISTS (SELECT 1 FROM sender.due AS d WHERE d.id = l.id)
+            ORDER BY created_at LIMIT $2
             """,
             kept,
             limit,
         )
-        return int(rows[0]["gone"])
 
     async def delete_cancellations(self, limit: int) -> int:
         """Delete up to `limit` cancellations that no longer take effect."""
-        rows = await self.database.fetch(
+        return await delete_chosen(
+            self.database,
+            "sender.cancellation",
             """
-            WITH gone AS (DELETE FROM sender.cancellation WHERE ctid = ANY(ARRAY(
-                SELECT ctid FROM sender.cancellation WHERE until < now() ORDER BY until LIMIT $1)) RETURNING 1)
-            SELECT count(*) AS gone FROM gone
+            SELECT ctid FROM sender.cancellation WHERE until < now() ORDER BY until LIMIT $1
             """,
             limit,
         )
-        return int(rows[0]["gone"])
 
     async def keep_cancellations(self, wanted: Sequence[tuple[UUID, str]]) -> None:
         """Keep cancellations (id, account) for their time, and let waiting mail come up at once."""
