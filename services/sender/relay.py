@@ -103,24 +103,21 @@ class Relay:
     def submit(self, parcels: Iterable[Parcel]) -> None:
         """Queue parcels; each gets its ending through its own `on_done`, or comes back through `on_returned`."""
         self._queue.extend(parcels)
-        if self._closing:
-            self.begin_no_more()
-        elif self._broken:
-            self._give_back()
-        else:
-            self._feed()
+        self._move_on()
 
     def begin_no_more(self) -> None:
         """Give back what is queued, now and from now on; what is on the wire goes on to its end."""
         self._closing = True
-        parcels = list(self._queue)
-        self._queue.clear()
-        if parcels:
-            self._on_returned(parcels)
+        self._give_back()
+
+    def _move_on(self) -> None:
+        """What is queued begins, or goes back where nothing can begin."""
+        if self._closing or (self._broken and not self._open):
+            self._give_back()
+        elif not self._broken:
+            self._feed()
 
     def _feed(self) -> None:
-        if self._closing:
-            self.begin_no_more()
         while self._idle and self._queue:
             conversation = self._idle.pop()
             if not conversation.closing:  # it has said QUIT, and waits for the answer
@@ -192,7 +189,7 @@ class Relay:
             self._broken = True
             log.error("relay unavailable, sending pauses", relay=self.address.name, error=self.last_error)
             self._show_state()
-            self._give_back()
+            self._move_on()
         if self._broken:
             if not self._opening:
                 pause_s = self._policy.first_probe_s * 2 ** min(self._probes, 20)
@@ -202,7 +199,7 @@ class Relay:
             self._retry()
 
     def _give_back(self) -> None:
-        if self._queue and not self._open:
+        if self._queue:
             parcels = list(self._queue)
             self._queue.clear()
             self._on_returned(parcels)
@@ -224,12 +221,7 @@ class Relay:
         self._show_state()
         self._queue.extendleft(reversed(untouched))
         if self._queue:
-            if self._closing:
-                self.begin_no_more()
-            elif self._broken:
-                self._give_back()
-            else:
-                self._feed()
+            self._move_on()
 
     def _show_state(self) -> None:
         RELAY_CONNECTIONS.labels(relay=self.address.name).set(len(self._open))
