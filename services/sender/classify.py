@@ -85,3 +85,22 @@ def classify(reply: Reply, *, content_written: bool) -> Outcome:
         return Failed(reply, words)
     diagnostic = f"unexpected reply: {words}"
     return Unknown(diagnostic) if content_written else Deferred(reply, diagnostic)
+
+
+# --- too fast ---
+
+_SLOW_DOWN_CODES = frozenset({421, 450, 451, 454})
+_ABOUT_ONE_MAIL = re.compile(r"[45]\.[126]\.|4\.5\.3\b|4\.7\.1\b.*gr[ae]y.?list", re.IGNORECASE)
+_TOO_FAST = re.compile(
+    r"[45]\.7\.28\b|rate.?limit|throttl|too (?:fast|many (?:connections|messages|mails))|sending rate|slow down",
+    re.IGNORECASE,
+)
+
+
+def asks_to_slow_down(reply: Reply) -> bool:
+    """Whether the answer is about how fast or how much we send, or the relay's own load, not about one mail."""
+    if reply.code < 400:
+        return False
+    if _TOO_FAST.search(reply.text):
+        return True
+    return reply.code in _SLOW_DOWN_CODES and not _ABOUT_ONE_MAIL.match(reply.text)
