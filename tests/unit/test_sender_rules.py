@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.sender.claims import Decision, Standing, decide
-from services.sender.classify import Deferred, Failed, Outcome, Reply, Sent, Unknown, asks_to_slow_down, classify
+from services.sender.classify import Deferred, Failed, Outcome, Reply, Sent, Unknown, classify
 from services.sender.ledger import MAX_UNKNOWNS, LedgerEntry, LedgerState, RecipientResult, defer_all, fail_all
 from services.sender.message import BuiltMessage
 from services.sender.parcel import Ending, Parcel
@@ -60,7 +60,8 @@ def test_a_reply_becomes_an_outcome(code: int, text: str, after_content: bool, k
     if isinstance(outcome, Failed):
         assert outcome.reason is FailureReason.REJECTED
     if isinstance(outcome, Deferred):
-        assert outcome.reason is FailureReason.DEFERRED
+        unavailable = code == 421
+        assert outcome.reason is (FailureReason.RELAY_UNAVAILABLE if unavailable else FailureReason.DEFERRED)
         assert str(code) in outcome.diagnostic
 
 
@@ -81,32 +82,6 @@ def test_the_enhanced_code_stands_at_the_beginning(text: str, enhanced: str | No
 
 def test_a_relays_words_are_kept_to_a_bound() -> None:
     assert len(str(Reply(550, "x" * 10_000))) == 500
-
-
-@pytest.mark.parametrize(
-    ("code", "text", "slower"),
-    [
-        (421, "4.7.0 too many connections from your address", True),
-        (421, "4.3.2 shutting down", True),
-        (421, "", True),
-        (450, "later", True),
-        (451, "4.3.0 local error", True),
-        (454, "Throttling failure: Maximum sending rate exceeded.", True),
-        (452, "4.7.1 you are sending too fast", True),
-        (550, "5.7.1 rate limited", True),
-        (550, "5.7.28 unusual rate", True),
-        (450, "4.2.1 mailbox busy", False),
-        (450, "4.7.1 <a@x.org>: Recipient address rejected: Greylisted", False),
-        (451, "4.7.1 Graylisting in action", False),
-        (452, "4.5.3 too many recipients", False),
-        (452, "4.2.2 over quota", False),
-        (550, "5.1.1 no such user", False),
-        (250, "2.0.0 queued; slow down", False),
-        (0, "junk", False),
-    ],
-)
-def test_an_answer_about_the_pace_asks_to_slow_down(code: int, text: str, slower: bool) -> None:
-    assert asks_to_slow_down(Reply(code, text)) is slower
 
 
 # --- claims ---
