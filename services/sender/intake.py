@@ -22,7 +22,6 @@ from shared.events import (
     read_cancellation,
     read_email,
     read_header,
-    to_milliseconds,
 )
 from shared.metrics import EVENTS_SKIPPED
 from shared.tracing import continue_trace
@@ -64,10 +63,10 @@ class Intake:
 
     def read(self, ticket: FaustTicket, record: Coordinates) -> Work | Refusal | Cancellation | Skip:
         """One record, whatever it holds. Never raises for its content."""
-        message = ticket.event.message
-        headers = message.headers
+        found = ticket.event.record
+        headers = found.headers
         try:
-            opened = open_record(message.value, read_header(headers, "ce_type"), self.event_limit)
+            opened = open_record(found.value, read_header(headers, "ce_type"), self.event_limit)
             if opened.type is EventType.CANCELLATION_REQUESTED:
                 return Cancellation(read_cancellation(opened), ticket)
             if opened.type is EventType.BULK_REQUESTED:
@@ -105,8 +104,8 @@ class Intake:
 
 def locate(ticket: FaustTicket) -> Coordinates:
     """Where the ticket's record lies."""
-    message = ticket.event.message
-    return Coordinates(message.topic, message.partition, message.offset, to_milliseconds(message.timestamp))
+    record = ticket.event.record
+    return Coordinates(record.topic, record.partition, record.offset, record.timestamp)
 
 
 def _refuse(ticket: FaustTicket, record: Coordinates, errors: list[dict[str, str]], event_id: UUID | None) -> Refusal:

@@ -346,4 +346,4 @@ class Pipeline:
 
 
 def _read_value(ticket: FaustTicket) -> bytes:
-    return ticket.event.message.value or b""
+    return ticket.event.record.value or b""

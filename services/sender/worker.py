@@ -20,7 +20,7 @@ from services.sender.settings import WorkerSettings
 from services.sender.store import DUE, PartitionStore, SenderStore
 from services.sender.work import Work
 from shared.cleaning import Chore, Cleaner
-from shared.consuming import ConsumerOptions, FaustLane, create_faust_app, set_paused
+from shared.consuming import ConsumerOptions, FaustLane, Received, create_faust_app, set_paused
 from shared.database import Database
 from shared.due import DueLoop
 from shared.health import HealthServer
@@ -63,7 +63,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     store = SenderStore(database, lease)
     pipeline = _create_pipeline(settings, store, Announcer(publisher, topics), cluster_id)
     admission = pipeline.admission = _create_admission(database, pipeline)
-    lane: FaustLane = Lane(pipeline.begin, lambda event: event.ack(), limit=settings.lane_limit)
+    lane: FaustLane = Lane(pipeline.begin, Received.acknowledge, limit=settings.lane_limit)
     lane.at_work = lambda: bool(pipeline.claiming.active)
     lane.on_close, lane.on_abandon = pipeline.close, pipeline.on_abandoned
     pipeline.lane = lane

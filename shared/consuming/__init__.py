@@ -13,6 +13,7 @@ from shared.consuming.consumer import (
     FaustLane,
     FaustTicket,
     Partition,
+    Received,
     create_faust_app,
     set_paused,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "FaustLane",
     "FaustTicket",
     "Partition",
+    "Received",
     "create_faust_app",
     "run_faust",
     "set_paused",

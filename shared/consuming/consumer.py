@@ -1,9 +1,13 @@
-"""The consumer: Faust's, made to commit the lane's head, to abandon, to read committed records, to bound its bytes."""
+"""The consumer: Faust's, made to commit the lane's head, to abandon, to read committed records, to bound its bytes.
+
+Faust starts two tasks for every message it hands on. So here one Faust message is a chunk: all records of one partition
+that one poll brought. The lane still knows every record by itself.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +15,10 @@ from typing import Any, Protocol
 import faust
 import mode
 import structlog
+from aiokafka.structs import ConsumerRecord
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT, StreamT
+from faust.types.tuples import ConsumerMessage
 
 from shared.bounded_batches import guard_batches
 from shared.lane import Lane, Ticket
@@ -26,11 +32,40 @@ REVOCATION_GRACE_S = 2.0
 DRAIN_S = 30.0
 WATCHDOG_S = 60.0
 _BUFFERED_BYTES = 32 * 1024 * 1024
+_RECORD_BYTES = 2048  # what a record takes beside its value, before anybody has read it
 NEVER_S = 604_800.0  # a pause of consumption must not cost the membership: Faust does not rejoin
 
 Partition = TP
-FaustTicket = Ticket[EventT]
-FaustLane = Lane[EventT]
+
+
+class Chunk(ConsumerMessage):
+    """Records of one partition, in order, as one message of Faust's; its offset is the last one's."""
+
+    __slots__ = ("records",)
+
+    def __init__(self, tp: TP, records: list[ConsumerRecord], generation_id: int) -> None:
+        last = records[-1]
+        super().__init__(
+            tp.topic, tp.partition, last.offset, 0.0, 0, None, None, None, None, 0, 0, tp, generation_id=generation_id
+        )
+        self.records = records
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A record, and the event of its chunk where it is the last of it."""
+
+    record: ConsumerRecord
+    event: EventT | None
+
+    def acknowledge(self) -> None:
+        """The lane acknowledges in order: with its last record the whole chunk is done."""
+        if self.event:
+            self.event.ack()
+
+
+FaustTicket = Ticket[Received]
+FaustLane = Lane[Received]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +143,36 @@ class LaneConsumer(driver.Consumer):
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Faust's record of holes in offsets: nobody reads it now, and it would only grow."""
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
-        """Fetch, while what is buffered stays within its bound in bytes."""
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Chunk]]:
+        """Fetch chunks, while what is buffered stays within its bound in bytes. As Faust's own, but for the chunks."""
         while self.lane.buffered_bytes > _BUFFERED_BYTES and self.flow_active and not self.should_stop:
             if not self.lane.busy:
-                # Faust drops some records after they were counted (below its read offset): begin anew.
+                # Of what Faust drops (of an assignment that has ended) nobody says so: begin anew.
                 self.lane.buffered_bytes = 0
             await asyncio.sleep(0.005)
-        async for tp, message in super().getmany(timeout):
-            self.lane.buffered_bytes += len(message.value or b"")
-            yield tp, message
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if records is None or self.should_stop:
+            return
+        if not self.flow_active:
+            await self._seek_back()
+            return
+        for tp, found in records.items():
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if active is None or tp in active or tp in self._buffered_partitions:
+                read = self._read_offset[tp] or 0
+                wanted = [record for record in found if record.offset >= read]
+                if wanted:
+                    self.lane.buffered_bytes += sum(map(measure, wanted))
+                    yield tp, Chunk(tp, wanted, generation)
+
+    async def _seek_back(self) -> None:
+        """Records that came while the flow stood are nobody's: they are to be fetched again."""
+        try:
+            await self.perform_seek()
+        except Exception as exc:  # a rebalance is under way; it seeks, too
+            log.info("seek failed", error=type(exc).__name__)
 
     def on_buffer_drop(self, tp: TP) -> None:
         """Faust would fetch again what somebody has paused, once its buffer is low."""
@@ -206,14 +261,28 @@ def create_faust_app(options: ConsumerOptions, lane: FaustLane, admission: Admis
 
     async def feed(stream: StreamT[bytes]) -> None:
         async for event in stream.noack().events():
-            message, generation = event.message, lane.generation
-            await admission.before(message.tp, message.offset)
-            ticket = await lane.submit(event, message.tp, message.offset, len(message.value or b""), generation)
-            if ticket:
-                await admission.after(ticket)
+            chunk, generation = event.message, lane.generation
+            for received in _open_chunk(event):
+                record = received.record
+                await admission.before(chunk.tp, record.offset)
+                ticket = await lane.submit(received, chunk.tp, record.offset, measure(record), generation)
+                if ticket:
+                    await admission.after(ticket)
 
     app.agent(topic, name=f"{options.group}.feed")(feed)
     return app
+
+
+def measure(record: ConsumerRecord) -> int:
+    """The bytes a buffered record is counted with."""
+    return len(record.value or b"") + _RECORD_BYTES
+
+
+def _open_chunk(event: EventT) -> Iterator[Received]:
+    *others, last = event.message.records
+    for record in others:
+        yield Received(record, None)
+    yield Received(last, event)
 
 
 def set_paused(app: faust.App, tp: TP, paused: bool) -> None:

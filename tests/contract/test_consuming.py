@@ -13,7 +13,7 @@ from faust.types import TP
 from shared.consuming import DRAIN_S, REVOCATION_GRACE_S, ConsumerOptions, create_faust_app
 from shared.consuming import consumer as consuming
 from shared.lane import Lane, Ticket
-from tests.contract.faust_fixture import TOPIC, Rig, quiet_faust, run_loop, settle
+from tests.contract.faust_fixture import GENERATION, TOPIC, Rig, quiet_faust, run_loop, settle
 
 TP0 = TP(TOPIC, 0)
 GRACE_S = 0.1  # in place of the 2 s of a revocation and the 30 s of a drain
@@ -32,9 +32,19 @@ class LaneRig(Rig):
     def _begin(self, ticket: Ticket[Any]) -> None:
         self.begun[ticket.offset] = ticket
 
-    def _acknowledge(self, event: Any) -> None:
-        self.acknowledged.append(event.message.offset)
-        event.ack()
+    def message(
+        self, offset: int, *, partition: int = 0, value: bytes = b"{}", generation: int = GENERATION, more: int = 0
+    ) -> Any:
+        """A chunk of one record, and of `more` behind it."""
+        records = [_record(each, value, partition) for each in range(offset, offset + more + 1)]
+        return consuming.Chunk(TP(TOPIC, partition), records, generation)
+
+    def deliver_chunk(self, first: int, last: int) -> None:
+        self._stream.channel.queue.put_nowait(self.event(first, more=last - first))
+
+    def _acknowledge(self, received: Any) -> None:
+        self.acknowledged.append(received.record.offset)
+        received.acknowledge()
 
     async def take(self, *offsets: int) -> None:
         """Deliver events and wait until their work has begun."""
@@ -132,6 +142,52 @@ async def test_fausts_own_lists_do_not_grow(rig: LaneRig) -> None:
     assert not rig.consumer._acked_index[TP0]
     assert not rig.consumer._gap.get(TP0)
     assert not rig.consumer._unacked_messages
+
+
+# Chunks: records of one partition that travel through Faust as one message
+
+
+async def test_a_chunk_is_committed_record_by_record_and_acknowledged_with_its_last(rig: LaneRig) -> None:
+    rig.deliver_chunk(0, 3)
+    await settle(lambda: set(rig.begun) == {0, 1, 2, 3})
+    rig.finish(1, 3, 0)
+    assert await rig.commit() == 2
+    assert rig.acks == 0
+
+    rig.finish(2)
+    assert rig.acks == 1
+    assert await rig.commit() == 4
+    assert not rig.consumer._unacked_messages
+
+
+async def test_the_rest_of_a_chunk_is_dropped_when_its_assignment_ends(narrow_rig: LaneRig) -> None:
+    narrow_rig.deliver_chunk(0, 3)
+    await settle(lambda: set(narrow_rig.begun) == {0})
+    await narrow_rig.consumer.on_partitions_revoked({TP0})
+    await run_loop()
+
+    assert set(narrow_rig.begun) == {0}
+    assert not narrow_rig.lane.busy
+
+
+async def test_a_poll_gives_one_chunk_a_partition_without_what_was_read_before(rig: LaneRig) -> None:
+    rig.assign(0, 1)
+    rig.consumer._read_offset[TP0] = 5
+    first, second = [_record(offset, b"", 0) for offset in (3, 5, 9)], [_record(offset, b"", 1) for offset in (0, 1)]
+    rig.broker.fetched.append({TP0: first, TP(TOPIC, 1): second})
+
+    chunks = [chunk async for _, chunk in rig.consumer.getmany(timeout=0.1)]
+    assert [[record.offset for record in chunk.records] for chunk in chunks] == [[5, 9], [0, 1]]
+    assert [chunk.offset for chunk in chunks] == [9, 1]
+
+
+async def test_a_poll_of_an_assignment_that_has_ended_gives_nothing(rig: LaneRig) -> None:
+    rig.broker.fetched.append({TP0: [_record(0, b"")]})
+    rig.consumer.stop_flow()
+    rig.consumer.can_resume_flow.set()  # it ended between the poll and its answer
+
+    assert await _fetch(rig) == []
+    assert rig.lane.buffered_bytes == 0
 
 
 # Revocation and shutdown
@@ -249,6 +305,7 @@ async def test_an_event_of_an_old_generation_never_begins(rig: LaneRig) -> None:
 
 async def test_nothing_is_fetched_while_too_many_bytes_are_held(rig: LaneRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consuming, "_BUFFERED_BYTES", 10)
+    monkeypatch.setattr(consuming, "_RECORD_BYTES", 0)
     await rig.take(0)
     rig.broker.fetched.append({TP0: [_record(1, b"12345")]})
     rig.lane.buffered_bytes = 11 + len(b"{}")
@@ -294,5 +351,5 @@ async def _fetch(rig: LaneRig) -> list[int]:
     return [message.offset async for _, message in rig.consumer.getmany(timeout=0.1)]
 
 
-def _record(offset: int, value: bytes) -> Any:
-    return ConsumerRecord(TOPIC, 0, offset, 1_700_000_000_000, 1, None, value, None, 0, len(value), ())
+def _record(offset: int, value: bytes, partition: int = 0) -> Any:
+    return ConsumerRecord(TOPIC, partition, offset, 1_700_000_000_000, 1, None, value, None, 0, len(value), ())
