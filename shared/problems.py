@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from shared.database import DatabaseUnavailable
 from shared.metrics import REQUESTS_REFUSED
 
 log = structlog.get_logger(__name__)
@@ -107,6 +108,10 @@ def setup_problems(app: FastAPI) -> None:
         ]
         return invalid_content(errors).to_response(_request_id(request))
 
+    async def on_outage(request: Request, exc: Exception) -> JSONResponse:
+        log.warning("request refused, postgresql is away", error=str(exc))
+        return Problem(503, "unavailable", "The database does not answer; try again.").to_response(_request_id(request))
+
     async def on_bug(request: Request, exc: Exception) -> JSONResponse:
         log.error("request failed", exc_info=exc)
         return Problem(500, "internal-error", "This is our fault; it has been logged.").to_response(
@@ -116,6 +121,7 @@ def setup_problems(app: FastAPI) -> None:
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(DatabaseUnavailable, on_outage)
     app.add_exception_handler(Exception, on_bug)
 
 

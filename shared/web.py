@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from types import MappingProxyType
 from uuid import uuid4
 
 from fastapi import FastAPI, Request
@@ -26,15 +27,21 @@ _BEARER = re.compile(r"[Bb]earer +([\x21-\x7e]+) *")
 
 
 def setup_web(
-    app: FastAPI, settings: HttpSettings, checks: Mapping[str, Check], *, body_limit: int, body_note: str = ""
+    app: FastAPI,
+    settings: HttpSettings,
+    checks: Mapping[str, Check],
+    *,
+    body_limit: int,
+    body_note: str = "",
+    body_limits: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Give the app its middlewares, problem documents, /healthz, /readyz and /metrics.
 
-    `checks`: what /readyz asks, each None or one sentence. `body_limit`: bytes of a request's body; more is 413, with
-    the limit and `body_note` in the answer.
+    `checks`: what /readyz asks, each None or one sentence. `body_limit`: bytes of a request's body, `body_limits` of
+    those to certain paths; more is 413, with the limit and `body_note` in the answer.
     """
     setup_problems(app)
-    app.add_middleware(BodyLimit, limit=body_limit, note=body_note)
+    app.add_middleware(BodyLimit, limit=body_limit, note=body_note, by_path=body_limits)
     app.add_middleware(
         AllowedNetworks,
         allowed=settings.allowed_networks,
@@ -131,40 +138,44 @@ class AllowedNetworks:
 class BodyLimit:
     """413 for a body over the limit: at once where Content-Length says so, otherwise as soon as it is exceeded."""
 
-    def __init__(self, app: ASGIApp, *, limit: int, note: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, *, limit: int, note: str = "", by_path: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         self._app = app
         self._limit = limit
         self._note = note
+        self._by_path = by_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        limit = self._by_path.get(scope["path"], self._limit)
         declared = _find_header(scope, b"content-length")
         if declared is not None and declared.isdigit():
             # The server holds the client to what it declared, so nothing needs counting.
-            if len(declared) < 19 and int(declared) <= self._limit:
+            if len(declared) < 19 and int(declared) <= limit:
                 return await self._app(scope, receive, send)
-            response = self._too_large().to_response(scope.get("state", {}).get("request_id"))
+            response = self._too_large(limit).to_response(scope.get("state", {}).get("request_id"))
             return await response(scope, receive, send)
-        await self._app(scope, self._count(receive), send)
+        await self._app(scope, self._count(receive, limit), send)
 
-    def _count(self, receive: Receive) -> Receive:
+    def _count(self, receive: Receive, limit: int) -> Receive:
         received = 0
 
         async def receive_counted() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._limit:
-                raise self._too_large()
+            if received > limit:
+                raise self._too_large(limit)
             return message
 
         return receive_counted
 
-    def _too_large(self) -> Problem:
-        detail = f"The request body may have at most {self._limit} bytes."
-        return Problem(413, "too-large", f"{detail} {self._note}".strip(), limit=self._limit)
+    def _too_large(self, limit: int) -> Problem:
+        detail = f"The request body may have at most {limit} bytes."
+        return Problem(413, "too-large", f"{detail} {self._note}".strip(), limit=limit)
 
 
 def find_caller(

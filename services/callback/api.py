@@ -1,7 +1,5 @@
 """The callback service's HTTP API: what was told to whom, and what they answered."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -12,14 +10,12 @@ from pydantic import BaseModel, Field
 from services.callback.deliveries import DeliveryState
 from services.callback.settings import ApiSettings
 from services.callback.store import CallbackStore
-from shared.access import AccessStore, ApiScope, KeyLookup
-from shared.apidocs import ProblemDocument, add_schemas, describe_problems
-from shared.database import Database, DatabaseUnavailable
-from shared.problems import Problem
-from shared.web import authenticate, setup_web
+from shared.access import ApiScope
+from shared.apidocs import describe_problems
+from shared.applications import create_database_api
+from shared.web import authenticate
 
 PREFIXES = ("/v1/webhooks",)
-_BODY_LIMIT = 64 * 1024
 _SHOWN = 100  # deliveries of one mail; a mail has one per URL, or one per event it asked for
 
 
@@ -55,17 +51,8 @@ class DeliveryList(BaseModel):
 
 def create_api(settings: ApiSettings) -> FastAPI:
     """The application; its lifespan closes the database."""
-    database = Database(settings.database_url.get_secret_value(), application_name="milena-callback-api")
-    store = CallbackStore(database)
-    keys = KeyLookup(AccessStore(database))
-
-    @asynccontextmanager
-    async def live(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await database.close()
-
-    app = FastAPI(title="Milena callback", docs_url=None, redoc_url=None, lifespan=live)
-    setup_web(app, settings, {"postgresql": database.check}, body_limit=_BODY_LIMIT)
+    api = create_database_api("callback", settings, settings.database_url.get_secret_value())
+    app, store = api.app, CallbackStore(api.database)
 
     @app.get(
         "/v1/webhooks/deliveries",
@@ -78,12 +65,8 @@ def create_api(settings: ApiSettings) -> FastAPI:
         request: Request, email_id: Annotated[UUID, Query(description="the mail's id")]
     ) -> DeliveryList:
         """List the callback requests of one mail of the account, with every attempt; at most 100, newest first."""
-        key = await authenticate(request, keys, ApiScope.EMAILS_READ)
-        try:
-            found = await store.list_of_email(email_id, key.account, _SHOWN)
-        except DatabaseUnavailable as exc:
-            raise Problem(503, "unavailable", "The database does not answer; try again.") from exc
+        key = await authenticate(request, api.keys, ApiScope.EMAILS_READ)
+        found = await store.list_of_email(email_id, key.account, _SHOWN)
         return DeliveryList.model_validate({"data": found}, from_attributes=True)
 
-    add_schemas(app, ProblemDocument)
     return app

@@ -1,0 +1,42 @@
+"""An API that leans on PostgreSQL alone: its application, its database, its look-up of keys."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from shared.access import AccessStore, KeyLookup
+from shared.apidocs import ProblemDocument, add_schemas
+from shared.database import Database
+from shared.settings import HttpSettings
+from shared.web import setup_web
+
+_BODY_LIMIT = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseApi:
+    """An application without routes yet. An outage of `database` in a route is a 503 by itself."""
+
+    app: FastAPI
+    database: Database
+    keys: KeyLookup
+
+
+def create_database_api(
+    service: str, settings: HttpSettings, database_url: str, *, body_limits: Mapping[str, int] | None = None
+) -> DatabaseApi:
+    """Build one. `body_limits`: bytes allowed on paths where 64 KiB are too few."""
+    database = Database(database_url, application_name=f"milena-{service}-api")
+
+    @asynccontextmanager
+    async def live(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await database.close()
+
+    app = FastAPI(title=f"Milena {service}", docs_url=None, redoc_url=None, lifespan=live)
+    app.router.redirect_slashes = False  # it would name whatever host and scheme a proxy hides
+    setup_web(app, settings, {"postgresql": database.check}, body_limit=_BODY_LIMIT, body_limits=body_limits or {})
+    add_schemas(app, ProblemDocument)
+    return DatabaseApi(app, database, KeyLookup(AccessStore(database)))
