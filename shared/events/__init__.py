@@ -1,8 +1,9 @@
 """The event contract: models, identities and reading of everything on our four topics.
 
-`wire` the envelope · `identity` derived ids · `requested`, `results`, `ticks` the models · `reading` from records.
+`wire` the envelope · `identity` derived ids · `requested`, `bulk`, `results`, `ticks` the models · `reading` them.
 """
 
+from shared.events.bulk import BulkEntry, BulkRequested
 from shared.events.identity import (
     derive_bulk_entry_id,
     derive_event_id,
@@ -17,6 +18,7 @@ from shared.events.reading import (
     UnreadableEvent,
     list_errors,
     open_record,
+    read_bulk,
     read_cancellation,
     read_email,
     read_model,
@@ -24,7 +26,6 @@ from shared.events.reading import (
 from shared.events.requested import (
     DEFAULT_ACCOUNT,
     Attachment,
-    BulkRequested,
     CallbackSpec,
     CancellationRequested,
     EmailFields,
@@ -38,6 +39,7 @@ __all__ = [
     "DEFAULT_ACCOUNT",
     "DEFAULT_EVENT_LIMIT",
     "Attachment",
+    "BulkEntry",
     "BulkRequested",
     "CallbackSpec",
     "CancellationRequested",
@@ -65,6 +67,7 @@ __all__ = [
     "list_errors",
     "new_email_id",
     "open_record",
+    "read_bulk",
     "read_cancellation",
     "read_email",
     "read_header",

@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
+from shared.events.bulk import BulkRequested
 from shared.events.identity import derive_record_id
 from shared.events.requested import CancellationRequested, EmailRequested
 from shared.events.wire import Coordinates, EventType, WireModel
@@ -55,7 +56,7 @@ class OpenedRecord:
     @property
     def belongs_to_scheduler(self) -> bool:
         """R1: decided by the content alone, valid or not, so that sender and scheduler always agree."""
-        return self.type is EventType.REQUESTED and (
+        return self.type in (EventType.REQUESTED, EventType.BULK_REQUESTED) and (
             self.data.get("send_at") is not None or self.data.get("priority") == "bulk"
         )
 
@@ -96,6 +97,12 @@ def read_email(opened: OpenedRecord, cluster_id: str, record: Coordinates) -> Em
     except ValidationError as exc:
         raise UnreadableEvent(list_errors(exc), own_id) from None
     return event.model_copy(update={"id": own_id}) if own_id else event
+
+
+def read_bulk(opened: OpenedRecord, cluster_id: str, record: Coordinates) -> BulkRequested:
+    """Validate a bulk event and give it its identity. Raises UnreadableEvent, which never carries an id."""
+    event = read_model(opened, BulkRequested)
+    return event if event.bulk_id else event.model_copy(update={"bulk_id": derive_record_id(cluster_id, record)})
 
 
 def read_cancellation(opened: OpenedRecord) -> CancellationRequested:

@@ -1,4 +1,4 @@
-"""What may stand on `email.requested`: a mail, a bulk event, a cancellation."""
+"""What may stand on `email.requested`: a mail, or a cancellation; bulk events are in bulk.py."""
 
 import binascii
 import hashlib
@@ -24,7 +24,7 @@ from shared.events.wire import Address, Count, Instant, MailboxField, MailboxLis
 
 DEPTH_LIMIT = 32
 METADATA_LIMIT = 8 * 1024  # bytes of JSON
-TAG_LIMIT, ATTACHMENT_LIMIT, BULK_LIMIT = 20, 500, 500
+TAG_LIMIT, ATTACHMENT_LIMIT = 20, 500
 _CALLBACK_KINDS_LIMIT = 10  # repeats are harmless, a megabyte of them is not
 _LISTS = ("to", "cc", "bcc", "reply_to")
 _TOO_MANY = f"to, cc and bcc together may name at most {RECIPIENT_LIMIT} recipients"
@@ -48,24 +48,27 @@ def refuse_line_breaks(value: str) -> str:
     return value
 
 
-def _check_headers(headers: dict[str, str]) -> dict[str, str]:
+def check_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Names that are none, names that are ours, and values with line breaks raise."""
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
-            raise _point_at(name, "is not a header field name (RFC 5322 §2.2)")
+            raise point_at(name, "is not a header field name (RFC 5322 §2.2)")
         if name.lower() in _OWNED_HEADERS or name.lower().startswith("content-"):
-            raise _point_at(name, f"{name} is set by Milena; leave it out")
+            raise point_at(name, f"{name} is set by Milena; leave it out")
         if _LINE_BREAK.search(value):
-            raise _point_at(name, _NO_LINE_BREAKS)
+            raise point_at(name, _NO_LINE_BREAKS)
     return headers
 
 
-def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+def check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Raises ValueError beyond METADATA_LIMIT."""
     if metadata and len(_dump(metadata)) > METADATA_LIMIT:
         raise ValueError(f"must not exceed {METADATA_LIMIT} bytes of JSON")
     return metadata
 
 
-def _check_variables(variables: Variables) -> Variables:
+def check_variables(variables: Variables) -> Variables:
+    """Raises ValueError for what cannot be written as JSON again."""
     if variables:
         _dump(variables)
     return variables
@@ -103,7 +106,7 @@ def _check_url(value: str) -> str:
     return value
 
 
-def _read_callback(value: Any) -> Any:
+def read_callback(value: Any) -> Any:
     """Decide by shape, so that errors speak of one form; pydantic's union would tell those of both."""
     if value is None or value == "":
         return None
@@ -116,7 +119,7 @@ def _read_callback(value: Any) -> Any:
     raise ValueError('write a callback as a URL, or as {"url": …, "on": […]}')
 
 
-def _point_at(pointer: str, detail: str) -> PydanticCustomError:
+def point_at(pointer: str, detail: str) -> PydanticCustomError:
     """An error of the whole model that belongs to one field; `pointer` is read by shared/problems.py."""
     return PydanticCustomError("field", "{detail}", {"pointer": pointer, "detail": detail})
 
@@ -147,11 +150,11 @@ class Attachment(WireModel):
     @model_validator(mode="after")
     def _check_content(self) -> Self:
         if not _MEDIA_TYPE.fullmatch(self.content_type):
-            raise _point_at("content_type", "must be type/subtype, for example application/pdf")
+            raise point_at("content_type", "must be type/subtype, for example application/pdf")
         try:
             binascii.a2b_base64(self.content, strict_mode=True)
         except ValueError as exc:
-            raise _point_at("content", "must be base64 (RFC 4648 §4)") from exc
+            raise point_at("content", "must be base64 (RFC 4648 §4)") from exc
         return self
 
 
@@ -191,14 +194,14 @@ class EmailFields(WireModel):
     subject: HeaderText
     text: str | None = None
     html: str | None = None
-    headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = Field(default_factory=dict)
+    headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
     attachments: list[Attachment] = Field(default_factory=list, max_length=ATTACHMENT_LIMIT)
-    variables: Annotated[dict[str, Any] | None, AfterValidator(_check_variables)] = None
+    variables: Annotated[dict[str, Any] | None, AfterValidator(check_variables)] = None
     send_at: Instant | None = None
     expires_at: Instant | None = None
     priority: Literal["normal", "bulk"] = "normal"
-    callback: Annotated[Url | CallbackSpec | None, BeforeValidator(_read_callback)] = None
-    metadata: Annotated[dict[str, Any], AfterValidator(_check_metadata)] = Field(default_factory=dict)
+    callback: Annotated[Url | CallbackSpec | None, BeforeValidator(read_callback)] = None
+    metadata: Annotated[dict[str, Any], AfterValidator(check_metadata)] = Field(default_factory=dict)
     tags: list[Tag] = Field(default_factory=list, max_length=TAG_LIMIT)
     on_unknown: Literal["resend", "hold"] = "resend"
 
@@ -207,18 +210,18 @@ class EmailFields(WireModel):
     def _bound_effort(cls, data: Any) -> Any:
         """Before any address is looked at: a thousand of another alphabet take seconds."""
         if isinstance(data, dict) and sum(_count_addresses(data.get(name)) for name in _LISTS) > RECIPIENT_LIMIT:
-            raise _point_at("to", _TOO_MANY)
+            raise point_at("to", _TOO_MANY)
         return data
 
     @model_validator(mode="after")
     def _check_whole(self) -> Self:
         count = len(self.to) + len(self.cc) + len(self.bcc)
         if count == 0:
-            raise _point_at("to", "at least one recipient is needed")
+            raise point_at("to", "at least one recipient is needed")
         if count > RECIPIENT_LIMIT:
-            raise _point_at("to", _TOO_MANY)
+            raise point_at("to", _TOO_MANY)
         if self.text is None and self.html is None:
-            raise _point_at("html", "one of html and text is needed")
+            raise point_at("html", "one of html and text is needed")
         return self
 
     @property
@@ -246,31 +249,38 @@ class EmailRequested(EmailFields):
         """The event's value on the topic: what is not the default, so a plain mail stays small."""
         return self.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True).encode()
 
-    def compute_digest(self) -> str:
-        """Fingerprint of the content (R5): equal for the same mail however it was written or rescheduled.
+    def compute_digest(self, content: bytes | None = None) -> str:
+        """Fingerprint of the mail (R5): equal for the same mail however it was written or rescheduled.
 
-        Left out are send_at, priority and expires_at, and what is bookkeeping (id, key, times).
+        Left out are send_at, priority and expires_at, and what is bookkeeping (id, key, times). `content` is what
+        `fingerprint_content` gave for a mail that differs in recipients, variables and metadata only.
         """
+        own = ([str(box) for box in self.to], self.cc, self.bcc, self.variables, self.metadata)
+        return _hash(content or self.fingerprint_content(), own).hex()
+
+    def fingerprint_content(self) -> bytes:
+        """The part of the digest that all mails of a bulk event share."""
         content = (
             self.account,
             str(self.from_),
-            [str(box) for box in self.to],
-            [str(box) for box in self.cc],
-            [str(box) for box in self.bcc],
-            [str(box) for box in self.reply_to],
+            self.reply_to,
             self.envelope_from,
             self.subject,
             self.text,
             self.html,
             self.headers,
             [(a.filename, a.content_type, a.content, a.content_id) for a in self.attachments],
-            self.variables,
             self.callback.model_dump() if isinstance(self.callback, CallbackSpec) else self.callback,
-            self.metadata,
             self.tags,
             self.on_unknown,
         )
-        return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+        return _hash(b"", content)
+
+
+def _hash(before: bytes, content: Any) -> bytes:
+    """The bytes are a contract: ledger and read model keep digests for as long as the mail may come again."""
+    written = orjson.dumps(content, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS)
+    return hashlib.blake2b(before + written, digest_size=16).digest()
 
 
 class CancellationRequested(WireModel):
@@ -278,36 +288,4 @@ class CancellationRequested(WireModel):
 
     id: UUID
     cancel: Literal[True] = True
-    account: Account = DEFAULT_ACCOUNT
-
-
-class BulkEntry(WireModel):
-    """One recipient of a bulk event: a mail of its own."""
-
-    id: UUID | None = None
-    to: MailboxField
-    name: str | None = None
-    variables: Annotated[dict[str, Any], AfterValidator(_check_variables)] = Field(default_factory=dict)
-    metadata: Annotated[dict[str, Any], AfterValidator(_check_metadata)] = Field(default_factory=dict)
-
-
-class BulkRequested(WireModel):
-    """One content for many recipients; data of `email.bulk_requested`. No cc, no bcc."""
-
-    bulk_id: UUID
-    from_: MailboxField = Field(alias="from")
-    reply_to: MailboxList = Field(default_factory=list)
-    envelope_from: Address | None = None
-    subject: HeaderText
-    text: str | None = None
-    html: str | None = None
-    headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = Field(default_factory=dict)
-    attachments: list[Attachment] = Field(default_factory=list, max_length=ATTACHMENT_LIMIT)
-    mails: list[BulkEntry] = Field(min_length=1, max_length=BULK_LIMIT)
-    priority: Literal["bulk"] | None = None
-    expires_at: Instant | None = None
-    callback: Annotated[Url | CallbackSpec | None, BeforeValidator(_read_callback)] = None
-    tags: list[Tag] = Field(default_factory=list, max_length=TAG_LIMIT)
-    mailing_id: Reference | None = None
-    batch_id: Reference | None = None
     account: Account = DEFAULT_ACCOUNT

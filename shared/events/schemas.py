@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 from pydantic.json_schema import GenerateJsonSchema
 
-from shared.events.requested import BulkRequested, CancellationRequested, EmailRequested
+from shared.events.bulk import BulkRequested
+from shared.events.requested import CancellationRequested, EmailRequested
 from shared.events.results import EmailFailed, EmailSent
 from shared.events.ticks import ScheduleTick
 from shared.events.wire import EventType, WireModel

@@ -1,0 +1,135 @@
+"""One content for many recipients: `email.bulk_requested` (R2), and the mails it stands for."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from shared.addresses import Mailbox, check_effort
+from shared.events.identity import derive_bulk_entry_id
+from shared.events.requested import (
+    ATTACHMENT_LIMIT,
+    DEFAULT_ACCOUNT,
+    TAG_LIMIT,
+    Account,
+    Attachment,
+    CallbackSpec,
+    EmailRequested,
+    HeaderText,
+    Reference,
+    Tag,
+    Url,
+    check_headers,
+    check_metadata,
+    check_variables,
+    point_at,
+    read_callback,
+)
+from shared.events.wire import Address, Instant, MailboxField, MailboxList, WireModel
+
+BULK_LIMIT = 500
+
+
+class BulkEntry(WireModel):
+    """One recipient of a bulk event: a mail of its own. `name` is the recipient's, for the To header."""
+
+    id: UUID | None = None
+    to: MailboxField
+    name: HeaderText | None = None
+    variables: Annotated[dict[str, Any], AfterValidator(check_variables)] = Field(default_factory=dict)
+    metadata: Annotated[dict[str, Any], AfterValidator(check_metadata)] = Field(default_factory=dict)
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Whom the mail is addressed to."""
+        return Mailbox(self.to.address, self.name.strip()) if self.name else self.to
+
+
+class BulkRequested(WireModel):
+    """One content, as templates, for many recipients; data of `email.bulk_requested`. No cc, no bcc.
+
+    It is read whole or not at all: with one entry that cannot be read, none of its mails is sent.
+    """
+
+    bulk_id: UUID | None = None
+    from_: MailboxField = Field(alias="from")
+    reply_to: MailboxList = Field(default_factory=list)
+    envelope_from: Address | None = None
+    subject: HeaderText
+    text: str | None = None
+    html: str | None = None
+    headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
+    attachments: list[Attachment] = Field(default_factory=list, max_length=ATTACHMENT_LIMIT)
+    mails: list[BulkEntry] = Field(min_length=1, max_length=BULK_LIMIT)
+    priority: Literal["normal", "bulk"] = "normal"
+    send_at: Instant | None = None
+    expires_at: Instant | None = None
+    callback: Annotated[Url | CallbackSpec | None, BeforeValidator(read_callback)] = None
+    tags: list[Tag] = Field(default_factory=list, max_length=TAG_LIMIT)
+    mailing_id: Reference | None = None
+    batch_id: Reference | None = None
+    account: Account = DEFAULT_ACCOUNT
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bound_effort(cls, data: Any) -> Any:
+        """Before any address is looked at: unusual ones take milliseconds each."""
+        mails = data.get("mails") if isinstance(data, dict) else None
+        if isinstance(mails, list):
+            check_effort(_list_addresses(mails[:BULK_LIMIT]))
+        return data
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> Self:
+        if self.text is None and self.html is None:
+            raise point_at("html", "one of html and text is needed")
+        given = [entry.id for entry in self.mails if entry.id]
+        if len(set(given)) != len(given):
+            raise point_at("mails", "each id may be given once; every entry is a mail of its own")
+        return self
+
+    def to_json(self) -> bytes:
+        """The event's value on the topic: what is not the default."""
+        return self.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True).encode()
+
+    def list_mails(self) -> list[EmailRequested]:
+        """The mails this event stands for, in its order; they share whatever they have in common."""
+        assert self.bulk_id is not None, "read_bulk has given it one"
+        shared = EmailRequested.model_construct(
+            from_=self.from_,
+            to=[],
+            reply_to=self.reply_to,
+            envelope_from=self.envelope_from,
+            subject=self.subject,
+            text=self.text,
+            html=self.html,
+            headers=self.headers,
+            attachments=self.attachments,
+            send_at=self.send_at,
+            expires_at=self.expires_at,
+            priority=self.priority,
+            callback=self.callback,
+            tags=self.tags,
+            mailing_id=self.mailing_id,
+            batch_id=self.batch_id,
+            account=self.account,
+        )
+        return [
+            shared.model_copy(
+                update={
+                    "id": entry.id or derive_bulk_entry_id(self.bulk_id, index),
+                    "to": [entry.mailbox],
+                    "variables": entry.variables,
+                    "metadata": entry.metadata,
+                }
+            )
+            for index, entry in enumerate(self.mails)
+        ]
+
+
+def _list_addresses(mails: list[Any]) -> Iterable[str]:
+    for each in mails:
+        to = each.get("to") if isinstance(each, dict) else None
+        if isinstance(to, str):
+            yield to
