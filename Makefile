@@ -44,8 +44,8 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 
-bench: $(STAMP) jars ## measure mails a second and CPU a mail (docs/performance.md)
-	$(BIN)/python -m tests.bench all
+bench: $(STAMP) jars ## measure against targets and yardsticks, half an hour (ONLY=drain,accept: parts; QUICK=1: a check)
+	@exec $(BIN)/python -m tests.bench --only '$(ONLY)' $(if $(QUICK),--quick) $(if $(JSON),--json '$(JSON)')
 
 chaos: $(STAMP) jars ## kill things under load, count what is lost and doubled (ONLY=killed: one scenario)
 	@$(BIN)/python -m pytest tests/chaos $(if $(ONLY),-k '$(ONLY)'); kept=$$?; \
@@ -59,6 +59,10 @@ lock: $(STAMP) ## write requirements.lock again from pyproject.toml (UPGRADE=--u
 	$(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) \
 	  --group local --group dev pyproject.toml --output-file requirements.lock
+	for yardstick in celery post_office; do \
+	  $(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) \
+	    tests/bench/yardsticks/$$yardstick.in --output-file tests/bench/yardsticks/$$yardstick.lock || exit 1; done
 
 clean: ## remove caches and the virtual environment; never data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

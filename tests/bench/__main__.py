@@ -1,66 +1,54 @@
-"""`python -m tests.bench drain`: how fast one sender empties the topic, and what a mail costs it.
+"""`make bench`: how fast Milena is, against targets and yardsticks, on real Kafka, PostgreSQL and smtp-sink.
 
-On real Kafka, PostgreSQL (fsync on) and Postfix's smtp-sink, all on this machine. Figures move from machine to
-machine: compare ratios within one run.
+Figures move from machine to machine and from minute to minute: compare ratios within one run (docs/performance.md).
 """
 
-import asyncio
-import json
-import platform
+import signal
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
+import structlog
 import typer
-import uvloop
 
-from tests.bench.drain import measure_drain
-from tests.bench.sink import run_sink
-from tests.bench.wire import measure_wire
-from tests.support.servers import RealServers
-
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.callback()
-def main() -> None:
-    """Measurements of the product on real parts."""
+from deploy.local.settings import read_cache_settings
+from tests.bench.machine import describe_machine, describe_versions, read_postgres_version
+from tests.bench.report import print_report, write_json
+from tests.bench.rounds import run_comparisons
+from tests.bench.scenarios import Bench, select
+from tests.support.servers import RealServers, run_apart
 
 
-@app.command()
-def drain(
-    mails: Annotated[int, typer.Option(help="mails published beforehand")] = 20_000,
-    senders: Annotated[int, typer.Option(help="sender processes")] = 1,
-    rounds: Annotated[int, typer.Option(help="how often; each round has its own topics and database")] = 3,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures here, too")] = None,
+def main(
+    only: Annotated[str, typer.Option(help="comparisons or scenarios, separated by commas; default: all")] = "",
+    quick: Annotated[bool, typer.Option(help="small and once: checks the harness, its figures mean nothing")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="where all figures go, as JSON")] = None,
 ) -> None:
-    """Drain single mails (2 kB multipart, one recipient) from the topic to the sink."""
+    """Measure, print a table, write JSON."""
+    try:
+        comparisons = select([name.strip() for name in only.split(",") if name.strip()])
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc), param_hint="--only") from None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+    machine, began = describe_machine(), datetime.now(UTC)
     servers = RealServers()
     try:
-        results = [asyncio.run(measure_drain(servers, mails, senders)) for _ in range(rounds)]
+        outcome = run_comparisons(Bench(servers, quick), comparisons)
+        versions = describe_versions(run_apart(read_postgres_version(servers.postgres().database_url())))
     finally:
         servers.stop()
-    print(f"{platform.machine()}, Python {platform.python_version()}, {senders} sender(s), {mails} mails a round")
-    for result in results:
-        print(result.describe())
-    if json_file:
-        json_file.write_text(json.dumps([result.as_dict() for result in results], indent=2) + "\n")
+    print_report(machine, versions, comparisons, outcome)
+    path = json_file or read_cache_settings().directory / "bench" / "results.json"
+    about = {"began_at": began.isoformat(), "quick": quick}
+    write_json(path, machine, versions, comparisons, outcome, **about)
 
 
-@app.command()
-def wire(mails: Annotated[int, typer.Option(help="mails each way")] = 20_000) -> None:
-    """Compare ways of speaking SMTP to smtp-sink: CPU a mail of the client alone."""
-    with run_sink() as port, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        for result in runner.run(measure_wire(port, mails)):
-            print(result.describe())
-
-
-@app.command(name="all")
-def run_all() -> None:
-    """What `make bench` runs."""
-    wire()
-    drain(senders=1, rounds=3)
-    drain(senders=2, rounds=2)
+def _interrupt(*_: object) -> NoReturn:
+    """At once, wherever the bench is: what it has started ends on the way out."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    app()
+    typer.run(main)

@@ -1,62 +1,65 @@
-"""Postfix's smtp-sink as the relay: it swallows mail faster than anything here sends it."""
+"""Postfix's smtp-sink as the relay: it swallows mail faster than anything here sends it, and counts."""
 
 import contextlib
 import os
-import shutil
+import re
 import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from deploy.local.ports import find_free_port
+from tests.bench.figures import NotMeasured
+from tests.bench.packages import SMTP_SINK, find_program
+from tests.bench.programs import Running
 
-_CACHE = Path(__file__).resolve().parents[2] / ".cache" / "postfix"
-
-
-class NoSink(Exception):
-    """smtp-sink is neither installed nor to be had."""
-
-
-def find_sink() -> tuple[Path, dict[str, str]]:
-    """smtp-sink and the environment it needs: installed, or unpacked from Debian's package into .cache."""
-    installed = shutil.which("smtp-sink") or shutil.which("/usr/sbin/smtp-sink")
-    if installed:
-        return Path(installed), {}
-    unpacked = _CACHE / "usr/sbin/smtp-sink"
-    if not unpacked.exists():
-        _unpack()
-    return unpacked, {"LD_LIBRARY_PATH": str(_CACHE / "usr/lib/postfix")}
+_COUNT = re.compile(r"mesg=(\d+)\r")
+_START_S = 5
 
 
-def _unpack() -> None:
-    if not shutil.which("apt-get"):
-        raise NoSink("smtp-sink is missing: install Postfix (package postfix)")
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["apt-get", "download", "postfix"], cwd=folder, check=True, capture_output=True)
-        package = next(Path(folder).glob("postfix_*.deb"))
-        subprocess.run(["dpkg", "-x", str(package), str(_CACHE)], check=True)
+class Sink:
+    """A running smtp-sink."""
+
+    def __init__(self, process: Running, port: int) -> None:
+        self._process = process
+        self.port = port
+
+    def count(self) -> int:
+        """The mails it has answered 250 to."""
+        found = _COUNT.findall(self._process.read_log_end())
+        return int(found[-1]) if found else 0
+
+
+@contextlib.contextmanager
+def run_counting_sink() -> Iterator[Sink]:
+    """A running sink that knows how many mails it has taken, at the price of one write(2) for each.
+
+    Raises NotMeasured where there is none.
+    """
+    with _run("-c") as sink:
+        yield sink
 
 
 @contextlib.contextmanager
 def run_sink() -> Iterator[int]:
     """A running sink; gives its port."""
-    binary, env = find_sink()
+    with _run() as sink:
+        yield sink.port
+
+
+@contextlib.contextmanager
+def _run(*options: str) -> Iterator[Sink]:
+    found = find_program(SMTP_SINK)
     port = find_free_port()
-    command = [str(binary), "-u", "nobody"] if os.geteuid() == 0 else [str(binary)]
-    process = subprocess.Popen([*command, f"127.0.0.1:{port}", "1000"], env={**os.environ, **env})
-    try:
-        _wait_open(port)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
+    user = ("-u", "nobody") if os.geteuid() == 0 else ()
+    with Running([found.path, *options, *user, f"127.0.0.1:{port}", "1000"], found.env) as process:
+        _wait_open(process, port)
+        yield Sink(process, port)
 
 
-def _wait_open(port: int) -> None:
-    for _ in range(100):
+def _wait_open(process: Running, port: int) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and process.returncode is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.05)
-    raise NoSink("smtp-sink did not start")
+    raise NotMeasured(f"smtp-sink did not start: {process.read_log()}")

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import aiosmtplib
 
@@ -11,38 +10,37 @@ from services.sender.connecting import OpenConnection, RelayAddress, open_connec
 from services.sender.conversation import Abilities, Timeouts
 from services.sender.parcel import Parcel
 from services.sender.relay import Relay
+from tests.bench.figures import Figures
+from tests.bench.sink import run_sink
 
 CONNECTIONS = 8
+_PATIENCE_S = 120.0
 _CONTENT = b"Subject: bench\r\n\r\n" + b"Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do.\r\n" * 30
 
 
-@dataclass(frozen=True)
-class WireResult:
+async def send_with_library(mails: int) -> Figures:
+    """aiosmtplib's `sendmail`, one command after another."""
+    return await _measure(mails, lambda port: _send_with_library(port, mails))
+
+
+async def send_in_lockstep(mails: int) -> Figures:
+    """Our conversation with a relay that does not offer PIPELINING."""
+    return await _measure(mails, lambda port: _send_with_relay(port, mails, pipelining=False))
+
+
+async def send_pipelined(mails: int) -> Figures:
+    """Our conversation as it is (RFC 2920)."""
+    return await _measure(mails, lambda port: _send_with_relay(port, mails, pipelining=True))
+
+
+async def _measure(mails: int, send: Callable[[int], Awaitable[None]]) -> Figures:
     """CPU is this process's, user and system."""
-
-    way: str
-    mails_per_s: float
-    cpu_us_per_mail: float
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"{self.way:34} {self.mails_per_s:9,.0f}/s {self.cpu_us_per_mail:6.0f} µs CPU a mail"
-
-
-async def measure_wire(port: int, mails: int) -> list[WireResult]:
-    """The three ways, one after another, to the sink on `port`."""
-    return [
-        await _measure("aiosmtplib sendmail", mails, lambda: _send_with_library(port, mails)),
-        await _measure("conversation in lock-step", mails, lambda: _send_with_relay(port, mails, pipelining=False)),
-        await _measure("conversation pipelined", mails, lambda: _send_with_relay(port, mails, pipelining=True)),
-    ]
-
-
-async def _measure(way: str, mails: int, send: Callable[[], Awaitable[None]]) -> WireResult:
-    started, cpu = time.monotonic(), time.process_time()
-    await send()
-    seconds, used = time.monotonic() - started, time.process_time() - cpu
-    return WireResult(way, mails / seconds, used / mails * 1e6)
+    with run_sink() as port:
+        started, cpu = time.monotonic(), time.process_time()
+        async with asyncio.timeout(_PATIENCE_S):
+            await send(port)
+        seconds, used = time.monotonic() - started, time.process_time() - cpu
+    return {"mails_per_s": mails / seconds, "cpu_us": used / mails * 1e6}
 
 
 async def _send_with_library(port: int, mails: int) -> None:

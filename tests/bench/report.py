@@ -1,0 +1,86 @@
+"""What a run found, for people and for programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+
+from tests.bench.rounds import Outcome
+from tests.bench.scenarios import Comparison
+from tests.bench.targets import TARGETS, Row, judge
+
+
+def print_report(
+    machine: Mapping[str, str], versions: Mapping[str, str], comparisons: Sequence[Comparison], outcome: Outcome
+) -> None:
+    """Hardware and versions, what every scenario yielded, the targets: Markdown, as docs/performance.md has it."""
+    print("\nMachine: " + "; ".join(f"{name} {value}" for name, value in machine.items()))
+    print("Versions: " + ", ".join(f"{name} {value}" for name, value in versions.items()))
+    print("\n| scenario | what | median of the rounds |\n|---|---|---|")
+    for comparison in comparisons:
+        for scenario in comparison.scenarios:
+            print(f"| {scenario.name} | {scenario.about} | {_describe(outcome, scenario.name)} |")
+    print("\n| target | wanted | measured | yardstick | ratio | |\n|---|---|---|---|---|---|")
+    for row in judge_all(comparisons, outcome):
+        print(_describe_row(row, outcome))
+
+
+def judge_all(comparisons: Sequence[Comparison], outcome: Outcome) -> list[Row]:
+    """The targets of what was to be measured."""
+    ran = {scenario.name for comparison in comparisons for scenario in comparison.scenarios}
+    return [judge(target, outcome.rounds) for target in TARGETS if target.scenario in ran]
+
+
+def write_json(
+    path: Path,
+    machine: Mapping[str, str],
+    versions: Mapping[str, str],
+    comparisons: Sequence[Comparison],
+    outcome: Outcome,
+    **about: object,
+) -> None:
+    """Everything, every round included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {
+        **about,
+        "machine": machine,
+        "versions": versions,
+        "rounds": outcome.rounds,
+        "not_measured": outcome.failures,
+        "targets": [asdict(row) for row in judge_all(comparisons, outcome)],
+    }
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    print(f"\nAll figures: {path}")
+
+
+def _describe(outcome: Outcome, scenario: str) -> str:
+    rounds = outcome.rounds.get(scenario, [])
+    if not rounds:
+        return f"not measured: {_first_line(outcome.failures.get(scenario, 'did not run'))}"
+    return ", ".join(
+        f"{name} {_format(median(figures[name] for figures in rounds))}"
+        + (f" ({_format(min(each[name] for each in rounds))}–{_format(max(each[name] for each in rounds))})")
+        * (len(rounds) > 1)
+        for name in rounds[0]
+    )
+
+
+def _describe_row(row: Row, outcome: Outcome) -> str:
+    target = row.target
+    wanted = f"{'≥' if target.at_least else '≤'} {target.bound:g}"
+    ratio = f"{row.value:.2f}" if target.over and row.value is not None else ""
+    missing = next((name for name in (target.scenario, target.over) if name in outcome.failures), None)
+    why = f": {_first_line(outcome.failures[missing])}" if row.verdict == "not measured" and missing else ""
+    cells = (target.label, wanted, _format(row.measured), _format(row.yardstick), ratio, f"**{row.verdict}**{why}")
+    return f"| {' | '.join(cells)} |"
+
+
+def _format(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0].rstrip(" :;")

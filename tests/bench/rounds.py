@@ -1,0 +1,62 @@
+"""Running comparisons: their scenarios in turn, round after round, on the same servers."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import uvloop
+
+from tests.bench.figures import Figures, NotMeasured
+from tests.bench.scenarios import Bench, Comparison, Scenario
+
+_BOUND_S = 600
+"""No round takes longer, whatever happens."""
+
+
+@dataclass
+class Outcome:
+    """What the scenarios have yielded, and why some have not."""
+
+    rounds: dict[str, list[Figures]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def run_comparisons(bench: Bench, comparisons: list[Comparison]) -> Outcome:
+    """Run all; a scenario that cannot be measured is left out from then on, the others go on."""
+    outcome = Outcome()
+    for comparison in comparisons:
+        rounds = 1 if bench.quick else comparison.rounds
+        for number in range(1, rounds + 1):
+            for scenario in comparison.scenarios:
+                if scenario.name not in outcome.failures:
+                    print(f"{comparison.name} {number}/{rounds}  {scenario.name:16}", end="", flush=True)
+                    print(_run(bench, scenario, outcome), flush=True)
+    return outcome
+
+
+def _run(bench: Bench, scenario: Scenario, outcome: Outcome) -> str:
+    async def measure() -> Figures:
+        async with asyncio.timeout(_BOUND_S):
+            return await scenario.measure(bench)
+
+    started = time.monotonic()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            figures = runner.run(measure())
+    except TimeoutError:
+        outcome.failures[scenario.name] = f"not done within {_BOUND_S} s"
+    except NotMeasured as exc:
+        outcome.failures[scenario.name] = str(exc)
+    except Exception as exc:  # the other scenarios go on
+        outcome.failures[scenario.name] = f"{type(exc).__name__}: {exc}"
+    else:
+        outcome.rounds.setdefault(scenario.name, []).append(figures)
+        return f"{describe_figures(figures)}  ({time.monotonic() - started:.0f} s in all)"
+    return f"not measured: {outcome.failures[scenario.name]}"
+
+
+def describe_figures(figures: Figures) -> str:
+    """`mails_per_s 1,234  cpu_us 210`."""
+    return "  ".join(
+        f"{name} {value:,.0f}" if value >= 100 else f"{name} {value:.2g}" for name, value in figures.items()
+    )

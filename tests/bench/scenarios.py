@@ -1,0 +1,129 @@
+"""What `make bench` measures: comparisons, and in each the scenarios that are run in turn, round after round."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.bench import wire
+from tests.bench.celery_queue import drain_celery, send_through_celery
+from tests.bench.drain import drain_bulk, drain_singles
+from tests.bench.figures import Figures
+from tests.bench.post_office import drain_post_office
+from tests.support.servers import RealServers
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run: the servers all scenarios share, and whether it only checks the harness."""
+
+    servers: RealServers
+    quick: bool
+
+    def scale(self, full: int, quick: int) -> int:
+        """The size of a scenario in this run."""
+        return quick if self.quick else full
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`about` stands in the report."""
+
+    name: str
+    about: str
+    measure: Callable[[Bench], Awaitable[Figures]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scenarios whose figures are compared with one another; `rounds` each, in turn."""
+
+    name: str
+    rounds: int
+    scenarios: tuple[Scenario, ...]
+
+
+COMPARISONS = (
+    Comparison(
+        "wire",
+        3,
+        (
+            Scenario(
+                "aiosmtplib",
+                "aiosmtplib sendmail, 8 connections",
+                lambda bench: wire.send_with_library(bench.scale(10_000, 1_000)),
+            ),
+            Scenario(
+                "lockstep",
+                "our conversation without PIPELINING, 8 connections",
+                lambda bench: wire.send_in_lockstep(bench.scale(20_000, 1_000)),
+            ),
+            Scenario(
+                "pipelined",
+                "our conversation pipelined, 8 connections",
+                lambda bench: wire.send_pipelined(bench.scale(50_000, 5_000)),
+            ),
+        ),
+    ),
+    Comparison(
+        "drain",
+        3,
+        (
+            Scenario(
+                "celery",
+                "Celery + Redis + Django EmailMultiAlternatives, 2 worker processes, a connection a mail",
+                lambda bench: drain_celery(bench.scale(4_000, 500)),
+            ),
+            Scenario(
+                "post-office",
+                "django-post_office, 2 processes of 5 threads, batches of 2,500",
+                lambda bench: drain_post_office(bench.servers, bench.scale(15_000, 3_000)),
+            ),
+            Scenario(
+                "drain-1",
+                "single mails, 1 sender process",
+                lambda bench: drain_singles(bench.servers, bench.scale(30_000, 4_000), 1),
+            ),
+            Scenario(
+                "drain-2",
+                "single mails, 2 sender processes",
+                lambda bench: drain_singles(bench.servers, bench.scale(40_000, 4_000), 2),
+            ),
+            Scenario(
+                "bulk-1",
+                "bulk events of 100 mails, 1 sender process",
+                lambda bench: drain_bulk(bench.servers, bench.scale(100_000, 10_000), 1),
+            ),
+            Scenario(
+                "bulk-2",
+                "bulk events of 100 mails, 2 sender processes",
+                lambda bench: drain_bulk(bench.servers, bench.scale(100_000, 10_000), 2),
+            ),
+        ),
+    ),
+    Comparison(
+        "end-to-end",
+        3,
+        (
+            Scenario(
+                "celery-enqueued",
+                "Celery: first delay() to last mail at the relay, workers running",
+                lambda bench: send_through_celery(bench.scale(4_000, 500)),
+            ),
+        ),
+    ),
+)
+
+
+def select(only: list[str]) -> list[Comparison]:
+    """The comparisons, or of them only what is named: comparisons or scenarios. Raises ValueError with what there is."""
+    names = {comparison.name for comparison in COMPARISONS}
+    names |= {scenario.name for comparison in COMPARISONS for scenario in comparison.scenarios}
+    if unknown := [name for name in only if name not in names]:
+        raise ValueError(f"there is no {', '.join(unknown)}; there are {', '.join(sorted(names))}")
+    chosen = []
+    for comparison in COMPARISONS:
+        scenarios = tuple(
+            each for each in comparison.scenarios if not only or comparison.name in only or each.name in only
+        )
+        if scenarios:
+            chosen.append(Comparison(comparison.name, comparison.rounds, scenarios))
+    return chosen

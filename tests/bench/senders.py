@@ -1,0 +1,94 @@
+"""Sender processes on topics and a database of their own, and when their mail is through."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from shared.topics import TopicPlan, Topics
+from tests.bench.figures import NotMeasured
+from tests.bench.sink import Sink, run_counting_sink
+from tests.bench.watching import wait_count
+from tests.support.servers import RealServers
+from tests.support.services import ServiceProcess, ServiceRunner
+from tests.support.stack import Stack
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one measurement has of the servers, with a relay that swallows everything."""
+
+    stack: Stack
+    sink: Sink
+    runner: ServiceRunner
+
+    @property
+    def topics(self) -> Topics:
+        """The four topics."""
+        return self.stack.topics
+
+    def start_senders(self, count: int) -> list[ServiceProcess]:
+        """Start so many, one a slot."""
+        return [self.runner.start("services.sender", "worker", env={"MILENA_SLOT": str(slot)}) for slot in range(count)]
+
+    async def wait_sunk(self, mails: int, senders: list[ServiceProcess]) -> int:
+        """Wait until the sink has taken so many; gives how many it has. Raises NotMeasured when mail stays away."""
+        try:
+            return await wait_count(self.sink.count, mails, "mails at the sink", senders)
+        except NotMeasured as exc:
+            raise NotMeasured(f"{exc} ({await self._count_failed()} records on email.failed)") from exc
+
+    async def wait_settled(self, mails: int, senders: list[ServiceProcess]) -> None:
+        """Wait until the sink has taken all, the ledger has settled all, and each has its `email.sent` on the topic.
+
+        The ledger is asked only at the end: counting is work for PostgreSQL. Raises NotMeasured.
+        """
+        await self.wait_sunk(mails, senders)
+        connection = await asyncpg.connect(self.stack.database_url)
+        try:
+            query = "SELECT count(*) FROM sender.ledger WHERE state = 'settled'"
+            await wait_count(lambda: connection.fetchval(query), mails, "mails settled in the ledger", senders)
+        finally:
+            await connection.close()
+        async with count_records(self.stack.bootstrap_servers, self.topics.sent) as count:
+            await wait_count(count, mails, "email.sent events on the topic", senders)
+
+    async def _count_failed(self) -> int:
+        async with count_records(self.stack.bootstrap_servers, self.topics.failed) as count:
+            return await count()
+
+
+@contextmanager
+def take_share(servers: RealServers) -> Iterator[Share]:
+    """Topics, a database, a sink and a runner; whatever the runner has started ends with the block."""
+    prefix, database = servers.create_topics(), servers.create_database()
+    stack = Stack(servers.bootstrap_servers(), prefix, servers.postgres().database_url(database))
+    try:
+        with run_counting_sink() as sink:
+            env = {"MILENA_SMTP_PORT": str(sink.port), "MILENA_LOG_LEVEL": "WARNING"}
+            runner = ServiceRunner({**stack.env(), **env})
+            try:
+                yield Share(stack, sink, runner)
+            finally:
+                runner.stop_all()
+    finally:
+        servers.drop_database(database)
+        servers.drop_topics(prefix)
+
+
+@asynccontextmanager
+async def count_records(bootstrap_servers: str, topic: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """A function that gives how many records a topic has had; nothing is fetched."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers)
+    await consumer.start()
+    partitions = [TopicPartition(topic, number) for number in range(TopicPlan().partitions)]
+
+    async def count() -> int:
+        return sum((await consumer.end_offsets(partitions)).values())
+
+    try:
+        yield count
+    finally:
+        await consumer.stop()

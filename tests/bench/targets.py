@@ -1,0 +1,68 @@
+"""The targets, and whether figures meet them. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from tests.bench.figures import Figures
+
+Verdict = Literal["met", "missed", "not measured"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure of a scenario, alone or as a ratio to the same figure of a yardstick, and its bound."""
+
+    label: str
+    scenario: str
+    figure: str
+    bound: float
+    over: str | None = None
+    at_least: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One target judged. `measured` and `yardstick` are medians; `value` is what is held against the bound."""
+
+    target: Target
+    measured: float | None
+    yardstick: float | None
+    value: float | None
+    verdict: Verdict
+
+
+TARGETS = (
+    Target("drain, 1 sender ÷ Celery", "drain-1", "mails_per_s", 10, over="celery"),
+    Target("drain, 2 senders ÷ Celery", "drain-2", "mails_per_s", 15, over="celery"),
+    Target("drain, 2 senders ÷ post_office", "drain-2", "mails_per_s", 3.5, over="post-office"),
+    Target("bulk events, 1 sender ÷ Celery", "bulk-1", "mails_per_s", 25, over="celery"),
+    Target("CPU of a single mail, µs", "drain-1", "cpu_us", 200, at_least=False),
+    Target("CPU of a bulk mail, µs", "bulk-1", "cpu_us", 80, at_least=False),
+    Target("accept ÷ bare FastAPI + aiokafka", "accept", "requests_per_s", 0.8, over="bare-http"),
+    Target("end to end ÷ Celery's enqueue to sent", "whole-stack", "mails_per_s", 5, over="celery-enqueued"),
+    Target("request to relay at 100/s, p99 ms", "latency", "p99_ms", 150, at_least=False),
+    Target("memory with 200 kB mails queued, MB", "memory-large", "peak_mb", 400, at_least=False),
+    Target("memory's growth over small mails, %", "memory-flat", "growth_percent", 5, at_least=False),
+)
+
+Rounds = Mapping[str, Sequence[Figures]]
+"""By scenario, what each round has yielded."""
+
+
+def take_median(rounds: Rounds, scenario: str, figure: str) -> float | None:
+    """Over the rounds; None where there was none."""
+    found = [figures[figure] for figures in rounds.get(scenario, ()) if figure in figures]
+    return median(found) if found else None
+
+
+def judge(target: Target, rounds: Rounds) -> Row:
+    """Hold a target against the medians. A missing yardstick leaves a ratio unmeasured."""
+    measured = take_median(rounds, target.scenario, target.figure)
+    yardstick = take_median(rounds, target.over, target.figure) if target.over else None
+    if measured is None or (target.over and not yardstick):
+        return Row(target, measured, yardstick, None, "not measured")
+    value = measured / yardstick if yardstick else measured
+    met = value >= target.bound if target.at_least else value <= target.bound
+    return Row(target, measured, yardstick, value, "met" if met else "missed")

@@ -1,0 +1,38 @@
+"""What the bench concludes from figures."""
+
+import pytest
+
+from tests.bench.targets import Target, judge, take_median
+
+RATIO = Target("ours ÷ theirs", "ours", "mails_per_s", 10, over="theirs")
+CEILING = Target("p99", "ours", "p99_ms", 150, at_least=False)
+
+
+def _rounds(name: str, figure: str, *values: float) -> dict[str, list[dict[str, float]]]:
+    return {name: [{figure: value} for value in values]}
+
+
+def test_a_ratio_is_that_of_the_medians_so_that_one_bad_round_decides_nothing() -> None:
+    rounds = _rounds("ours", "mails_per_s", 1000, 10, 1100) | _rounds("theirs", "mails_per_s", 100, 100, 9000)
+    row = judge(RATIO, rounds)
+    assert (row.measured, row.yardstick, row.value, row.verdict) == (1000, 100, 10, "met")
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(149.9, "met"), (150, "met"), (150.1, "missed")])
+def test_a_ceiling_is_met_from_below(value: float, verdict: str) -> None:
+    assert judge(CEILING, _rounds("ours", "p99_ms", value)).verdict == verdict
+
+
+@pytest.mark.parametrize("rounds", [{}, _rounds("ours", "mails_per_s", 1000), _rounds("theirs", "mails_per_s", 100)])
+def test_without_both_sides_a_ratio_is_not_measured(rounds: dict[str, list[dict[str, float]]]) -> None:
+    row = judge(RATIO, rounds)
+    assert (row.value, row.verdict) == (None, "not measured")
+
+
+def test_a_ratio_just_below_its_bound_is_missed() -> None:
+    rounds = _rounds("ours", "mails_per_s", 999) | _rounds("theirs", "mails_per_s", 100)
+    assert judge(RATIO, rounds).verdict == "missed"
+
+
+def test_a_round_without_the_figure_does_not_count() -> None:
+    assert take_median({"ours": [{"p99_ms": 1.0}, {}, {"p99_ms": 3.0}]}, "ours", "p99_ms") == 2.0
