@@ -49,6 +49,13 @@ ACCEPTED_TO_SENT = Histogram("milena_accepted_to_sent_seconds", "From acceptance
 RELAY_CONNECTIONS = Gauge("milena_relay_connections", "Open SMTP connections", ["relay"])
 BREAKER_OPEN = Gauge("milena_breaker_open", "1 while the relay's breaker is open and nothing is sent", ["relay"])
 LEASE_RENEWALS = Counter("milena_lease_renewals_total", "Claims renewed because their mail takes long")
+PAUSES = Gauge("milena_sending_paused", "Pauses in force, by what they cover", ["scope"])
+WAITING_MAILS = Gauge(
+    "milena_waiting_mails",
+    "Mails in due rows by kind: deferred, parked (in another's claim), held (for an operator), paused; the first three count against MILENA_WAITING_LIMIT",
+    ["kind"],
+)
+WAITING_BYTES = Gauge("milena_waiting_bytes", "Octets of their events", ["kind"])
 
 # due loops and callback
 DUE_LEASED = Counter("milena_due_leased_total", "Rows a due loop has taken on", ["loop"])

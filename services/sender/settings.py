@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
 from shared.consuming import DRAIN_S, NEVER_S, REVOCATION_GRACE_S, WATCHDOG_S
-from shared.settings import DatabaseSettings, HealthSettings, KafkaSettings, ProcessSettings
+from shared.settings import DatabaseSettings, HealthSettings, HttpSettings, KafkaSettings, ProcessSettings
 
 
 def _parse_delays(value: Any) -> Any:
@@ -24,6 +24,10 @@ def _parse_delays(value: Any) -> Any:
 
 
 Delays = Annotated[tuple[timedelta, ...], NoDecode, BeforeValidator(_parse_delays)]
+
+
+class ApiSettings(DatabaseSettings, HttpSettings, ProcessSettings):
+    """`python -m services.sender api`."""
 
 
 class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSettings):
@@ -56,6 +60,16 @@ class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSet
     ledger_retention_days: float = Field(
         default=30.0, gt=0, le=36_500, description="settled mails are kept to know a repeat"
     )
+    waiting_limit: int = Field(
+        default=100_000,
+        ge=1,
+        description="mails that wait in the database, paused ones left out; then no new one is taken",
+    )
+    waiting_bytes: int = Field(default=4 * 1024**3, ge=1, description="of their events; whichever is reached first")
+    suppress_after_hard_bounce: bool = Field(
+        default=False, description="no more mail of the account to an address that a relay has called dead"
+    )
+    hard_bounce_days: float = Field(default=180, gt=0, le=36_500, description="for so long")
     max_poll_interval: float = Field(
         default=NEVER_S,
         gt=0,
