@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from services.sender.classify import Reply
 
@@ -21,12 +21,20 @@ class Ending(Enum):
     """`may_write` said no just before the content; nothing was written, the connection was dropped."""
 
 
+class Carrier(Protocol):
+    """Whoever has a parcel on the wire, and hears of its ending first."""
+
+    def takes_back(self, parcel: "Parcel") -> bool:
+        """Whether this is no ending: it was the relay's own trouble, before any content, and the mail goes on."""
+
+
 @dataclass(slots=True, eq=False)
 class Parcel:
     """Envelope and content of one transmission.
 
     `content`: CRLF lines, dot-stuffed (RFC 5321 §4.5.2), ending in CRLF, without the final dot.
     `may_write` is asked right before the content goes out; `on_done` is called once, must not block.
+    `queued`: the monotonic time since which it waits for a connection. `carrier` may take it back instead of an ending.
     `replies` holds one entry per recipient: its RCPT reply where that refused it, otherwise what ended the mail.
     """
 
@@ -43,10 +51,13 @@ class Parcel:
     diagnostic: str = ""
     relay: str = ""
     requeues: int = 0
+    queued: float = 0.0
+    carrier: Carrier | None = None
 
     def end(self, ending: Ending, diagnostic: str = "") -> None:
         """Tell the outcome, once."""
         if self.ending is None:
             self.ending = ending
             self.diagnostic = diagnostic
-            self.on_done(self)
+            if self.carrier is None or not self.carrier.takes_back(self):
+                self.on_done(self)

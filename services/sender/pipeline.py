@@ -1,7 +1,7 @@
 """The sender's work as stages (P7): decode → claim → build → transmit → settle → publish → acknowledge.
 
 Each stage takes all that waits as one group. This file only wires them; the rules are in claims.py, ledger.py,
-classify.py, results.py, the SQL in store.py, the wire in relay.py and conversation.py.
+classify.py, results.py, the SQL in store.py, the wire in routing.py, relay.py and conversation.py.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from services.sender.claiming import Claiming
 from services.sender.intake import Cancellation, Intake, Refusal, locate
 from services.sender.ledger import LedgerState, defer_all, fail_all
 from services.sender.parcel import Ending, Parcel
-from services.sender.relay import Relay
 from services.sender.retries import RetryPolicy
+from services.sender.routing import Relays
 from services.sender.store import SenderStore
 from services.sender.transmit import assess, pack
 from services.sender.work import Work
@@ -48,19 +48,18 @@ BUG_LIMIT = 50  # consecutive internal errors before the process gives up instea
 
 @dataclass(frozen=True, slots=True)
 class PipelinePolicy:
-    """`claims_per_connection` mails are claimed at once for each connection: as late as costs no speed (P3)."""
+    """When a deferred mail is tried again, and the domain of Message-IDs where it is not the sender's own."""
 
     retries: RetryPolicy
-    claims_per_connection: int = 16
     message_id_domain: str | None = None
 
 
 class Pipeline:
-    """All stages of one process. `lane`, `admission` and `relay` are set by whoever builds the worker."""
+    """All stages of one process. `lane`, `admission` and `relays` are set by whoever builds the worker."""
 
     lane: FaustLane
     admission: Admission
-    relay: Relay
+    relays: Relays
 
     def __init__(
         self,
@@ -107,12 +106,12 @@ class Pipeline:
 
     def close(self) -> None:
         """The process drains: what has not begun is given back at once, its outcome is known (P8)."""
-        self.relay.begin_no_more()
+        self.relays.begin_no_more()
 
     async def stop(self) -> None:
         """Await what is on the wire as long as the watchdog lets us, then settle what is known of it and stop."""
         await self._await_active((self.lane.closing_since or time.monotonic()) + ON_WIRE_S)
-        await self.relay.stop()  # a mail that has no answer now is unknown, one without content is not
+        await self.relays.stop()  # a mail that has no answer now is unknown, one without content is not
         await self._await_active(time.monotonic() + LAST_SETTLE_S)
         for stage in reversed(self._stages):
             await stage.stop()
@@ -157,14 +156,14 @@ class Pipeline:
 
     def due_room(self) -> int:
         """How many due mails may be taken now: at most half of what is in transit at once while new mail waits."""
-        if not self.relay.available or self.lane.closing_since:
+        if not self.relays.available or self.lane.closing_since:
             return 0
         bound = self._bound // 2 if self._claim.waiting else self._bound
         at_work = sum(1 for work in self.claiming.active.values() if work.due)
         return max(0, bound - at_work - sum(1 for work in self._claim.waiting if work.due))
 
     def on_ready(self) -> None:
-        """The relay is available again."""
+        """A relay is available again, or may take more."""
         self._claim.wake()
 
     def on_abandoned(self) -> None:
@@ -172,7 +171,7 @@ class Pipeline:
         self._claim.discard(self._drop)
 
     def on_returned(self, parcels: list[Parcel]) -> None:
-        """The relay went away, or the process drains, before these began."""
+        """The relays went away, or the process drains, before these began."""
         self._in_transit -= len(parcels)
         self._release.put_all(parcel.context for parcel in parcels)
 
@@ -202,10 +201,10 @@ class Pipeline:
 
     @property
     def _bound(self) -> int:
-        return self.relay.connections * self._policy.claims_per_connection
+        return self.relays.capacity
 
     def _credit(self) -> int:
-        if not self.relay.available or self.lane.closing_since:
+        if not self.relays.available or self.lane.closing_since:
             return 0
         return max(0, self._bound - self._in_transit)
 
@@ -238,7 +237,7 @@ class Pipeline:
                 self._on_build_bug(work, exc)
             else:
                 parcels.append(pack(work, message, partial(self._may_write, work), self._on_transmitted))
-        self.relay.submit(parcels)
+        self.relays.submit(parcels)
 
     def _may_write(self, work: Work) -> bool:
         """Asked right before content is written: our claim must not have lapsed (P3), nor our time be over (P8)."""

@@ -16,6 +16,7 @@ from services.sender.leases import Leases
 from services.sender.pipeline import Pipeline, PipelinePolicy
 from services.sender.relay import Relay
 from services.sender.retries import RetryPolicy
+from services.sender.routing import Relays
 from services.sender.settings import WorkerSettings
 from services.sender.store import DUE, PartitionStore, SenderStore
 from services.sender.work import Work
@@ -38,14 +39,14 @@ class SenderWorker:
 
     app: faust.App
     lane: FaustLane
-    relay: Relay
+    relays: Relays
     database: Database
     parts: list[Part]
     options: ConsumerOptions
 
     def is_paused(self) -> bool:
         """Whether nothing can be sent now, so that no progress is no fault of this process."""
-        return not self.relay.available or self.database.away
+        return not self.relays.available or self.database.away
 
 
 def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
@@ -67,7 +68,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     lane.at_work = lambda: bool(pipeline.claiming.active)
     lane.on_close, lane.on_abandon = pipeline.close, pipeline.on_abandoned
     pipeline.lane = lane
-    relay = pipeline.relay = _create_relay(settings, pipeline)
+    relays = pipeline.relays = Relays(_create_relay(settings, pipeline), settings.claims_per_connection)
     leases = Leases(store, pipeline.claiming, lane.finish)
     pipeline.claiming.park_done = lambda work: _finish_parked(pipeline, lane, work)
     due = DueLoop("sender", database, DUE, pipeline.begin_due, lease=lease, free=pipeline.due_room)
@@ -75,14 +76,14 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     health = HealthServer(
         settings.health_host,
         settings.health_port,
-        {"postgresql": database.check, "relay": relay.check, "records": admission.check},
+        {"postgresql": database.check, "relay": relays.check, "records": admission.check},
         settings.metrics_allowed_networks,
     )
     upkeep: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, store)]
-    parts: list[Part] = [database, publisher, relay, leases, pipeline, admission, health, due, *upkeep]
+    parts: list[Part] = [database, publisher, relays, leases, pipeline, admission, health, due, *upkeep]
     app = create_faust_app(options, lane, admission)
     admission.set_paused = partial(set_paused, app)
-    return SenderWorker(app, lane, relay, database, parts, options)
+    return SenderWorker(app, lane, relays, database, parts, options)
 
 
 def _create_admission(database: Database, pipeline: Pipeline) -> Admission:
@@ -101,7 +102,6 @@ def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: An
     )
     policy = PipelinePolicy(
         RetryPolicy(settings.retry_delays),
-        settings.claims_per_connection,
         settings.message_id_domain,
     )
     return Pipeline(store, announcer, intake, policy, fail_process)
