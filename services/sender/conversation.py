@@ -11,10 +11,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from services.sender.abilities import Abilities
 from services.sender.classify import Reply
 from services.sender.exchange import Exchange, Step
 from services.sender.parcel import Ending, Parcel
 from services.sender.replies import ReplyReader
+
+__all__ = ["Abilities", "Conversation", "Timeouts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +27,6 @@ class Timeouts:
     command_s: float = 10.0
     final_dot_s: float = 300.0
     idle_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What the relay announced in its EHLO reply."""
-
-    pipelining: bool = False
-    utf8: bool = False
 
 
 class Conversation(asyncio.Protocol):
@@ -59,6 +54,8 @@ class Conversation(asyncio.Protocol):
         self._closing = False  # no mail begins any more
         self._over = False  # nor is any reply read
         self._why_closed = ""
+        self.farewell: Reply | None = None
+        """The 421 with which the relay ended the connection, where it did."""
 
     @property
     def closing(self) -> bool:
@@ -129,10 +126,9 @@ class Conversation(asyncio.Protocol):
     def _envelope(self, exchange: Exchange) -> bytes:
         parcel = exchange.parcel
         parcel.relay = self._relay
-        parameters = b" SMTPUTF8" if parcel.needs_utf8 else b""
         expect = self._expected
         expect.append((exchange, Step.MAIL))
-        mail = b"MAIL FROM:<" + parcel.sender + b">" + parameters + b"\r\n"
+        mail = b"MAIL FROM:<" + parcel.sender + b">" + self._abilities.write_parameters(parcel) + b"\r\n"
         if not self._abilities.pipelining:
             return mail
         for _ in parcel.recipients:
@@ -146,6 +142,7 @@ class Conversation(asyncio.Protocol):
         """One reply. Returns False when the conversation is over."""
         code = reply.code
         if not self._expected:
+            self.farewell = reply if code == 421 else None
             self._abort(f"unasked reply {reply}")
             return False
         exchange, step = self._expected[0]
@@ -153,12 +150,12 @@ class Conversation(asyncio.Protocol):
             self._abort(f"the relay's answer to {step.value} is not SMTP: {reply}")
             return False
         self._expected.popleft()
-        if exchange is not None:
+        if exchange is not None and not (code == 421 and step is Step.MAIL):
             exchange.started = True
         self._deadline = time.monotonic() + self._timeouts.command_s
         if code == 421:
             self._closing = True
-            self._why_closed = str(reply)
+            self._why_closed, self.farewell = str(reply), reply
         self._dispatch(exchange, step, reply)
         if self._closing:
             self._hang_up()
@@ -218,8 +215,11 @@ class Conversation(asyncio.Protocol):
         if reply.code != 354:
             self._refuse(exchange, reply)
         elif not exchange.may_have_content:
-            # RFC 2920 §3.1: a 354 without any valid recipient is answered by a single dot.
             exchange.end_refused(reply)
+            if exchange.accepted:  # refused the sender, took recipients: a dot might send them an empty mail
+                self._abort("the relay wants the content of a mail that it has refused")
+                return
+            # RFC 2920 §3.1: a 354 without any valid recipient is answered by a single dot.
             self._expected.append((None, Step.DOT))
             self._write(b".\r\n" + self._following())
         elif not exchange.parcel.may_write():
@@ -254,11 +254,12 @@ class Conversation(asyncio.Protocol):
         return parcel
 
     def _can_carry(self, parcel: Parcel) -> bool:
-        """An address beyond ASCII needs a relay that takes it (RFC 6531 §3.2); told without asking."""
-        if not parcel.needs_utf8 or self._abilities.utf8:
+        """Whether the relay could take it at all; otherwise the mail has its end, and the relay hears nothing of it."""
+        obstacle = self._abilities.find_obstacle(parcel)
+        if obstacle is None:
             return True
         parcel.relay = self._relay
-        parcel.replies = [Reply(553, "5.6.7 the relay does not take addresses beyond ASCII")] * len(parcel.recipients)
+        parcel.replies = [obstacle] * len(parcel.recipients)
         parcel.end(Ending.ANSWERED)
         return False
 

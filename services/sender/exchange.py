@@ -33,7 +33,7 @@ class Exchange:
         self.mail_reply: Reply | None = None
         self.rcpt_replies: list[Reply] = []
         self.accepted = 0  # recipients so far
-        self.started = False  # a reply to it has come
+        self.started = False  # a reply to it has come, other than that the connection takes no more mail
         self.written = False  # its content has gone out
 
     @property
@@ -68,17 +68,14 @@ class Exchange:
         parcel = self.parcel
         if parcel.ending is not None:
             return False
+        if not self.started and not parcel.requeues:
+            parcel.requeues += 1
+            return True
         if self._refused_sender:
             parcel.replies = [self._refused_sender] * len(parcel.recipients)
         else:
             parcel.replies = [each if each.code >= 300 else None for each in self.rcpt_replies]
-        if self.written:
-            parcel.end(Ending.UNANSWERED, why)
-        elif self.started or parcel.requeues:
-            parcel.end(Ending.INTERRUPTED, why)
-        else:
-            parcel.requeues += 1
-            return True
+        parcel.end(Ending.UNANSWERED if self.written else Ending.INTERRUPTED, why)
         return False
 
     @property

@@ -28,7 +28,7 @@ class ReplyReader:
                 self._lines.append(reply.text)
                 continue
             if self._lines:
-                reply = Reply(reply.code, " ".join((*self._lines, reply.text)).strip())
+                reply = _join(reply.code, [*self._lines, reply.text])
                 self._lines = []
             replies.append(reply)
         self._buffer = buffer[start:]
@@ -42,10 +42,19 @@ class ReplyReader:
         return len(self._buffer) + sum(map(len, self._lines)) > _REPLY_LIMIT or len(self._lines) > _REPLY_LINES
 
 
+def _join(code: int, texts: list[str]) -> Reply:
+    """Several lines as one; an enhanced code that heads each of them (RFC 2034 §4) is kept once."""
+    first = Reply(code, texts[0])
+    repeated = f"{first.enhanced} " if first.enhanced else ""
+    return Reply(code, " ".join((texts[0], *(each.removeprefix(repeated) for each in texts[1:]))).strip())
+
+
 @lru_cache(maxsize=64)
 def _read_line(line: bytes) -> Reply:
     """One line of a reply; code 0: not SMTP. Kept, because three of four replies are the same mail after mail."""
     words = line.decode("utf-8", "replace").rstrip()
+    if not words.isprintable():  # PostgreSQL keeps no NUL, and no console should see the rest
+        words = "".join(each if each.isprintable() else " " for each in words).rstrip()
     digits = words[:3]
     if len(digits) == 3 and digits.isascii() and digits.isdigit() and words[3:4] in ("", " ", "-"):
         return Reply(int(digits), words[4:].strip())

@@ -241,6 +241,18 @@ def test_a_354_without_any_recipient_is_answered_by_a_single_dot() -> None:
     assert b"body 1" not in line.wire.sent
 
 
+def test_a_relay_that_wants_the_content_of_a_mail_it_refused_gets_not_even_a_dot() -> None:
+    line = Line()
+    first, second = line.parcel(1), line.parcel(2)
+    line.begin(first, second)
+    line.take()
+    line.say("550 5.7.1 sender refused", "250 ok", "354 go on")
+    assert codes(first) == [550]
+    assert line.take() == b""
+    assert line.lost == 1
+    assert second.ending is None
+
+
 @pytest.mark.parametrize("data_reply", ["451 4.3.0 later", "554 5.5.1 no valid recipients"])
 def test_a_refused_data_command_ends_the_mail_and_spares_the_next(data_reply: str) -> None:
     line = Line()
@@ -312,7 +324,7 @@ def test_broken_off_before_the_content_is_known_not_to_be_sent(replies: tuple[st
     break_off(line, how)
     line.drop()  # where only half a reply came
     assert b"body" not in line.wire.sent
-    answered = bool(replies) or how == "421"
+    answered = bool(replies)
     if how == "421" and len(replies) == 3:  # it answers DATA
         assert (parcel.ending, codes(parcel)) == (Ending.ANSWERED, [421, 421])
     else:
@@ -371,10 +383,25 @@ def test_a_421_after_the_content_is_an_answer_and_gives_the_next_mail_back() -> 
 )
 def test_a_421_is_kept_as_the_reply_it_is(before: tuple[str, ...], wanted: list[int | None]) -> None:
     line = Line()
-    line.begin(line.parcel(recipients=2))
+    line.begin(line.parcel(recipients=2, requeues=1))
     line.say(*before, "421 4.7.0 too many connections")
     assert codes(line.done[0]) == wanted
     assert line.done[0].diagnostic == "421 4.7.0 too many connections"
+
+
+def test_a_connection_that_takes_no_further_mail_costs_the_mail_no_attempt() -> None:
+    line = Line()
+    first, second = line.parcel(1), line.parcel(2)
+    line.begin(first, second)
+    line.say(*OPENED)
+    line.say(QUEUED, "421 4.7.0 too many messages in this connection")
+    assert codes(first) == [250]
+    assert (line.untouched, second.ending, second.replies) == ([second], None, [])
+    assert line.conversation.farewell == Reply(421, "4.7.0 too many messages in this connection")
+    again = Line()
+    again.begin(second)
+    again.say("421 4.7.0 too many messages from you")
+    assert (second.ending, codes(second), again.untouched) == (Ending.INTERRUPTED, [421], [])
 
 
 def test_a_refused_mail_keeps_its_reply_when_the_connection_breaks_behind_it() -> None:
@@ -466,6 +493,51 @@ def test_without_smtputf8_it_is_refused_unasked_and_others_go_on() -> None:
     line.say(*OPENED)
     line.say(QUEUED)
     assert [codes(each) for each in line.done] == [[553, 553], [553], [250]]
+
+
+def test_an_international_header_is_announced_as_eight_bit_where_the_relay_speaks_of_it() -> None:
+    for eight_bit, parameters in ((True, b" BODY=8BITMIME SMTPUTF8"), (False, b" SMTPUTF8")):
+        line = Line(Abilities(pipelining=True, utf8=True, eight_bit=eight_bit))
+        line.begin(line.parcel(needs_utf8=True, content="To: jörg@x.org\r\n\r\nx\r\n".encode()))
+        assert line.take().startswith(b"MAIL FROM:<from1@x.org>" + parameters + b"\r\n")
+
+
+@pytest.mark.parametrize("size", [0, 30, 1000])
+def test_the_size_is_announced_to_a_relay_that_asks_for_it(size: int) -> None:
+    line = Line(Abilities(pipelining=True, size=size))
+    parcel = line.parcel()
+    line.begin(parcel)
+    assert line.take().startswith(b"MAIL FROM:<from1@x.org> SIZE=%d\r\n" % len(parcel.content))
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_a_mail_beyond_the_size_is_refused_unasked_and_others_go_on(pipelining: bool) -> None:
+    line = Line(Abilities(pipelining=pipelining, size=30))
+    large, small = line.parcel(1, recipients=2), line.parcel(3)
+    large.content = b"..dots are no octets\r\n..of the mail\r\n"
+    just = line.parcel(2, content=b"..dots are none of it\r\n..okay\r\n")
+    assert len(just.content) > 30
+    line.begin(large, just, small)
+    assert (large.ending, codes(large), large.content_answered) == (Ending.ANSWERED, [552, 552], False)
+    assert str(large.replies[0]) == "552 5.3.4 the mail has 35 octets, the relay takes 30"
+    assert line.take().startswith(b"MAIL FROM:<from2@x.org> SIZE=%d\r\n" % len(just.content))
+
+
+@pytest.mark.parametrize(
+    ("announced", "size"),
+    [({}, None), ({"size": ""}, 0), ({"size": "0"}, 0), ({"size": "10240000"}, 10_240_000), ({"size": "1e6"}, 0)],
+)
+def test_what_ehlo_says_is_what_the_relay_can(announced: dict[str, str], size: int | None) -> None:
+    assert Abilities.read(announced) == Abilities(size=size)
+    everything = dict.fromkeys(("pipelining", "smtputf8", "8bitmime"), "")
+    assert Abilities.read(announced | everything) == Abilities(pipelining=True, utf8=True, eight_bit=True, size=size)
+
+
+def test_an_enhanced_code_on_every_line_is_kept_once_and_no_control_character_is() -> None:
+    line = Line()
+    line.begin(line.parcel())
+    line.say("250 ok", "550-5.1.1 no\x00such\x1b[31m user", "550-5.1.1 here", "550 5.7.1 nor there", "503 no")
+    assert line.done[0].replies == [Reply(550, "5.1.1 no such [31m user here 5.7.1 nor there")]
 
 
 def test_an_idle_connection_says_quit_and_takes_no_more_mail() -> None:
@@ -561,7 +633,7 @@ class Keeper:
     def __init__(self, refused: set[int], no: str) -> None:
         self.refused, self.no = refused, no
         self.commands = 0
-        self.in_data = False
+        self.in_data = self.in_mail = False
         self.bodies: list[bytes] = []
 
     def answer(self, written: bytes) -> list[str]:
@@ -573,10 +645,13 @@ class Keeper:
             return ""
         self.commands += 1
         if self.in_data or line == b"RSET":
-            self.in_data = False
+            self.in_data = self.in_mail = False
             return "250 ok"
         if self.commands in self.refused:
             return self.no
+        self.in_mail = self.in_mail or line.startswith(b"MAIL")
+        if not self.in_mail:
+            return "503 5.5.1 need MAIL first"
         self.in_data = line == b"DATA"
         return "354 go on" if self.in_data else "250 ok"
 
@@ -588,7 +663,7 @@ def test_a_relay_that_keeps_to_the_protocol_gets_every_mail_on_one_connection(
 ) -> None:
     line, keeper = Line(Abilities(pipelining=pipelining, utf8=True)), Keeper(refused, no)
     line.begin(*(line.parcel(number, 2) for number in range(4)))
-    while not line.idle:
+    while not line.idle and not line.lost:
         line.say(*keeper.answer(line.take()))
     assert not line.lost
     assert len(line.done) == 4
