@@ -16,9 +16,12 @@ Event = TypeVar("Event")
 
 
 class Ticket(Generic[Event]):
-    """One event's place in its partition, held until its outcome is settled, published and acknowledged."""
+    """One event's place in its partition, held until its outcome is settled, published and acknowledged.
 
-    __slots__ = ("done", "event", "generation", "offset", "partition", "read", "since", "size")
+    `shares`: how many pieces of work have to end before it is done; whoever reads the event may raise it.
+    """
+
+    __slots__ = ("done", "event", "generation", "offset", "partition", "read", "shares", "since", "size")
 
     def __init__(self, event: Event, partition: Any, offset: int, size: int, generation: int, since: float) -> None:
         self.event = event
@@ -28,6 +31,7 @@ class Ticket(Generic[Event]):
         self.generation = generation
         self.since = since
         self.read = False  # what it holds has been looked at, and nothing came of it
+        self.shares = 1
         self.done = False
 
 
@@ -108,8 +112,9 @@ class Lane(Generic[Event]):
         return ticket.generation == self.generation
 
     def finish(self, ticket: Ticket[Event]) -> None:
-        """The ticket's outcome is settled and published. Acknowledges from the head of its partition forward."""
-        if ticket.done:
+        """One share of the ticket is settled and published. Acknowledges from the head of its partition forward."""
+        ticket.shares -= 1
+        if ticket.shares > 0 or ticket.done:
             return
         ticket.done = True
         if ticket.generation != self.generation:

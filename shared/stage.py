@@ -7,7 +7,7 @@ at the next stage whoever is there then.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 import structlog
@@ -68,6 +68,11 @@ class Stage(Generic[Item]):
     def put_all(self, items: Iterable[Item]) -> None:
         """Let items wait here."""
         self.waiting.extend(items)
+        self._wake.set()
+
+    def put_back(self, items: Sequence[Item]) -> None:
+        """Let items of the group at work wait here again, before all others."""
+        self.waiting.extendleft(reversed(items))
         self._wake.set()
 
     def discard(self, unwanted: Callable[[Item], bool]) -> None:

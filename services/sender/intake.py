@@ -6,11 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from services.sender.ledger import LedgerEntry
-from services.sender.message import identify
+from services.sender.message import name_message
 from services.sender.results import refuse
 from services.sender.work import Work
 from shared.consuming import FaustTicket
 from shared.events import (
+    BulkRequested,
     CancellationRequested,
     Coordinates,
     EmailFailed,
@@ -19,12 +20,15 @@ from shared.events import (
     Source,
     UnreadableEvent,
     open_record,
+    read_bulk,
     read_cancellation,
     read_email,
     read_header,
 )
 from shared.metrics import EVENTS_SKIPPED
 from shared.tracing import continue_trace
+
+_MAILS = (EventType.REQUESTED, EventType.BULK_REQUESTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +65,25 @@ class Intake:
     expiry_limit: timedelta = timedelta(days=7)  # no mail waits longer than the topic remembers it (P13)
     message_id_domain: str | None = None
 
-    def read(self, ticket: FaustTicket, record: Coordinates) -> Work | Refusal | Cancellation | Skip:
-        """One record, whatever it holds. Never raises for its content."""
+    def read(self, ticket: FaustTicket, record: Coordinates) -> Work | list[Work] | Refusal | Cancellation | Skip:
+        """One record, whatever it holds; a bulk event is the work of all its mails. Never raises for its content."""
         found = ticket.event.record
         headers = found.headers
         try:
             opened = open_record(found.value, read_header(headers, "ce_type"), self.event_limit)
             if opened.type is EventType.CANCELLATION_REQUESTED:
                 return Cancellation(read_cancellation(opened), ticket)
-            if opened.type is EventType.BULK_REQUESTED:
-                raise UnreadableEvent([{"detail": "bulk events are not supported yet", "pointer": "/mails"}])
-            if opened.type is not EventType.REQUESTED or opened.belongs_to_scheduler:
+            if opened.type not in _MAILS or opened.belongs_to_scheduler:
                 EVENTS_SKIPPED.labels(why="scheduler" if opened.belongs_to_scheduler else "type").inc()
                 return Skip(ticket)
+            traceparent = continue_trace(read_header(headers, "traceparent"))
+            if opened.type is EventType.BULK_REQUESTED:
+                bulk = read_bulk(opened, self.cluster_id, record)
+                return self._begin_bulk(bulk, record.time, traceparent, ticket)
             mail = read_email(opened, self.cluster_id, record)
         except UnreadableEvent as exc:
             return _refuse(ticket, record, exc.errors, exc.event_id)
-        work = self.begin(mail, record.time, headers)
+        work = self.begin(mail, record.time, traceparent)
         work.tickets.append(ticket)
         return work
 
@@ -85,21 +91,39 @@ class Intake:
         """A record that is not to be looked at."""
         return _refuse(ticket, locate(ticket), [{"detail": detail, "pointer": ""}], None)
 
-    def begin(self, mail: EmailRequested, accepted_at: datetime, headers: Any = None) -> Work:
+    def begin(self, mail: EmailRequested, accepted_at: datetime, traceparent: str | None) -> Work:
         """Work on a mail accepted by Kafka at `accepted_at` (UTC)."""
-        assert mail.id is not None, "read_email has given it one"
-        identity = identify(mail.id, mail.from_, accepted_at, self.message_id_domain)
+        return self._begin(mail, accepted_at, traceparent, mail.compute_digest(), _echo(mail))
+
+    def _begin_bulk(
+        self, bulk: BulkRequested, accepted_at: datetime, traceparent: str | None, ticket: FaustTicket
+    ) -> list[Work]:
+        mails = bulk.list_mails()
+        fingerprint, echo = mails[0].fingerprint_content(), _echo(mails[0].model_copy(update={"metadata": {}}))
+        works = []
+        for mail in mails:
+            own_echo = {**echo, "metadata": mail.metadata} if mail.metadata else echo
+            work = self._begin(mail, accepted_at, traceparent, mail.compute_digest(fingerprint), own_echo)
+            work.tickets.append(ticket)
+            works.append(work)
+        ticket.shares = len(works)
+        return works
+
+    def _begin(
+        self, mail: EmailRequested, accepted_at: datetime, traceparent: str | None, digest: str, echo: dict[str, Any]
+    ) -> Work:
+        assert mail.id is not None, "reading has given it one"
         entry = LedgerEntry(
             id=mail.id,
             account=mail.account,
-            digest=mail.compute_digest(),
-            message_id=identity.message_id,
+            digest=digest,
+            message_id=name_message(mail.id, mail.from_, self.message_id_domain),
             recipient_count=len(mail.recipients),
             accepted_at=accepted_at,
             expires_at=min(mail.expires_at or accepted_at + self.default_expiry, accepted_at + self.expiry_limit),
-            echo=_echo(mail),
+            echo=echo,
         )
-        return Work(mail, entry, continue_trace(read_header(headers, "traceparent")))
+        return Work(mail, entry, traceparent)
 
 
 def locate(ticket: FaustTicket) -> Coordinates:

@@ -36,9 +36,14 @@ class Identity:
     date: datetime
 
 
-def identify(email_id: UUID, sender: Mailbox, accepted_at: datetime, domain: str | None = None) -> Identity:
+def name_message(email_id: UUID, sender: Mailbox, domain: str | None = None) -> str:
     """Message-ID is `<email id@domain of From>`, or of the domain set by the operator."""
-    return Identity(f"<{email_id}@{domain or sender.domain}>", f"=_{email_id.hex}", accepted_at)
+    return f"<{email_id}@{domain or sender.domain}>"
+
+
+def identify(email_id: UUID, sender: Mailbox, accepted_at: datetime, domain: str | None = None) -> Identity:
+    """What the mail's bytes depend on beside its content."""
+    return Identity(name_message(email_id, sender, domain), f"=_{email_id.hex}", accepted_at)
 
 
 def build_message(mail: EmailRequested, content: RenderedContent, identity: Identity) -> BuiltMessage:

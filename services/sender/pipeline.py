@@ -18,7 +18,7 @@ from services.sender.admission import Admission
 from services.sender.announcing import Announcer
 from services.sender.building import build_mail
 from services.sender.claiming import Claiming
-from services.sender.intake import Cancellation, Intake, Refusal, locate
+from services.sender.intake import Cancellation, Intake, Refusal, Skip, locate
 from services.sender.ledger import LedgerState, defer_all, fail_all
 from services.sender.parcel import Ending, Parcel
 from services.sender.retries import RetryPolicy
@@ -43,6 +43,10 @@ ON_WIRE_S = 52.0  # after SIGTERM: how long a relay's last word is awaited; the 
 LAST_SETTLE_S = 3.0
 _SETTLED = {state: MAILS_SETTLED.labels(outcome=state.value) for state in LedgerState}
 LINGER_S = 0.004  # a step in which a small group waits for company
+DECODE_LIMIT = 256
+READ_AHEAD = (
+    1000  # mails read and not claimed before no further record is read; more than the lane takes of single ones
+)
 BUG_LIMIT = 50  # consecutive internal errors before the process gives up instead of burning through the topic
 
 
@@ -78,10 +82,15 @@ class Pipeline:
         self._bugs = 0
         self.claiming = Claiming(store, self._drop, self._carry_on)
         self._decode = Stage[FaustTicket](
-            "decode", self._decode_group, self._crash_reading, linger_s=LINGER_S, describe=_read_value
+            "decode",
+            self._decode_group,
+            self._crash_reading,
+            linger_s=LINGER_S,
+            allowance=self._reading_room,
+            describe=_read_value,
         )
         self._refuse = Stage[Refusal]("refuse", self._refuse_group, self._crash)
-        self._claim = self._stage("claim", self.claiming.claim_group, allowance=self._credit)
+        self._claim = self._stage("claim", self._claim_group, allowance=self._credit)
         self._build = self._stage("build", self._build_group, limit=64)
         self._settle = self._stage("settle", self._settle_group, linger_s=LINGER_S)
         self._publish = self._stage("publish", self._publish_group, runners=4)
@@ -145,12 +154,11 @@ class Pipeline:
         for row in rows:
             try:
                 mail = EmailRequested.model_validate_json(row.columns["event"])
-                work = self._intake.begin(mail, row.columns["accepted_at"])
+                work = self._intake.begin(mail, row.columns["accepted_at"], row.columns["traceparent"])
             except Exception:  # kept for a release that can read it, and out of the way of the others
                 log.exception("stored mail cannot be read", email_id=str(row.id))
                 await self._store.postpone(row)
                 continue
-            work.traceparent = row.columns["traceparent"]
             work.due = row
             self._claim.put(work)
 
@@ -169,6 +177,7 @@ class Pipeline:
     def on_abandoned(self) -> None:
         """An assignment has ended: what waits under it is nobody's here, and must not be kept."""
         self._claim.discard(self._drop)
+        self._decode.wake()
 
     def on_returned(self, parcels: list[Parcel]) -> None:
         """The relays went away, or the process drains, before these began."""
@@ -178,21 +187,37 @@ class Pipeline:
     # --- the stages ---
 
     async def _decode_group(self, tickets: list[FaustTicket]) -> None:
-        found = []
+        found: list[Work | list[Work] | Refusal | Cancellation | Skip] = []
+        mails, taken = len(self._claim.waiting), 0
         async for ticket in take_turns(tickets):  # one mail may take long to read, and leases and relays wait for us
+            taken += 1
             if self.lane.is_current(ticket):
-                found.append(self._intake.read(ticket, locate(ticket)))
+                read = self._intake.read(ticket, locate(ticket))
+                found.append(read)
                 ticket.read = True
+                mails += len(read) if isinstance(read, list) else 1
+            if mails >= READ_AHEAD:
+                break
         wishes = [each for each in found if isinstance(each, Cancellation)]
         if wishes:  # kept before anything that came with them or after them is claimed: a partition has an order
             await self._store.keep_cancellations([(each.event.id, each.event.account) for each in wishes])
         for read in found:
             if isinstance(read, Work):
                 self._claim.put(read)
+            elif isinstance(read, list):
+                self._claim.put_all(read)
             elif isinstance(read, Refusal):
                 self._refuse.put(read)
             else:
                 self.lane.finish(read.ticket)
+        self._decode.put_back(tickets[taken:])
+
+    def _reading_room(self) -> int:
+        return DECODE_LIMIT if len(self._claim.waiting) < READ_AHEAD else 0
+
+    async def _claim_group(self, works: list[Work]) -> None:
+        self._decode.wake()
+        await self.claiming.claim_group(works)
 
     async def _refuse_group(self, refusals: list[Refusal]) -> None:
         await self._announcer.publish_refusals([(each.event, each.record) for each in refusals])
