@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -107,4 +108,36 @@ verdict = Table(
     Column("offset", BigInteger, primary_key=True),
     Column("verdict", Text, nullable=False),
     Column("asked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+# What all processes together may ask of a relay; its row is locked while a share of it is taken.
+relay = Table(
+    "relay",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("connections", Integer, nullable=False),
+    Column("mails_per_second", Double),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+# One process's share of a relay, and how the relay is doing as seen from there; written every second.
+relay_share = Table(
+    "relay_share",
+    metadata,
+    Column("relay", Text, primary_key=True),
+    Column("process", Uuid, primary_key=True),
+    Column("slot", Integer, nullable=False),
+    Column("lease_until", DateTime(timezone=True), nullable=False),
+    Column("connections", Integer, nullable=False),
+    Column("wanted_connections", Integer, nullable=False),
+    Column("rate", Double),
+    Column("wanted_rate", Double, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("error", Text),
+    Column("open_connections", Integer, nullable=False),
+    Column("sent_rate", Double, nullable=False),
+    Column("slowed_to", Double),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
