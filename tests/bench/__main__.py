@@ -3,6 +3,7 @@
 Figures move from machine to machine and from minute to minute: compare ratios within one run (docs/performance.md).
 """
 
+import logging
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,8 @@ def main(
         raise typer.BadParameter(str(exc), param_hint="--only") from None
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # fresh topics have no leader yet, it says and tries again
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     machine, began = describe_machine(), datetime.now(UTC)
     servers = RealServers()
     try:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from tests.bench.rounds import Outcome
+from tests.bench.rounds import Outcome, format_value
 from tests.bench.scenarios import Comparison
 from tests.bench.targets import TARGETS, Row, judge
 
@@ -59,8 +59,8 @@ def _describe(outcome: Outcome, scenario: str) -> str:
     if not rounds:
         return f"not measured: {_first_line(outcome.failures.get(scenario, 'did not run'))}"
     return ", ".join(
-        f"{name} {_format(median(figures[name] for figures in rounds))}"
-        + (f" ({_format(min(each[name] for each in rounds))}–{_format(max(each[name] for each in rounds))})")
+        f"{name} {format_value(median(figures[name] for figures in rounds))}"
+        + (f" ({format_value(min(each[name] for each in rounds))}–{format_value(max(each[name] for each in rounds))})")
         * (len(rounds) > 1)
         for name in rounds[0]
     )
@@ -77,9 +77,7 @@ def _describe_row(row: Row, outcome: Outcome) -> str:
 
 
 def _format(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return "" if value is None else format_value(value)
 
 
 def _first_line(text: str) -> str:

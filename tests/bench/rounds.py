@@ -57,6 +57,9 @@ def _run(bench: Bench, scenario: Scenario, outcome: Outcome) -> str:
 
 def describe_figures(figures: Figures) -> str:
     """`mails_per_s 1,234  cpu_us 210`."""
-    return "  ".join(
-        f"{name} {value:,.0f}" if value >= 100 else f"{name} {value:.2g}" for name, value in figures.items()
-    )
+    return "  ".join(f"{name} {format_value(value)}" for name, value in figures.items())
+
+
+def format_value(value: float) -> str:
+    """`1,234`, `12.3`."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

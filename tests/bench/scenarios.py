@@ -4,10 +4,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tests.bench import wire
+from tests.bench.accept import accept_with_bare_api, accept_with_gateway
 from tests.bench.celery_queue import drain_celery, send_through_celery
 from tests.bench.drain import drain_bulk, drain_singles
 from tests.bench.figures import Figures
+from tests.bench.latency import measure_latency
+from tests.bench.memory import drain_large, drain_many
 from tests.bench.post_office import drain_post_office
+from tests.bench.whole_stack import send_through_stack
 from tests.support.servers import RealServers
 
 
@@ -100,6 +104,22 @@ COMPARISONS = (
         ),
     ),
     Comparison(
+        "accept",
+        5,
+        (
+            Scenario(
+                "bare-http",
+                "bare FastAPI + pydantic + aiokafka acks=all, one process, 64 connections",
+                lambda bench: accept_with_bare_api(bench.servers, bench.scale(10, 2)),
+            ),
+            Scenario(
+                "accept",
+                "POST /v1/emails of the gateway, one process, 64 connections",
+                lambda bench: accept_with_gateway(bench.servers, bench.scale(10, 2)),
+            ),
+        ),
+    ),
+    Comparison(
         "end-to-end",
         3,
         (
@@ -108,13 +128,45 @@ COMPARISONS = (
                 "Celery: first delay() to last mail at the relay, workers running",
                 lambda bench: send_through_celery(bench.scale(4_000, 500)),
             ),
+            Scenario(
+                "whole-stack",
+                "POST /v1/emails to last mail at the relay, the whole stack running, one process of each kind",
+                lambda bench: send_through_stack(bench.servers, bench.scale(15, 2)),
+            ),
+        ),
+    ),
+    Comparison(
+        "latency",
+        2,
+        (
+            Scenario(
+                "latency",
+                "100 posts a second to the whole stack, each until it is at the relay",
+                lambda bench: measure_latency(bench.servers, 100, bench.scale(30, 3)),
+            ),
+        ),
+    ),
+    Comparison(
+        "memory",
+        1,
+        (
+            Scenario(
+                "memory-large",
+                "a sender while 20,000 queued mails of 200 kB are drained",
+                lambda bench: drain_large(bench.servers, bench.scale(20_000, 300)),
+            ),
+            Scenario(
+                "memory-flat",
+                "a sender over 200,000 small mails, looked at every 20,000",
+                lambda bench: drain_many(bench.servers, bench.scale(200_000, 5_000)),
+            ),
         ),
     ),
 )
 
 
 def select(only: list[str]) -> list[Comparison]:
-    """The comparisons, or of them only what is named: comparisons or scenarios. Raises ValueError with what there is."""
+    """All comparisons, or of them what is named: comparisons or scenarios. Raises ValueError with what there is."""
     names = {comparison.name for comparison in COMPARISONS}
     names |= {scenario.name for comparison in COMPARISONS for scenario in comparison.scenarios}
     if unknown := [name for name in only if name not in names]:

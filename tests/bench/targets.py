@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from statistics import median
 from typing import Literal
 
@@ -66,3 +67,20 @@ def judge(target: Target, rounds: Rounds) -> Row:
     value = measured / yardstick if yardstick else measured
     met = value >= target.bound if target.at_least else value <= target.bound
     return Row(target, measured, yardstick, value, "met" if met else "missed")
+
+
+def take_percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least so many percent do not exceed (nearest rank). Raises ValueError for none."""
+    if not values:
+        raise ValueError("there is no percentile of nothing")
+    return sorted(values)[max(0, ceil(len(values) * percent / 100) - 1)]
+
+
+def compute_growth(samples: Sequence[float]) -> float:
+    """By how many percent: the median of the last three samples against that of the three after the first.
+
+    The first sample is the warm-up's. Raises ValueError for fewer than seven.
+    """
+    if len(samples) < 7:
+        raise ValueError("too few samples to tell growth from warming up")
+    return (median(samples[-3:]) / median(samples[1:4]) - 1) * 100

@@ -16,6 +16,14 @@ _STEP_S = 0.02
 _CONTROL = re.compile(r"\x1b\[[^a-z]*[a-z]|[\x00-\x09\x0b-\x1f]")
 
 
+OnLook = Callable[[int], None]
+"""Told the count at every look."""
+
+
+def ignore(_count: int) -> None:
+    """For those who wait only for the end."""
+
+
 class Watchable(Protocol):
     """A process under measurement: one of our services, or a yardstick's."""
 
@@ -55,7 +63,7 @@ async def wait_count(
     processes: Sequence[Watchable],
     *,
     patience_s: float = PATIENCE_S,
-    on_look: Callable[[int], None] = lambda count: None,
+    on_look: OnLook = ignore,
 ) -> int:
     """Wait until `count()` is at least `wanted`, however long it takes while the number grows; gives it.
 
@@ -74,6 +82,27 @@ async def wait_count(
         if time.monotonic() - since > patience_s:
             raise NotMeasured(f"{now} of {wanted} {what}, and no more for {patience_s:.0f} s{_quote(processes)}")
         await asyncio.sleep(_STEP_S)
+
+
+async def wait_quiet(
+    count: Callable[[], int], at_least: int, what: str, processes: Sequence[Watchable], *, quiet_s: float = 2.0
+) -> tuple[int, float]:
+    """Wait until so many have come, and no more for `quiet_s`; gives how many, and when (monotonic) the last one came.
+
+    For loads whose last requests may count or not: the client was cut off before their answers. Raises NotMeasured.
+    """
+    last, grew = -1, time.monotonic()
+
+    def note(now: int) -> None:
+        nonlocal last, grew
+        if now > last:
+            last, grew = now, time.monotonic()
+
+    await wait_count(count, at_least, what, processes, on_look=note)
+    while time.monotonic() - grew < quiet_s:
+        await asyncio.sleep(_STEP_S)
+        note(count())
+    return last, grew
 
 
 def _check(processes: Sequence[Watchable]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench.targets import Target, judge, take_median
+from tests.bench.targets import Target, compute_growth, judge, take_median, take_percentile
 
 RATIO = Target("ours ÷ theirs", "ours", "mails_per_s", 10, over="theirs")
 CEILING = Target("p99", "ours", "p99_ms", 150, at_least=False)
@@ -36,3 +36,18 @@ def test_a_ratio_just_below_its_bound_is_missed() -> None:
 
 def test_a_round_without_the_figure_does_not_count() -> None:
     assert take_median({"ours": [{"p99_ms": 1.0}, {}, {"p99_ms": 3.0}]}, "ours", "p99_ms") == 2.0
+
+
+@pytest.mark.parametrize(("percent", "value"), [(50, 50), (99, 99), (99.5, 100), (100, 100), (0, 1)])
+def test_a_percentile_is_a_value_that_was_measured(percent: float, value: float) -> None:
+    assert take_percentile([float(each) for each in range(100, 0, -1)], percent) == value
+
+
+def test_warming_up_is_no_growth_but_a_leak_is() -> None:
+    assert compute_growth([60, 100, 100, 101, 100, 99, 100, 100]) == 0
+    assert compute_growth([60, 100, 102, 104, 106, 108, 110, 112]) == pytest.approx(7.84, abs=0.01)
+
+
+def test_growth_is_not_told_from_a_few_samples() -> None:
+    with pytest.raises(ValueError, match="too few"):
+        compute_growth([100] * 6)
