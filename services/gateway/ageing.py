@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from services.gateway.partitions import Partitions
+from services.gateway.retry_store import delete_retries
 from services.gateway.store import FENCE, REBUILDING, PartitionStore
 from services.gateway.tables import SCHEMA, emails, timeline
 from shared.cleaning import Chore, Cleaner, delete_chosen
@@ -143,5 +144,6 @@ def create_cleaner(database: Database, kept: timedelta) -> Cleaner:
             Chore("gateway.emails", store.delete_strays),
             Chore("gateway.timeline", store.delete_stray_lines),
             Chore("gateway.locator", store.delete_locations),
+            Chore("gateway.retries", lambda limit: delete_retries(database, kept, limit)),
         ],
     )

@@ -26,6 +26,41 @@ class CancellationAccepted(BaseModel):
     status: str = Field(examples=["cancellation_requested"])
 
 
+class RetryAccepted(BaseModel):
+    """Kafka holds the mail anew; `Location` shows what becomes of it."""
+
+    id: UUID = Field(description="the retry's own id", examples=[_ID])
+    status: str = Field(examples=["queued"])
+    retry_of: UUID
+    recipients: int = Field(description="how many recipients it is for")
+
+
+class RetryDone(BaseModel):
+    """A mail that is tried again."""
+
+    id: UUID = Field(description="the retry's own id")
+    retry_of: UUID
+    recipients: int = Field(description="how many recipients it is for")
+
+
+class RetryLeftOut(BaseModel):
+    """A mail that is not tried again, and why."""
+
+    id: UUID
+    why: str = Field(examples=["aged-out"])
+    detail: str
+    retry_id: UUID | None = Field(default=None, description="the retry that stands in the way, or may be on its way")
+
+
+class RetriesAccepted(BaseModel):
+    """What became of the mails a filter meant."""
+
+    count: int = Field(description="mails that are tried again")
+    retried: list[RetryDone]
+    left_out: list[RetryLeftOut]
+    next: str | None = Field(default=None, description="there may be more: `after` of the next request")
+
+
 class Recipient(BaseModel):
     """Where one recipient stands. `sent` says that the relay accepted the mail, not that anybody has read it."""
 
@@ -66,6 +101,7 @@ class Email(BaseModel):
     metadata: dict[str, Any]
     mailing_id: str | None = None
     batch_id: str | None = None
+    retry_of: str | None = Field(default=None, description="the mail that this one tries again")
     send_at: datetime | None = None
     expires_at: datetime | None = None
     created_at: datetime = Field(description="when Kafka held it")

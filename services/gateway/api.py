@@ -11,6 +11,10 @@ from services.gateway.bodies import NewEmail, SimpleEmail
 from services.gateway.cancelling import setup_cancelling
 from services.gateway.readiness import ToleratedAbsence
 from services.gateway.reading import setup_reading
+from services.gateway.rereading import RecordReader
+from services.gateway.retrier import Retrier
+from services.gateway.retry_store import RetryStore
+from services.gateway.retrying import RetryFilter, RetryOptions, setup_retrying
 from services.gateway.sending import setup_sending
 from services.gateway.settings import ApiSettings
 from services.gateway.store import ReadModel
@@ -52,9 +56,15 @@ def create_api(settings: ApiSettings) -> FastAPI:
     # and a client that follows it takes its API key there.
     app.router.redirect_slashes = False
     requested, emails = Topics(settings.topic_prefix).requested, ReadModel(database)
-    setup_sending(app, keys, Acceptor(publisher, requested, settings.event_limit))
+    acceptor = Acceptor(publisher, requested, settings.event_limit)
+    setup_sending(app, keys, acceptor)
     setup_reading(app, keys, emails)
     setup_cancelling(app, keys, emails, publisher, requested)
+    retries = RetryStore(database)
+    reader = RecordReader(
+        requested, bootstrap_servers=settings.kafka_bootstrap_servers, event_limit=settings.event_limit
+    )
+    setup_retrying(app, keys, emails, retries, Retrier(emails, retries, reader, acceptor, settings.event_limit))
     setup_web(
         app,
         settings,
@@ -63,5 +73,5 @@ def create_api(settings: ApiSettings) -> FastAPI:
         body_limit=3 * settings.event_limit,
         body_note=f"A mail may have at most {settings.event_limit} bytes as an event, everything included.",
     )
-    add_schemas(app, SimpleEmail, NewEmail, ProblemDocument)
+    add_schemas(app, SimpleEmail, NewEmail, RetryOptions, RetryFilter, ProblemDocument)
     return app

@@ -103,6 +103,7 @@ def strip(mail: Mail) -> Mail:
             metadata={},
             mailing_id=None,
             batch_id=None,
+            retry_of=None,
             expires_at=None,
             requested_at=None,
             test=False,

@@ -112,6 +112,7 @@ def _observe_request(email: EmailRequested, held: bool, record: Record) -> Obser
         metadata=email.metadata,
         mailing_id=email.mailing_id,
         batch_id=email.batch_id,
+        retry_of=str(email.retry_of) if email.retry_of else None,
         send_at=email.send_at,
         expires_at=email.expires_at,
         test=email.test,

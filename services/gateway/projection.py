@@ -49,6 +49,7 @@ class RequestSeen:
     metadata: dict[str, object] = field(default_factory=dict)
     mailing_id: str | None = None
     batch_id: str | None = None
+    retry_of: str | None = None
     send_at: datetime | None = None
     expires_at: datetime | None = None
     test: bool = False

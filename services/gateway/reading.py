@@ -61,10 +61,15 @@ async def _find(request: Request, keys: KeyLookup, emails: ReadModel, email_id: 
     """The account's own mail. Raises Problem 401, 403, 404, 503."""
     key = await authenticate(request, keys, ApiScope.EMAILS_READ)
     try:
-        row = await _wait_for(emails, email_id)
+        return await find_own_email(emails, email_id, key.account)
     except DatabaseUnavailable as exc:
         raise _unavailable() from exc
-    if row is None or row["account"] != key.account:
+
+
+async def find_own_email(emails: ReadModel, email_id: UUID, account: str) -> Row:
+    """The account's own mail. Raises Problem 404, DatabaseUnavailable."""
+    row = await _wait_for(emails, email_id)
+    if row is None or row["account"] != account:
         raise Problem(404, "email-not-found", "There is no mail with this id in this account.")
     return row
 

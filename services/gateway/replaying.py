@@ -139,7 +139,7 @@ class Replay:
         drained: list[Record] = []
         for each, messages in fetched.items():
             end = self.ends[each.topic, each.partition]
-            drained += [_to_record(message) for message in messages if message.offset < end]
+            drained += [to_record(message) for message in messages if message.offset < end]
             if messages[-1].offset >= end:
                 self._consumer.seek(each, end)
                 self._consumer.pause(each)
@@ -172,7 +172,8 @@ class Replay:
         return {each: found[each].offset if found[each] else end for each, end in latest.items()}
 
 
-def _to_record(message: Any) -> Record:
+def to_record(message: Any) -> Record:
+    """What aiokafka gives as the rest of the gateway knows records."""
     return Record(
         message.topic,
         message.partition,

@@ -90,6 +90,7 @@ def _request_to_row(seen: RequestSeen) -> Row:
         "metadata": seen.metadata,
         "mailing_id": seen.mailing_id,
         "batch_id": seen.batch_id,
+        "retry_of": seen.retry_of,
         "send_at": seen.send_at,
         "expires_at": seen.expires_at,
         "test": seen.test,
@@ -121,6 +122,7 @@ def _row_to_request(row: Row) -> RequestSeen:
         metadata=row["metadata"] or {},
         mailing_id=row["mailing_id"],
         batch_id=row["batch_id"],
+        retry_of=row.get("retry_of"),  # rivals stored by an older release have none
         send_at=_maybe_time(row["send_at"]),
         expires_at=_maybe_time(row["expires_at"]),
         test=bool(row["test"]),

@@ -2,6 +2,7 @@
 
 `emails` one row per mail, `timeline` one row per thing that happened to it; both partitioned by `bucket`, a day that
 follows from the mail's id wherever it can (services/gateway/buckets.py). `locator` has the bucket of every other id.
+`retries` has who was tried again as whom; it is written before the retry is published.
 No table holds a body.
 """
 
@@ -34,6 +35,7 @@ emails = Table(
     Column("metadata", JSONB),
     Column("mailing_id", Text),
     Column("batch_id", Text),
+    Column("retry_of", Text),
     Column("send_at", _TIME),
     Column("expires_at", _TIME),
     Column("test", Boolean),

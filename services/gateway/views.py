@@ -32,6 +32,7 @@ def show_email(row: Row) -> Email:
         metadata=row["metadata"] or {},
         mailing_id=row["mailing_id"],
         batch_id=row["batch_id"],
+        retry_of=row["retry_of"],
         send_at=row["send_at"],
         expires_at=row["expires_at"],
         created_at=row["created_at"],

@@ -287,6 +287,7 @@ async def fill(database: Database) -> None:
         f"INSERT INTO gateway.timeline_default"
         f" SELECT ({age})::date, {uuid}, {uuid}, 'email.sent', 'a', {age}, 't', 0, n, '{{}}' {series}",
         f"INSERT INTO gateway.locator SELECT {uuid}, ({age})::date {series}",
+        f"INSERT INTO gateway.retries SELECT {uuid}, {uuid}, {uuid}, 1, 'a', {age} {series}",
         f"INSERT INTO sender.ledger (id, account, digest, message_id, echo, recipient_count, accepted_at, expires_at,"
         f" state, created_at, updated_at)"
         f" SELECT {uuid}, 'a', 'd', 'm', '{{}}', 1, {age}, {age}, 'settled', {age}, {age} {series}",

@@ -1,0 +1,78 @@
+"""Reading single records of email.requested again, at the places the read model has of them.
+
+No group, nothing is committed, and one partition at a time, so that little lies in memory. For the few mails an
+operator tries again: a connection is made for each reading.
+"""
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from services.gateway.replaying import ReplayUnavailable, to_record
+from shared.batching import Record
+from shared.bounded_batches import guard_batches
+from shared.topics import EVENT_HEADROOM
+
+Spot = tuple[int, int]
+"""A partition's number and an offset in it."""
+
+_PATIENCE_S = 10.0  # for one record, or for one answer about a partition
+
+
+class RecordReader:
+    """Reads records of `topic` by their place. `event_limit` is in bytes of a serialised event."""
+
+    def __init__(self, topic: str, *, bootstrap_servers: str, event_limit: int) -> None:
+        guard_batches(event_limit)
+        self._topic = topic
+        self._options = {
+            "bootstrap_servers": bootstrap_servers,
+            "isolation_level": "read_committed",
+            "auto_offset_reset": "none",
+            "enable_auto_commit": False,
+            "max_partition_fetch_bytes": event_limit + EVENT_HEADROOM,
+            "fetch_max_wait_ms": 100,
+        }
+
+    async def read(self, spots: Collection[Spot]) -> dict[Spot, Record]:
+        """The records that still lie there; those that retention has taken are left out. Raises ReplayUnavailable."""
+        found: dict[Spot, Record] = {}
+        if not spots:
+            return found
+        consumer = AIOKafkaConsumer(**self._options)
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await consumer.start()
+            for partition in sorted({partition for partition, _ in spots}):
+                offsets = sorted(offset for each, offset in set(spots) if each == partition)
+                found |= await self._read_partition(consumer, partition, offsets)
+        except (KafkaError, OSError, TimeoutError) as exc:
+            raise ReplayUnavailable(f"kafka: {type(exc).__name__}") from exc
+        finally:
+            await consumer.stop()
+        return found
+
+    async def _read_partition(self, consumer: Any, partition: int, offsets: list[int]) -> dict[Spot, Record]:
+        place = TopicPartition(self._topic, partition)
+        consumer.assign([place])
+        async with asyncio.timeout(_PATIENCE_S):
+            first = (await consumer.beginning_offsets([place]))[place]
+            end = (await consumer.end_offsets([place]))[place]
+        found: dict[Spot, Record] = {}
+        following = -1
+        for offset in (each for each in offsets if first <= each < end):
+            if offset != following:  # what was fetched with the one before is not thrown away
+                consumer.seek(place, offset)
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    message = await consumer.getone(place)
+            except OffsetOutOfRangeError:  # retention was faster
+                following = -1
+                continue
+            following = message.offset + 1
+            if message.offset == offset:
+                found[partition, offset] = to_record(message)
+        return found
