@@ -20,6 +20,9 @@ from services.sender.replies import ReplyReader
 __all__ = ["Abilities", "Conversation", "Timeouts"]
 
 
+_MAIL, _RCPT, _DATA = Step.MAIL, Step.RCPT, Step.DATA  # an enum's member takes Python 3.11 as long as a call to find
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds (P12): up to the 354, and for the reply after the final dot (RFC 5321 §4.5.3.2.6)."""
@@ -43,6 +46,7 @@ class Conversation(asyncio.Protocol):
     ) -> None:
         self._relay = relay
         self._abilities = abilities
+        self._pipelining = abilities.pipelining
         self._timeouts = timeouts
         self._next_parcel = next_parcel
         self._on_idle = on_idle
@@ -102,10 +106,13 @@ class Conversation(asyncio.Protocol):
         """Hand each reply to the step it answers."""
         if self._over:
             return  # TLS may still hand over what came before we closed
-        for reply in self._reader.feed(data):
-            if not self._answer(reply):
-                return
-        if self._reader.endless:
+        replies = self._reader.feed(data)
+        if replies:
+            self._deadline = time.monotonic() + self._timeouts.command_s
+            for reply in replies:
+                if not self._answer(reply):
+                    return
+        elif self._reader.endless:
             self._abort("the relay's reply has no end")
 
     def eof_received(self) -> bool:
@@ -126,40 +133,50 @@ class Conversation(asyncio.Protocol):
     def _envelope(self, exchange: Exchange) -> bytes:
         parcel = exchange.parcel
         parcel.relay = self._relay
+        recipients = parcel.recipients
         expect = self._expected
-        expect.append((exchange, Step.MAIL))
-        mail = b"MAIL FROM:<" + parcel.sender + b">" + self._abilities.write_parameters(parcel) + b"\r\n"
-        if not self._abilities.pipelining:
-            return mail
-        for _ in parcel.recipients:
-            expect.append((exchange, Step.RCPT))
-        expect.append((exchange, Step.DATA))
-        if len(parcel.recipients) == 1:
-            return mail + b"RCPT TO:<" + parcel.recipients[0] + b">\r\nDATA\r\n"
-        return mail + b"".join(b"RCPT TO:<" + each + b">\r\n" for each in parcel.recipients) + b"DATA\r\n"
+        expect.append((exchange, _MAIL))
+        parameters = self._abilities.write_parameters(parcel)
+        if not self._pipelining:
+            return b"MAIL FROM:<%b>%b\r\n" % (parcel.sender, parameters)
+        if len(recipients) == 1:
+            expect.append((exchange, _RCPT))
+            expect.append((exchange, _DATA))
+            return b"MAIL FROM:<%b>%b\r\nRCPT TO:<%b>\r\nDATA\r\n" % (parcel.sender, parameters, recipients[0])
+        expect.extend([(exchange, _RCPT)] * len(recipients))
+        expect.append((exchange, _DATA))
+        asked = b"".join(b"RCPT TO:<%b>\r\n" % each for each in recipients)
+        return b"MAIL FROM:<%b>%b\r\n%bDATA\r\n" % (parcel.sender, parameters, asked)
 
     def _answer(self, reply: Reply) -> bool:
         """One reply. Returns False when the conversation is over."""
-        code = reply.code
-        if not self._expected:
-            self.farewell = reply if code == 421 else None
+        expected = self._expected
+        if not expected:
+            self.farewell = reply if reply.code == 421 else None
             self._abort(f"unasked reply {reply}")
             return False
-        exchange, step = self._expected[0]
-        if not step.takes(code):
+        exchange, step = expected[0]
+        if not step.takes(reply.code):
             self._abort(f"the relay's answer to {step.value} is not SMTP: {reply}")
             return False
-        self._expected.popleft()
-        if exchange is not None and not (code == 421 and step is Step.MAIL):
-            exchange.started = True
-        self._deadline = time.monotonic() + self._timeouts.command_s
-        if code == 421:
+        expected.popleft()
+        if reply.code == 421:
             self._closing = True
             self._why_closed, self.farewell = str(reply), reply
-        self._dispatch(exchange, step, reply)
+        if exchange is None:
+            self._on_formality(step)
+        elif step is _MAIL:
+            self._on_mail(exchange, reply)
+        elif step is _RCPT:
+            self._on_rcpt(exchange, reply)
+        elif step is _DATA:
+            self._on_data(exchange, reply)
+        else:
+            self._on_dot(exchange, reply)
         if self._closing:
             self._hang_up()
-        return not self._closing
+            return False
+        return True
 
     def _hang_up(self) -> None:
         """After QUIT's reply or a 421 no more is to come; connection_lost tells the rest, soon if mail waits for it."""
@@ -170,24 +187,16 @@ class Conversation(asyncio.Protocol):
             else:
                 self._transport.close()
 
-    def _dispatch(self, exchange: Exchange | None, step: Step, reply: Reply) -> None:
-        if exchange is None:
-            if step is Step.QUIT:
-                self._closing = True
-            elif not self._expected:
-                self._go_on()
-        elif step is Step.MAIL:
-            self._on_mail(exchange, reply)
-        elif step is Step.RCPT:
-            self._on_rcpt(exchange, reply)
-        elif step is Step.DATA:
-            self._on_data(exchange, reply)
-        else:
-            self._on_dot(exchange, reply)
+    def _on_formality(self, step: Step) -> None:
+        """An answer that no mail waits for."""
+        if step is Step.QUIT:
+            self._closing = True
+        elif not self._expected:
+            self._go_on()
 
     def _on_mail(self, exchange: Exchange, reply: Reply) -> None:
-        exchange.mail_reply = reply
-        if self._abilities.pipelining:
+        exchange.hear_mail(reply)
+        if self._pipelining:
             return
         if reply.code >= 300:
             self._refuse(exchange, reply)
@@ -196,7 +205,7 @@ class Conversation(asyncio.Protocol):
 
     def _on_rcpt(self, exchange: Exchange, reply: Reply) -> None:
         exchange.hear_rcpt(reply)
-        if self._abilities.pipelining:
+        if self._pipelining:
             return
         if len(exchange.rcpt_replies) < len(exchange.parcel.recipients):
             self._ask_rcpt(exchange)
@@ -227,7 +236,7 @@ class Conversation(asyncio.Protocol):
             self._abort("a claim's lease has run out")
         else:
             self._expected.append((exchange, Step.DOT))
-            exchange.written = self._write(exchange.parcel.content + b".\r\n" + self._following())
+            exchange.written = self._write(b"%b.\r\n%b" % (exchange.parcel.content, self._following()))
             self._deadline = time.monotonic() + self._timeouts.final_dot_s
 
     def _on_dot(self, exchange: Exchange, reply: Reply) -> None:
@@ -243,7 +252,7 @@ class Conversation(asyncio.Protocol):
 
     def _following(self) -> bytes:
         """With pipelining: the envelope of the next mail, to leave in the same write."""
-        if self._closing or not self._abilities.pipelining:
+        if self._closing or not self._pipelining:
             return b""
         parcel = self._pull()
         return self._envelope(Exchange(parcel)) if parcel else b""

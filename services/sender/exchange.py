@@ -20,37 +20,47 @@ class Step(Enum):
         """Whether the code may answer this step at all. Otherwise replies are out of step; none can be trusted."""
         if code >= 400:
             return code < 600
-        return code == 354 if self is Step.DATA else 200 <= code < 300
+        return code == 354 if self is _DATA else 200 <= code < 300
+
+
+_DATA = Step.DATA
 
 
 class Exchange:
     """A parcel on the wire."""
 
-    __slots__ = ("accepted", "mail_reply", "parcel", "rcpt_replies", "started", "written")
+    __slots__ = ("accepted", "parcel", "rcpt_replies", "refused_sender", "started", "written")
 
     def __init__(self, parcel: Parcel) -> None:
         self.parcel = parcel
-        self.mail_reply: Reply | None = None
+        self.refused_sender: Reply | None = None
         self.rcpt_replies: list[Reply] = []
         self.accepted = 0  # recipients so far
-        self.started = False  # a reply to it has come, other than that the connection takes no more mail
+        self.started = False  # a reply to it has come
         self.written = False  # its content has gone out
 
     @property
     def may_have_content(self) -> bool:
         """Whether a 354 is to be followed by the content: sender and a recipient were accepted."""
-        return self.accepted > 0 and not self._refused_sender
+        return self.accepted > 0 and self.refused_sender is None
+
+    def hear_mail(self, reply: Reply) -> None:
+        """The answer to the sender. A 421 says only that this connection takes no more: the mail has not begun."""
+        self.started = reply.code != 421
+        if reply.code >= 300:
+            self.refused_sender = reply
 
     def hear_rcpt(self, reply: Reply) -> None:
         """The answer to the next recipient."""
         self.rcpt_replies.append(reply)
-        self.accepted += reply.code < 300
+        if reply.code < 300:
+            self.accepted += 1
 
     def end_refused(self, reply: Reply) -> None:
         """`reply` ended the mail before its content."""
         parcel = self.parcel
-        if self._refused_sender:
-            parcel.replies = [self._refused_sender] * len(parcel.recipients)
+        if self.refused_sender:
+            parcel.replies = [self.refused_sender] * len(parcel.recipients)
         else:
             told = [each if each.code >= 300 else reply for each in self.rcpt_replies]
             parcel.replies = [*told, *[reply] * (len(parcel.recipients) - len(told))]
@@ -60,7 +70,10 @@ class Exchange:
         """`reply` answers the final dot; recipients refused before keep their own."""
         parcel = self.parcel
         parcel.content_answered = True
-        parcel.replies = [each if each.code >= 300 else reply for each in self.rcpt_replies]
+        told = self.rcpt_replies
+        parcel.replies = [reply] * self.accepted
+        if self.accepted < len(told):
+            parcel.replies = [each if each.code >= 300 else reply for each in told]
         parcel.end(Ending.ANSWERED)
 
     def end_broken(self, why: str) -> bool:
@@ -71,13 +84,9 @@ class Exchange:
         if not self.started and not parcel.requeues:
             parcel.requeues += 1
             return True
-        if self._refused_sender:
-            parcel.replies = [self._refused_sender] * len(parcel.recipients)
+        if self.refused_sender:
+            parcel.replies = [self.refused_sender] * len(parcel.recipients)
         else:
             parcel.replies = [each if each.code >= 300 else None for each in self.rcpt_replies]
         parcel.end(Ending.UNANSWERED if self.written else Ending.INTERRUPTED, why)
         return False
-
-    @property
-    def _refused_sender(self) -> Reply | None:
-        return self.mail_reply if self.mail_reply and self.mail_reply.code >= 300 else None

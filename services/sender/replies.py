@@ -18,11 +18,9 @@ class ReplyReader:
     def feed(self, data: bytes) -> list[Reply]:
         """The replies that `data` completes."""
         replies: list[Reply] = []
-        buffer = self._buffer + data if self._buffer else data
-        start = 0
-        while (end := buffer.find(b"\n", start)) >= 0:
-            line = buffer[start:end]
-            start = end + 1
+        lines = (self._buffer + data if self._buffer else data).split(b"\n")
+        self._buffer = lines.pop()
+        for line in lines:
             reply = _read_line(line)
             if line[3:4] == b"-":
                 self._lines.append(reply.text)
@@ -31,7 +29,6 @@ class ReplyReader:
                 reply = _join(reply.code, [*self._lines, reply.text])
                 self._lines = []
             replies.append(reply)
-        self._buffer = buffer[start:]
         return replies
 
     @property
