@@ -1,12 +1,14 @@
-"""A mail that waits: what is stored of it, and when it is due. Pure."""
+"""A mail that waits, or a bulk event: what is stored of it, and when it is due. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from uuid import UUID
+from uuid import UUID, uuid5
 
-from shared.events import EmailRequested, UnreadableEvent
+import orjson
+
+from shared.events import BulkRequested, EmailRequested, EventType, UnreadableEvent
 
 
 class DelayedState(StrEnum):
@@ -20,7 +22,7 @@ class DelayedState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DelayedMail:
-    """One mail to keep. `event` is the value that will be published, without `send_at` and `priority`."""
+    """One mail or bulk event to keep. `event` is what will be published, without `send_at` and `priority`."""
 
     id: UUID
     account: str
@@ -45,14 +47,17 @@ class Expiry:
 
 
 def delay(
-    event: EmailRequested, received_at: datetime, traceparent: str | None, expiry: Expiry, event_limit: int
+    event: EmailRequested | BulkRequested,
+    received_at: datetime,
+    traceparent: str | None,
+    expiry: Expiry,
+    event_limit: int,
 ) -> DelayedMail:
-    """What to store of a mail that carries `send_at` or `priority: bulk` (R1).
+    """What to store of an event that carries `send_at` or `priority: bulk` (R1).
 
     `received_at` is the record's time; bulk mail without `send_at` is due then. Raises UnreadableEvent where the
     event, completed, would be larger than the sender reads.
     """
-    assert event.id is not None, "read_email gives every mail its id"
     due_at = event.send_at or received_at
     stored = event.model_copy(
         update={"send_at": None, "priority": "normal", "expires_at": expiry.decide(event.expires_at, due_at)}
@@ -60,7 +65,22 @@ def delay(
     if len(stored) > event_limit:
         detail = f"with id and expires_at written in, the event has {len(stored)} bytes, the limit is {event_limit}"
         raise UnreadableEvent([{"detail": detail, "pointer": ""}])
-    return DelayedMail(event.id, event.account, due_at, stored, traceparent)
+    return DelayedMail(_identify(event), event.account, due_at, stored, traceparent)
+
+
+def _identify(event: EmailRequested | BulkRequested) -> UUID:
+    """A bulk event's row has an id that is nobody's: who cancels a mail does not mean an event of the same id."""
+    if isinstance(event, BulkRequested):
+        assert event.bulk_id is not None, "read_bulk gives every event its id"
+        return uuid5(event.bulk_id, "bulk event")
+    assert event.id is not None, "read_email gives every mail its id"
+    return event.id
+
+
+def address_release(event: bytes) -> tuple[EventType, str]:
+    """Under which type and key (email id, bulk id) a stored event is published."""
+    data = orjson.loads(event)
+    return (EventType.BULK_REQUESTED, data["bulk_id"]) if "mails" in data else (EventType.REQUESTED, data["id"])
 
 
 def merge(mails: Iterable[DelayedMail]) -> list[DelayedMail]:

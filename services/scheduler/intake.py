@@ -1,6 +1,6 @@
 """Records of `email.requested` that concern the scheduler: mail to keep, and cancellations.
 
-Everything else on the topic is the sender's, including what cannot be read at all and bulk events (R1, R4).
+Everything else on the topic is the sender's, including what cannot be read at all (R1, R4).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,12 +15,14 @@ from services.scheduler.failures import describe_cancelled, describe_unreadable,
 from services.scheduler.store import CancelledMail, SchedulerStore
 from shared.batching import Record
 from shared.events import (
+    BulkRequested,
     CancellationRequested,
     EmailRequested,
     EventType,
     OpenedRecord,
     UnreadableEvent,
     open_record,
+    read_bulk,
     read_cancellation,
     read_email,
 )
@@ -96,8 +98,12 @@ class Intake:
         traceparent = _read_traceparent(record)
         mail_id: UUID | None = None
         try:
-            event = read_email(opened, cluster_id, record.coordinates)
-            mail_id = event.id if opened.data.get("id") is None else None
+            event: EmailRequested | BulkRequested
+            if opened.type is EventType.BULK_REQUESTED:
+                event = read_bulk(opened, cluster_id, record.coordinates)
+            else:
+                event = read_email(opened, cluster_id, record.coordinates)
+                mail_id = event.id if opened.data.get("id") is None else None
             received_at = record.coordinates.time
             batch.mails.append(delay(event, received_at, traceparent, self._expiry, self._event_limit))
         except UnreadableEvent as exc:

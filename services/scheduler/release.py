@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import structlog
 from aiokafka.errors import KafkaError
 
+from services.scheduler.delayed import address_release
 from services.scheduler.failures import SOURCE
 from services.scheduler.store import SchedulerStore
 from shared.due import DueRow
-from shared.events import EventType, build_headers
+from shared.events import build_headers
 from shared.publisher import Ack, EventTooLarge, Message, Publisher
 from shared.tracing import continue_trace
 
@@ -53,14 +55,10 @@ class Releaser:
             log.error("the topic refuses a mail as too large; its max.message.bytes is too low", email_id=str(row.id))
 
     def _build(self, row: DueRow) -> Message:
-        headers = build_headers(
-            EventType.REQUESTED,
-            row.id,
-            SOURCE,
-            datetime.now(UTC),
-            continue_trace(row.columns["traceparent"]),
-        )
-        return Message(self._topic, str(row.id).encode(), row.columns["event"], headers)
+        event_type, key = address_release(row.columns["event"])
+        traceparent = continue_trace(row.columns["traceparent"])
+        headers = build_headers(event_type, UUID(key), SOURCE, datetime.now(UTC), traceparent)
+        return Message(self._topic, key.encode(), row.columns["event"], headers)
 
 
 async def _confirm(row: DueRow, ack: Ack, released: list[DueRow]) -> None:

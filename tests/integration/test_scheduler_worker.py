@@ -102,7 +102,7 @@ async def test_bulk_mail_without_a_time_leaves_at_once_and_everything_else_is_le
         stack.topics.requested,
         build_mail(id=str(plain)),
         b"not json",
-        {"bulk_id": str(uuid4()), "mails": [], "priority": "bulk"},
+        {"bulk_id": str(uuid4()), "mails": []},
         build_mail(id=str(bulk), priority="bulk"),
     )
     await start_worker(services)
@@ -111,6 +111,30 @@ async def test_bulk_mail_without_a_time_leaves_at_once_and_everything_else_is_le
     assert "priority" not in released.data
     assert [row["id"] for row in await database.fetch("SELECT id FROM scheduler.delayed")] == [bulk]
     assert not any(is_failed(record) for record in reader.seen)
+
+
+async def test_a_bulk_event_waits_for_its_time_whole_and_one_that_cannot_be_read_is_answered(
+    stack: Stack, services: ServiceRunner, reader: TopicReader
+) -> None:
+    bulk_id = str(uuid4())
+    content = {"from": "shop@example.com", "subject": "Hello {{ name }}", "text": "t"}
+    mails = [{"to": f"user{number}@example.org", "variables": {"name": "x"}} for number in range(3)]
+    await publish(
+        stack.bootstrap_servers,
+        stack.topics.requested,
+        {**content, "bulk_id": bulk_id, "mails": mails, "priority": "bulk", "send_at": build_mail(1)["send_at"]},
+        {**content, "bulk_id": str(uuid4()), "mails": [*mails, {"to": "nobody"}], "priority": "bulk"},
+        {"id": bulk_id, "cancel": True},  # the id of a mail, of which the bulk event is none
+    )
+    await start_worker(services)
+    (failed,) = await reader.wait_for(is_failed)
+    assert failed.data["errors"][0]["pointer"] == "/mails/3/to"
+    assert "id" not in failed.data
+    (released,) = await reader.wait_for(lambda record: record.headers.get("ce_type") == "email.bulk_requested")
+    assert released.key == released.headers["ce_id"] == released.data["bulk_id"] == bulk_id
+    assert released.data["mails"] == mails
+    assert not {"priority", "send_at"} & set(released.data)
+    assert "expires_at" in released.data
 
 
 async def test_an_invalid_delayed_mail_is_answered_with_its_errors_and_holds_nothing_up(
