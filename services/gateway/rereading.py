@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from services.gateway.replaying import ReplayUnavailable, to_record
 from shared.batching import Record
 from shared.bounded_batches import guard_batches
-from shared.topics import EVENT_HEADROOM
+from shared.topics import EVENT_HEADROOM, find_cluster_id
 
 Spot = tuple[int, int]
 """A partition's number and an offset in it."""
@@ -23,11 +23,16 @@ _PATIENCE_S = 10.0  # for one record, or for one answer about a partition
 
 
 class RecordReader:
-    """Reads records of `topic` by their place. `event_limit` is in bytes of a serialised event."""
+    """Reads records of `topic` by their place. `event_limit` is in bytes of a serialised event.
+
+    `cluster_id`, known once something was read, is part of the identity of records published without one.
+    """
 
     def __init__(self, topic: str, *, bootstrap_servers: str, event_limit: int) -> None:
         guard_batches(event_limit)
+        self.cluster_id = ""
         self._topic = topic
+        self._bootstrap_servers = bootstrap_servers
         self._options = {
             "bootstrap_servers": bootstrap_servers,
             "isolation_level": "read_committed",
@@ -46,6 +51,7 @@ class RecordReader:
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 await consumer.start()
+                self.cluster_id = self.cluster_id or await find_cluster_id(self._bootstrap_servers)
             for partition in sorted({partition for partition, _ in spots}):
                 offsets = sorted(offset for each, offset in set(spots) if each == partition)
                 found |= await self._read_partition(consumer, partition, offsets)

@@ -102,7 +102,7 @@ class Retrier:
         for each in candidates:
             mail_id = each.row["id"]
             try:
-                mail, record = read_again(each, records, self._event_limit)
+                mail, record = read_again(each, records, self._reader.cluster_id, self._event_limit)
                 _check_senders(mail, key)
             except RetryRefused as exc:
                 results[mail_id] = exc

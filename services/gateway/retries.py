@@ -13,17 +13,7 @@ from uuid import UUID
 from services.gateway.composing import EXPIRY_LIMIT
 from services.gateway.rereading import Spot
 from shared.batching import Record
-from shared.events import (
-    BulkRequested,
-    Coordinates,
-    EmailRequested,
-    EventType,
-    UnreadableEvent,
-    derive_bulk_entry_id,
-    open_record,
-    read_email,
-    read_model,
-)
+from shared.events import EmailRequested, EventType, UnreadableEvent, open_record, read_bulk, read_email
 from shared.states import FINAL_STATES, FailureReason, RecipientState
 
 Row = dict[str, Any]
@@ -136,58 +126,32 @@ def _list_spots(row: Row, lines: Iterable[Row]) -> tuple[Spot, ...]:
     return tuple(dict.fromkeys(spots))
 
 
-def read_again(candidate: Candidate, records: Mapping[Spot, Record], event_limit: int) -> tuple[EmailRequested, Record]:
+def read_again(
+    candidate: Candidate, records: Mapping[Spot, Record], cluster_id: str, event_limit: int
+) -> tuple[EmailRequested, Record]:
     """The mail as it was asked for, and the record that says so. Raises RetryRefused once no record does."""
     for spot in candidate.spots:
         record = records.get(spot)
-        mail = _read(record, candidate.row, event_limit) if record else None
+        mail = _read(record, candidate.row, cluster_id, event_limit) if record else None
         if record and mail:
             return mail, record
     raise RetryRefused("aged-out", "Kafka no longer holds this mail's content; send it anew.")
 
 
-def _read(record: Record, row: Row, event_limit: int) -> EmailRequested | None:
+def _read(record: Record, row: Row, cluster_id: str, event_limit: int) -> EmailRequested | None:
     """The mail in the record, None where it holds another one: the topic may have been made anew."""
     try:
         opened = open_record(record.value, record.header("ce_type"), event_limit)
         if opened.type is EventType.BULK_REQUESTED:
-            return single_out(read_model(opened, BulkRequested), row["id"])
-        if opened.type is not EventType.REQUESTED:
+            mails = read_bulk(opened, cluster_id, record.coordinates).list_mails()
+        elif opened.type is EventType.REQUESTED:
+            mails = [read_email(opened, cluster_id, record.coordinates)]
+        else:
             return None
-        mail = read_email(opened, "", Coordinates(record.topic, record.partition, record.offset, record.timestamp_ms))
     except UnreadableEvent:
         return None
-    given = opened.data.get("id") is not None  # an id that was derived is known by the content alone
-    return mail if mail.compute_digest() == row["digest"] and (not given or mail.id == row["id"]) else None
-
-
-def single_out(bulk: BulkRequested, email_id: UUID) -> EmailRequested | None:
-    """One entry of a bulk event as a mail of its own, None where the event has no such entry."""
-    for index, entry in enumerate(bulk.mails):
-        if (entry.id or derive_bulk_entry_id(bulk.bulk_id, index)) != email_id:
-            continue
-        return EmailRequested(
-            id=email_id,
-            from_=bulk.from_,
-            to=[entry.to],
-            reply_to=bulk.reply_to,
-            envelope_from=bulk.envelope_from,
-            subject=bulk.subject,
-            text=bulk.text,
-            html=bulk.html,
-            headers=bulk.headers,
-            attachments=bulk.attachments,
-            variables=entry.variables,
-            callback=bulk.callback,
-            metadata=entry.metadata,
-            tags=bulk.tags,
-            expires_at=bulk.expires_at,
-            priority=bulk.priority or "normal",
-            mailing_id=bulk.mailing_id,
-            batch_id=bulk.batch_id,
-            account=bulk.account,
-        )
-    return None
+    found = next((mail for mail in mails if mail.id == row["id"]), None)
+    return found if found and found.compute_digest() == row["digest"] else None
 
 
 def renew(

@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from services.gateway.retries import Candidate, Relative, RetryRefused, choose, read_again, renew, single_out
+from services.gateway.retries import Candidate, Relative, RetryRefused, choose, read_again, renew
 from shared.batching import Record
-from shared.events import BulkRequested, EmailRequested, derive_bulk_entry_id
+from shared.events import BulkRequested, EmailRequested, derive_bulk_entry_id, derive_record_id
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 ID = UUID(int=7)
@@ -121,7 +121,7 @@ def test_the_new_mail_is_the_old_one_for_whom_is_left() -> None:
     data = MAIL | {"id": str(ID), "tags": ["june"], "send_at": "2026-05-01T10:00:00Z", "account": "shop"}
     row["digest"] = EmailRequested.model_validate(data).compute_digest()
     record = make_record(data)
-    mail, _ = read_again(candidate, {(3, 42): record}, LIMIT)
+    mail, _ = read_again(candidate, {(3, 42): record}, "c", LIMIT)
     new_id = uuid4()
     retry = renew(mail, candidate, record, new_id=new_id, api_key_id="k", now=NOW)
     assert retry.recipients == ["bob@x.org", "dan@x.org"]
@@ -153,10 +153,10 @@ def test_a_mail_with_a_time_to_live_gets_as_much_again(
 
 def test_a_record_that_is_gone_or_another_one_now_is_not_taken() -> None:
     candidate = decide(make_row(ann="failed/rejected"))
-    others: list[dict[str, Any]] = [MAIL | {"subject": "another"}, MAIL | {"id": str(uuid4())}, {"x": 1}]
+    others: list[dict[str, Any]] = [MAIL | {"subject": "another"}, MAIL | {"id": str(uuid4())}, MAIL, {"x": 1}]
     for records in ({}, *({(3, 42): make_record(each)} for each in others)):
         with pytest.raises(RetryRefused) as caught:
-            read_again(candidate, records, LIMIT)
+            read_again(candidate, records, "c", LIMIT)
         assert caught.value.slug == "aged-out"
 
 
@@ -166,33 +166,33 @@ def test_a_scheduled_mail_is_found_where_it_was_released() -> None:
     line |= {"at": NOW, "data": {"digest": row["digest"]}}
     candidate = decide(row, lines=[line])
     assert candidate.spots == ((3, 42), (3, 99))
-    mail, record = read_again(candidate, {(3, 99): make_record(MAIL, offset=99)}, LIMIT)
+    mail, record = read_again(candidate, {(3, 99): make_record(MAIL | {"id": str(ID)}, offset=99)}, "c", LIMIT)
     assert (mail.subject, record.offset) == ("s", 99)
 
 
 def test_one_entry_of_a_bulk_event_becomes_a_mail_of_its_own() -> None:
     named = uuid4()
-    bulk = BulkRequested.model_validate(
-        {
-            "bulk_id": str(uuid4()),
-            "from": "shop@example.com",
-            "subject": "Hello {{ name }}",
-            "html": "<p>{{ name }}</p>",
-            "tags": ["june"],
-            "mailing_id": "m1",
-            "account": "shop",
-            "mails": [
-                {"to": "ann@x.org", "variables": {"name": "Ann"}},
-                {"id": str(named), "to": "bob@x.org", "variables": {"name": "Bob"}, "metadata": {"n": 2}},
-            ],
-        }
-    )
-    first = single_out(bulk, derive_bulk_entry_id(bulk.bulk_id, 0))
-    assert first and (first.recipients, first.variables) == (["ann@x.org"], {"name": "Ann"})
-    second = single_out(bulk, named)
-    assert second and (second.recipients, second.metadata, second.tags) == (["bob@x.org"], {"n": 2}, ["june"])
-    assert (second.subject, second.mailing_id, second.account) == ("Hello {{ name }}", "m1", "shop")
-    assert single_out(bulk, uuid4()) is None
-    row = make_row(named, bob="failed/rejected") | {"digest": "whatever the bulk event's is"}
-    mail, _ = read_again(decide(row), {(3, 42): make_record(bulk.model_dump(mode="json", by_alias=True))}, LIMIT)
-    assert mail.recipients == ["bob@x.org"]
+    entries = [
+        {"to": "ann@x.org", "variables": {"name": "Ann"}},
+        {"id": str(named), "to": "bob@x.org", "variables": {"name": "Bob"}, "metadata": {"n": 2}},
+    ]
+    data: dict[str, Any] = {
+        "from": "shop@example.com",
+        "subject": "Hello {{ name }}",
+        "html": "<p>{{ name }}</p>",
+        "tags": ["june"],
+    }
+    data |= {"mailing_id": "m1", "account": "shop", "mails": entries}
+    record = make_record(data)
+    bulk_id = derive_record_id("c", record.coordinates)
+    mails = BulkRequested.model_validate(data | {"bulk_id": str(bulk_id)}).list_mails()
+    for index, (email_id, name) in enumerate(((derive_bulk_entry_id(bulk_id, 0), "ann"), (named, "bob"))):
+        states: dict[str, Any] = {name: "failed/rejected"}
+        row = make_row(email_id, **states) | {"digest": mails[index].compute_digest()}
+        candidate = decide(row)
+        mail, _ = read_again(candidate, {(3, 42): record}, "c", LIMIT)
+        retry = renew(mail, candidate, record, new_id=uuid4(), api_key_id="k", now=NOW)
+        again = EmailRequested.model_validate_json(retry.to_json())
+        assert (again.recipients, again.variables) == ([f"{name}@x.org"], {"name": name.title()})
+        assert (again.subject, again.tags, again.mailing_id) == ("Hello {{ name }}", ["june"], "m1")
+        assert again.metadata == mails[index].metadata
