@@ -15,7 +15,6 @@ LINE_MAX = 990  # octets; RFC 5321 allows 998 without CRLF
 _FOLD_AT = 76  # RFC 2047 §2: the most for a line with an encoded word
 _WORD_OCTETS = 45  # 60 characters of base64, 72 with the frame
 _ATOMS = re.compile(r"(?:[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*)?")
-_PRINTABLE = re.compile(r"[ -~]*")
 _PLAIN_PARAMETER = re.compile(r"[A-Za-z0-9!#$&+.^_`{}~() @,-]{1,60}")
 _SPACE_BETWEEN_WORDS = re.compile(r"(?<=[!-~]) (?=[!-~])")
 
@@ -35,6 +34,8 @@ def encode_addresses(name: str, boxes: Sequence[Mailbox]) -> bytes:
     """`name: Ann <ann@x.org>, …` without its CRLF; UTF-8 where an address is beyond ASCII (RFC 6532)."""
     if len(boxes) == 1:
         box = boxes[0]
+        if not box.name and len(name) + len(box.address) < _FOLD_AT - 2:
+            return f"{name}: {box.address}".encode()
         line = f"{name}: {box.name} <{box.address}>" if box.name else f"{name}: {box.address}"
         if len(line) <= _FOLD_AT and "=?" not in box.name and _ATOMS.fullmatch(box.name):
             return line.encode()
@@ -61,12 +62,12 @@ def encode_parameter(line: str, name: str, value: str) -> bytes:
 
 
 def _is_plain(value: str) -> bool:
-    return bool(_PRINTABLE.fullmatch(value)) and "=?" not in value and value == value.strip()
+    return value.isascii() and value.isprintable() and "=?" not in value and value == value.strip()
 
 
 def _encode_phrase(name: str) -> list[str]:
     """A display name as pieces between which a line may be folded."""
-    if "=?" not in name and len(name) < LINE_MAX // 2 and _PRINTABLE.fullmatch(name):
+    if "=?" not in name and len(name) < LINE_MAX // 2 and name.isascii() and name.isprintable():
         if _ATOMS.fullmatch(name):
             return name.split(" ")
         return ['"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"']
