@@ -39,18 +39,18 @@ class Gathering:
         for record in records:
             self.records += 1
             observed = observe(record, self._cluster_id, self._event_limit)
-            if observed:
-                self._add(observed)
-            elif record.topic == self._topics.requested and self._expects_answer(record):
+            for each in observed:
+                self._add(each)
+            if not observed and record.topic == self._topics.requested and self._expects_answer(record):
                 self.unreadable[record.partition, record.offset] = record.coordinates.time
             self._take_answer(record)
 
     def take_news(self, records: Iterable[Record], of: Collection[UUID]) -> None:
         """Add what later records say of some ids only, and answers."""
         for record in records:
-            observed = observe(record, self._cluster_id, self._event_limit)
-            if observed and observed.line.email_id in of:
-                self._add(observed)
+            for observed in observe(record, self._cluster_id, self._event_limit):
+                if observed.line.email_id in of:
+                    self._add(observed)
             self._take_answer(record)
 
     def list_ids(self) -> list[bytes]:

@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 from services.gateway.projection import Mail, Outcome, RequestSeen
 from shared.batching import Record
 from shared.events import (
+    BulkRequested,
     EmailFailed,
     EmailRequested,
     EmailSent,
@@ -20,6 +21,7 @@ from shared.events import (
     belongs_on,
     format_time,
     open_record,
+    read_bulk,
     read_cancellation,
     read_email,
     read_model,
@@ -56,29 +58,31 @@ class Observation:
     mail: Mail | None
 
 
-def observe(record: Record, cluster_id: str, event_limit: int) -> Observation | None:
-    """Read a record; None for one that says nothing of a mail."""
+def observe(record: Record, cluster_id: str, event_limit: int) -> list[Observation]:
+    """Read a record: what it says of a mail, of each mail of a bulk event, or of none."""
     try:
         opened = open_record(record.value, record.header("ce_type"), event_limit)
         match opened.type if opened.type and belongs_on(opened.type, record.topic) else None:
             case EventType.REQUESTED:
                 email = read_email(opened, cluster_id, record.coordinates)
-                return _observe_request(email, opened.belongs_to_scheduler, record)
+                return [_observe_request(email, email.compute_digest(), opened.belongs_to_scheduler, record)]
+            case EventType.BULK_REQUESTED:
+                bulk = read_bulk(opened, cluster_id, record.coordinates)
+                return _observe_bulk(bulk, opened.belongs_to_scheduler, record)
             case EventType.CANCELLATION_REQUESTED:
                 wish = read_cancellation(opened)
-                return _line_only(wish.id, wish.account, record)
+                return [_line_only(wish.id, wish.account, record)]
             case EventType.SENT:
-                return _observe_sent(read_model(opened, EmailSent), record)
+                return [_observe_sent(read_model(opened, EmailSent), record)]
             case EventType.FAILED:
-                return _observe_failed(read_model(opened, EmailFailed), record)
-            case EventType.BULK_REQUESTED:
-                return None  # its mails show by their results
+                event = read_model(opened, EmailFailed)
+                return [_observe_failed(event, event.id, record)] if event.id else []  # else nobody's mail
             case _:
                 EVENTS_SKIPPED.labels(why="type").inc()
     except UnreadableEvent:
         if not belongs_on(EventType.REQUESTED, record.topic):
             EVENTS_SKIPPED.labels(why="unreadable").inc()  # a result, and nobody answers for it
-    return None
+    return []
 
 
 def find_earliest(lines: Iterable[Line]) -> list[Line]:
@@ -91,9 +95,15 @@ def find_earliest(lines: Iterable[Line]) -> list[Line]:
     return list(found.values())
 
 
-def _observe_request(email: EmailRequested, held: bool, record: Record) -> Observation:
+def _observe_bulk(bulk: BulkRequested, held: bool, record: Record) -> list[Observation]:
+    mails = bulk.list_mails()
+    content = mails[0].fingerprint_content()
+    return [_observe_request(mail, mail.compute_digest(content), held, record) for mail in mails]
+
+
+def _observe_request(email: EmailRequested, digest: str, held: bool, record: Record) -> Observation:
     assert email.id is not None
-    digest, at = email.compute_digest(), _time_of(record)
+    at = _time_of(record)
     seen = RequestSeen(
         digest=digest,
         account=email.account,
@@ -170,9 +180,7 @@ def _observe_sent(event: EmailSent, record: Record) -> Observation:
     return Observation(line, mail)
 
 
-def _observe_failed(event: EmailFailed, record: Record) -> Observation | None:
-    if event.id is None:
-        return None  # a record nobody could read, and nobody's mail
+def _observe_failed(event: EmailFailed, email_id: UUID, record: Record) -> Observation:
     at = _time_of(record)
     state = _state_of(event)
     told = [
@@ -189,7 +197,7 @@ def _observe_failed(event: EmailFailed, record: Record) -> Observation | None:
         for each in event.recipients
     ]
     mail = Mail(
-        event.id,
+        email_id,
         event.account,
         at,
         at,
@@ -209,7 +217,7 @@ def _observe_failed(event: EmailFailed, record: Record) -> Observation | None:
         "errors": event.errors,
         "retry_at": format_time(event.retry_at) if event.retry_at else None,
     }
-    line = _draw_line(event.id, event.event_id(), EventType.FAILED, event.account, record, data)
+    line = _draw_line(email_id, event.event_id(), EventType.FAILED, event.account, record, data)
     return Observation(line, mail)
 
 

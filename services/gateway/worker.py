@@ -27,6 +27,7 @@ from shared.topics import Topics, find_cluster_id
 from shared.turns import take_turns
 
 _GROUP = "milena-gateway"
+_WRITTEN_AT_ONCE = 2000  # observations; a bulk event brings up to 500
 
 
 class ClusterUnknown(Unavailable):
@@ -58,16 +59,20 @@ class Projector:
     async def project(self, records: Sequence[Record]) -> None:
         """Take one batch. Raises Unavailable where nothing, or not everything, could be written."""
         cluster_id = await self._find_cluster_id()
-        seen = [
-            observed
-            async for record in take_turns(records)
-            if (observed := observe(record, cluster_id, self._event_limit))
-        ]
+        seen: list[Observation] = []
+        async for record in take_turns(records):
+            seen += observe(record, cluster_id, self._event_limit)
+            if len(seen) >= _WRITTEN_AT_ONCE:
+                await self._write_fenced(seen)
+                seen = []
+        await self._write_fenced(seen)
+        for record in records:
+            RECORDS_PROJECTED.labels(topic=record.topic).inc()
+
+    async def _write_fenced(self, seen: list[Observation]) -> None:
         if seen:
             async with self._store.fenced():
                 await self._write(seen)
-        for record in records:
-            RECORDS_PROJECTED.labels(topic=record.topic).inc()
 
     async def _write(self, seen: list[Observation]) -> None:
         arrivals = {observed.line.email_id: observed.line.at for observed in reversed(seen)}

@@ -26,11 +26,13 @@ from services.sender.message import build_message, identify
 from services.sender.work import Work
 from shared.batching import Record
 from shared.events import (
+    BulkRequested,
     EmailRequested,
     EventType,
     UnreadableEvent,
     build_headers,
     open_record,
+    read_bulk,
     read_cancellation,
     read_email,
 )
@@ -59,6 +61,13 @@ RESULT: dict[str, Any] = {
     "callback": {"url": "https://x.org", "on": ["sent", "failed", "deferred"]},
     "errors": [{"detail": "d", "pointer": "/p"}],
     "source": {"topic": "t", "partition": 0, "offset": 0},
+}
+BULK = {
+    "bulk_id": str(ID),
+    "from": "a@x.org",
+    "subject": "Hi {{ name }}",
+    "text": "{{ name }}",
+    "mails": [{"to": "ann@y.org", "name": "Ann", "variables": {"name": "Ann"}, "metadata": {"k": 1}, "id": str(ID)}],
 }
 FIELDS = sorted({*EmailRequested.model_fields, *RESULT, "from", "from_", "cancel", "mails", "zzz"})
 
@@ -102,6 +111,8 @@ def mutations(draw: st.DrawFn, seeds: st.SearchStrategy[dict[str, Any]]) -> byte
             data[field][draw(st.sampled_from(["address", "name", "url", "on", "k", "\0"]))] = draw(VALUES)
         elif isinstance(data.get(field), list):
             data[field].append(draw(VALUES))
+            if isinstance(data[field][0], dict):
+                data[field][0][draw(st.sampled_from(["to", "id", "name", "variables", "metadata", "k"]))] = draw(VALUES)
     raw = json.dumps(data, ensure_ascii=draw(st.booleans())).encode(errors="surrogatepass")
     if draw(st.integers(0, 9)) == 0:
         at = draw(st.integers(0, len(raw)))
@@ -121,7 +132,7 @@ TIMESTAMPS = st.sampled_from([1_700_000_000_123, 0, -1, -(2**63), 2**63 - 1, 253
 
 @st.composite
 def requests(draw: st.DrawFn) -> Record:
-    value = draw(st.none() | st.binary(max_size=50) | mutations(MAILS))
+    value = draw(st.none() | st.binary(max_size=50) | mutations(MAILS | st.just(BULK)))
     return Record("t.email.requested", 3, 41, draw(TIMESTAMPS), value, tuple(draw(HEADERS)))  # type: ignore[arg-type]
 
 
@@ -151,23 +162,27 @@ def read_again(record: Record) -> None:
         again = EmailRequested.model_validate_json(mail.to_json())
         assert again.compute_digest() == mail.compute_digest()
         assert again.to_json() == mail.to_json()
+    if opened.type is EventType.BULK_REQUESTED:
+        bulk = read_bulk(opened, "cluster", record.coordinates)
+        assert BulkRequested.model_validate_json(bulk.to_json()) == bulk
+        for mail in bulk.list_mails():
+            assert EmailRequested.model_validate_json(mail.to_json()).compute_digest() == mail.compute_digest()
 
 
 def send(record: Record) -> None:
     """The sender: who answers, what is stored and echoed, the message itself."""
-    message = SimpleNamespace(value=record.value, headers=list(record.headers))
-    ticket: Any = SimpleNamespace(event=SimpleNamespace(message=message))
+    kafka_record = SimpleNamespace(value=record.value, headers=list(record.headers))
+    ticket: Any = SimpleNamespace(event=SimpleNamespace(record=kafka_record))
     read = Intake("cluster", LIMIT, timedelta(hours=72)).read(ticket, record.coordinates)
     if isinstance(read, Refusal):
         assert 0 < len(read.event.to_json()) < 50_000
         event_id = read.event.event_id(read.record)
         build_headers(EventType.FAILED, event_id, "/s", read.record.time, None)
-    elif isinstance(read, Work):
-        json.loads(orjson.dumps(read.entry.echo))
-        assert read.entry.expires_at.utcoffset() == timedelta(0)
-        build(read)
-    else:
-        assert isinstance(read, Cancellation | Skip)
+    elif not isinstance(read, Cancellation | Skip):
+        for work in read if isinstance(read, list) else [read]:
+            json.loads(orjson.dumps(work.entry.echo))
+            assert work.entry.expires_at.utcoffset() == timedelta(0)
+            build(work)
 
 
 def build(work: Work) -> None:
@@ -184,8 +199,7 @@ def build(work: Work) -> None:
 
 def project(record: Record) -> None:
     """The gateway: a line and a row that PostgreSQL takes."""
-    seen = observe(record, "cluster", LIMIT)
-    if seen:
+    for seen in observe(record, "cluster", LIMIT):
         rows: list[dict[str, Any]] = [line_to_row(seen.line, date(2026, 1, 1))]
         rows += [mail_to_row(seen.mail, date(2026, 1, 1), 1)] if seen.mail else []
         assert not has_nul(json.loads(encode(rows)))

@@ -48,7 +48,7 @@ def derive(records: list[Record]) -> Dossier:
 
 def store(records: list[Record]) -> Stored:
     """As the worker does."""
-    seen = [observed for record in records if (observed := observe(record, "cluster", LIMIT))]
+    seen = [observed for record in records for observed in observe(record, "cluster", LIMIT)]
     mail = merge_all(each.mail for each in seen if each.mail).get(ID)
     lines = find_earliest(each.line for each in seen)
     row = None
@@ -76,7 +76,7 @@ def test_what_the_worker_stores_follows_from_the_records(state: str) -> None:
 @given(st.permutations([each for state in TELLERS for each in TELLERS[state](str(ID))]))
 def test_what_is_kept_of_a_mail_adds_up_as_the_mail_does(puts: list[Any]) -> None:
     records = lay(*puts)
-    seen = [observed for record in records if (observed := observe(record, "cluster", LIMIT))]
+    seen = [observed for record in records for observed in observe(record, "cluster", LIMIT)]
     whole = merge_all(each.mail for each in seen if each.mail)[ID]
     dossier = derive(records)
     assert dossier.mail == strip(whole)
@@ -205,8 +205,7 @@ def test_only_requests_that_nobody_can_read_expect_an_answer() -> None:
 
 
 def test_an_invalid_request_that_got_an_id_is_no_accepted_mail() -> None:
-    observed = observe(lay(failed(str(ID), "invalid_request", complete=True))[0], "cluster", LIMIT)
-    assert observed
+    (observed,) = observe(lay(failed(str(ID), "invalid_request", complete=True))[0], "cluster", LIMIT)
     mail = open_dossier(observed).mail
     assert mail
     assert (mail.requests, mail.refused) == ((), True)

@@ -67,8 +67,7 @@ def failed(attempt: int, *recipients: str, after_s: float, reason: FailureReason
 
 
 def see(record: Record) -> Observation:
-    seen = observe(record, "cluster", 1024 * 1024)
-    assert seen is not None
+    (seen,) = observe(record, "cluster", 1024 * 1024)
     return seen
 
 
@@ -278,7 +277,21 @@ def test_a_cancellation_makes_no_mail() -> None:
     ],
 )
 def test_what_says_nothing_of_a_mail_is_passed_over(record: Record) -> None:
-    assert observe(record, "cluster", 1024) is None
+    assert observe(record, "cluster", 1024) == []
+
+
+def test_every_mail_of_a_bulk_event_is_seen_as_if_it_had_come_alone() -> None:
+    content = {"from": "a@x.org", "subject": "Hi {{ name }}", "text": "t", "tags": ["spring"], "batch_id": "b7"}
+    mails = [{"id": str(UUID(int=n)), "to": f"u{n}@y.org", "variables": {"name": str(n)}} for n in range(3)]
+    bulk = {**content, "bulk_id": str(ID), "mails": mails, "priority": "bulk"}
+    seen = observe(put("email.requested", json.dumps(bulk).encode(), None, offset=7), "cluster", 1024 * 1024)
+    for observed, mail in zip(seen, mails, strict=True):
+        alone = {**content, **mail, "to": [mail["to"]], "priority": "bulk"}
+        expected = see(put("email.requested", json.dumps(alone).encode(), None, offset=7))
+        assert observed.mail == expected.mail
+        assert observed.line.event_id == expected.line.event_id
+        assert observed.mail
+        assert observed.mail.status == "scheduled"
 
 
 def test_a_mail_without_id_gets_its_identity_from_its_place() -> None:
