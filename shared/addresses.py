@@ -149,6 +149,9 @@ def _parse_unusual(text: str) -> list[Mailbox]:
 
 def drop_duplicates(mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
     """Each address once, the first mention wins; the local part counts as written (RFC 5321 §2.4)."""
+    mailboxes = list(mailboxes)
+    if len(mailboxes) < 2:
+        return mailboxes
     seen: dict[tuple[str, str], Mailbox] = {}
     for mailbox in mailboxes:
         local = mailbox.address.rpartition("@")[0]

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 
 from services.sender.ledger import LedgerEntry, RecipientResult
-from shared.events import EmailFailed, EventType, Source, derive_event_id, format_time
+from shared.events import EmailFailed, EventType, Source, format_time, name_event
 from shared.states import FINAL_STATES, FailureReason, RecipientState
 
 _STATE_ORDER = {RecipientState.DEFERRED: 0, RecipientState.UNKNOWN: 1, RecipientState.FAILED: 2}
@@ -22,7 +22,7 @@ class Told:
     """One result event: its type, identity and time, and its data as it goes on the topic."""
 
     type: EventType
-    event_id: UUID
+    event_id: str  # a UUID
     at: str  # RFC 3339
     data: dict[str, Any]
 
@@ -41,20 +41,45 @@ class Announcement:
 
 def announce(entry: LedgerEntry, *, only_attempt: int | None = None) -> Announcement:
     """Derive the events of all attempts, or of one."""
+    if entry.recipient_count == 1 and len(entry.results) == 1:
+        return _announce_only(entry, next(iter(entry.results.values())), only_attempt)
+    return announce_all(entry, only_attempt)
+
+
+def announce_all(entry: LedgerEntry, only_attempt: int | None) -> Announcement:
+    """The same for any number of recipients."""
     events: list[Told] = []
     completing: Told | None = None
     for attempt in sorted({each.attempt for each in entry.results.values()}):
         outstanding = _count_outstanding(entry, attempt)
         made = [] if only_attempt not in (None, attempt) else _events_of(entry, attempt, outstanding)
         if made and outstanding == 0:
-            completing = made.pop()
-            completing.data["complete"] = True
-            completing.data["outcomes"] = [
-                {"address": each.address, "state": each.state, "attempt": each.attempt}
-                for each in entry.results.values()
-            ]
+            completing = _complete(made.pop(), entry)
         events.extend(made)
     return Announcement(events, completing)
+
+
+def _announce_only(entry: LedgerEntry, result: RecipientResult, only_attempt: int | None) -> Announcement:
+    """The short way for a mail with one recipient; the long one comes to the same."""
+    attempt, state = result.attempt, result.state
+    if only_attempt not in (None, attempt):
+        return Announcement([], None)
+    if state is RecipientState.SENT:
+        told = _tell_sent(entry, attempt, [result], 0)
+    elif result.reason is None:
+        return Announcement([], None)
+    else:
+        told = _tell_failed(entry, attempt, state, result.reason, [result], int(state not in FINAL_STATES))
+    return Announcement([], _complete(told, entry)) if state in FINAL_STATES else Announcement([told], None)
+
+
+def _complete(told: Told, entry: LedgerEntry) -> Told:
+    """Let the event say that nothing more follows, and what became of each recipient."""
+    told.data["complete"] = True
+    told.data["outcomes"] = [
+        {"address": each.address, "state": each.state, "attempt": each.attempt} for each in entry.results.values()
+    ]
+    return told
 
 
 def _count_outstanding(entry: LedgerEntry, attempt: int) -> int:
@@ -83,14 +108,13 @@ def _events_of(entry: LedgerEntry, attempt: int, outstanding: int) -> list[Told]
 def _tell_sent(entry: LedgerEntry, attempt: int, results: list[RecipientResult], outstanding: int) -> Told:
     first = results[0]
     recipients = [each.address for each in results]
-    data = _begin(entry, attempt, outstanding) | {
-        "recipients": recipients,
-        "message_id": entry.message_id,
-        "relay": first.relay,
-        "response": first.text,
-        "sent_at": first.at,
-    }
-    event_id = derive_event_id(entry.id, EventType.SENT, attempt=attempt, final=True, recipients=recipients)
+    data = _begin(entry, attempt, outstanding)
+    data["recipients"] = recipients
+    data["message_id"] = entry.message_id
+    data["relay"] = first.relay
+    data["response"] = first.text
+    data["sent_at"] = first.at
+    event_id = name_event(data["id"], EventType.SENT, attempt, "", final=True, recipients=recipients)
     return Told(EventType.SENT, event_id, first.at, data)
 
 
@@ -103,18 +127,15 @@ def _tell_failed(
     outstanding: int,
 ) -> Told:
     final = state is RecipientState.FAILED
-    data = _begin(entry, attempt, outstanding) | {
-        "recipients": [_describe(each) for each in results],
-        "reason": reason,
-        "final": final,
-        "failed_at": results[0].at,
-    }
+    data = _begin(entry, attempt, outstanding)
+    data["recipients"] = [_describe(each) for each in results]
+    data["reason"] = reason
+    data["final"] = final
+    data["failed_at"] = results[0].at
     if state is RecipientState.DEFERRED and entry.retry_at:
         data["retry_at"] = format_time(entry.retry_at)
     recipients = [each.address for each in results]
-    event_id = derive_event_id(
-        entry.id, EventType.FAILED, attempt=attempt, reason=reason, final=final, recipients=recipients
-    )
+    event_id = name_event(data["id"], EventType.FAILED, attempt, reason, final=final, recipients=recipients)
     return Told(EventType.FAILED, event_id, results[0].at, data)
 
 

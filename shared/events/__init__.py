@@ -8,6 +8,7 @@ from shared.events.identity import (
     derive_bulk_entry_id,
     derive_event_id,
     derive_record_id,
+    name_event,
     new_email_id,
     to_milliseconds,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "derive_record_id",
     "format_time",
     "list_errors",
+    "name_event",
     "new_email_id",
     "open_record",
     "read_bulk",

@@ -4,6 +4,7 @@ All are UUIDv5 (RFC 9562 §5.5) under namespaces of our own. Times enter as inte
 holds seconds as a float must round, never truncate.
 """
 
+import hashlib
 from collections.abc import Iterable
 from uuid import UUID, uuid5
 
@@ -15,6 +16,8 @@ _ROOT = UUID("6d696c65-6e61-5000-8000-6c6574746572")
 RECORD_NAMESPACE = uuid5(_ROOT, "record")
 EVENT_NAMESPACE = uuid5(_ROOT, "event")
 OCCURRENCE_NAMESPACE = uuid5(_ROOT, "occurrence")
+_EVENT_HASH = hashlib.sha1(EVENT_NAMESPACE.bytes, usedforsecurity=False)
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def new_email_id() -> UUID:
@@ -54,5 +57,16 @@ def derive_event_id(
         subject_text = f"{subject.topic}/{subject.partition}/{subject.offset}/{subject.stamp}"
     else:
         subject_text = str(subject)
-    parts = (subject_text, event_type, str(attempt), reason, str(int(final)), *sorted(recipients))
-    return uuid5(EVENT_NAMESPACE, "\n".join(parts))
+    return UUID(name_event(subject_text, event_type, attempt, reason, final=final, recipients=recipients))
+
+
+def name_event(
+    subject: str, event_type: str, attempt: int, reason: str, *, final: bool, recipients: Iterable[str]
+) -> str:
+    """`derive_event_id` as text, for a subject given as text: a third of the time, and every mail has one."""
+    parts = (subject, event_type, str(attempt), reason, "1" if final else "0", *sorted(recipients))
+    hashed = _EVENT_HASH.copy()
+    hashed.update("\n".join(parts).encode())
+    name = hashed.hexdigest()
+    variant = _VARIANTS[name[16]]  # RFC 9562 §4.1
+    return f"{name[:8]}-{name[8:12]}-5{name[13:16]}-{variant}{name[17:20]}-{name[20:32]}"

@@ -209,8 +209,13 @@ class EmailFields(WireModel):
     @classmethod
     def _bound_effort(cls, data: Any) -> Any:
         """Before any address is looked at: a thousand of another alphabet take seconds."""
-        if isinstance(data, dict) and sum(_count_addresses(data.get(name)) for name in _LISTS) > RECIPIENT_LIMIT:
-            raise point_at("to", _TOO_MANY)
+        if isinstance(data, dict):
+            count = 0
+            for name in _LISTS:
+                if value := data.get(name):
+                    count += _count_addresses(value)
+            if count > RECIPIENT_LIMIT:
+                raise point_at("to", _TOO_MANY)
         return data
 
     @model_validator(mode="after")

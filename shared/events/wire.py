@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -163,27 +164,34 @@ class Coordinates:
 
 
 def build_headers(
-    event_type: EventType, event_id: UUID, source: str, time: datetime | str, traceparent: str | None
+    event_type: EventType, event_id: UUID | str, source: str, time: datetime | str, traceparent: str | None
 ) -> list[tuple[str, bytes]]:
     """Kafka headers of one event, in CloudEvents' binary mode. `time` as text must be RFC 3339."""
     headers = [
-        ("ce_specversion", SPEC_VERSION.encode()),
+        *_build_fixed_headers(event_type, source),
         ("ce_id", str(event_id).encode()),
-        ("ce_type", event_type.value.encode()),
-        ("ce_source", source.encode()),
         ("ce_time", (time if isinstance(time, str) else format_time(time)).encode()),
-        ("content-type", CONTENT_TYPE.encode()),
     ]
     if traceparent:
         headers.append(("traceparent", traceparent.encode()))
     return headers
 
 
+@lru_cache(maxsize=100)
+def _build_fixed_headers(event_type: EventType, source: str) -> tuple[tuple[str, bytes], ...]:
+    return (
+        ("ce_specversion", SPEC_VERSION.encode()),
+        ("ce_type", event_type.value.encode()),
+        ("ce_source", source.encode()),
+        ("content-type", CONTENT_TYPE.encode()),
+    )
+
+
 def read_header(headers: Iterable[tuple[str, bytes]] | Mapping[str, bytes] | None, name: str) -> str | None:
     """One header's text, None where it is missing or not ASCII. Takes aiokafka's tuples or Faust's mapping."""
     if not headers:
         return None
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    pairs = headers if isinstance(headers, tuple | list) or not isinstance(headers, Mapping) else headers.items()
     for key, value in pairs:
         if key == name and value is not None:
             return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)

@@ -15,7 +15,7 @@ from services.sender.classify import Deferred, Failed, Outcome, Reply, Sent, Unk
 from services.sender.ledger import MAX_UNKNOWNS, LedgerEntry, LedgerState, RecipientResult, defer_all, fail_all
 from services.sender.message import BuiltMessage
 from services.sender.parcel import Ending, Parcel
-from services.sender.results import Told, announce
+from services.sender.results import Told, announce, announce_all
 from services.sender.retries import RetryPolicy
 from services.sender.transmit import assess, pack
 from services.sender.work import Work
@@ -225,7 +225,7 @@ def read(told: Told) -> EmailSent | EmailFailed:
     model: type[EmailSent | EmailFailed] = EmailSent if told.type is EventType.SENT else EmailFailed
     event = model.model_validate_json(told.to_json())
     assert orjson.loads(told.to_json()).keys() <= {field.alias or name for name, field in model.model_fields.items()}
-    assert event.event_id() == told.event_id
+    assert str(event.event_id()) == told.event_id
     at = event.sent_at if isinstance(event, EmailSent) else event.failed_at
     assert at is not None
     assert format_time(at) == told.at
@@ -239,6 +239,25 @@ def tell(row: LedgerEntry, only_attempt: int | None = None) -> list[EmailSent | 
 def summarise(event: EmailSent | EmailFailed) -> tuple[str, int, int, bool]:
     kind = "sent" if isinstance(event, EmailSent) else f"{event.reason}{'' if event.final else '?'}"
     return kind, event.attempt, event.outstanding, event.complete
+
+
+@pytest.mark.parametrize("only_attempt", [None, 1, 2])
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Sent(OK),
+        Failed(NO, str(NO)),
+        Failed(None, "expired", FailureReason.EXPIRED),
+        Deferred(LATER, str(LATER)),
+        Unknown("gone"),
+    ],
+)
+def test_the_short_way_for_one_recipient_tells_what_the_long_one_tells(
+    outcome: Outcome, only_attempt: int | None
+) -> None:
+    row = entry(1)
+    apply(row, {ADDRESSES[0]: outcome})
+    assert announce(row, only_attempt=only_attempt) == announce_all(row, only_attempt)
 
 
 def test_sent_then_deferrals_then_finals_and_the_completing_one_last() -> None:
@@ -317,7 +336,7 @@ outcomes = st.sampled_from(
 @given(st.lists(st.lists(outcomes, min_size=4, max_size=4), min_size=1, max_size=6), st.booleans())
 def test_what_was_told_is_derived_again_from_the_row(rounds: list[list[Outcome]], hold: bool) -> None:
     row = entry(4)
-    told: dict[UUID, Told] = {}
+    told: dict[str, Told] = {}
     for attempt, drawn in enumerate(rounds, 1):
         row.attempt = attempt
         pending = row.pending_of(ADDRESSES)
