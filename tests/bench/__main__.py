@@ -37,8 +37,8 @@ def main(
     machine, began = describe_machine(), datetime.now(UTC)
     servers = RealServers()
     try:
-        outcome = run_comparisons(Bench(servers, quick), comparisons)
         versions = describe_versions(run_apart(read_postgres_version(servers.postgres().database_url())))
+        outcome = run_comparisons(Bench(servers, quick), comparisons)
     finally:
         servers.stop()
     print_report(machine, versions, comparisons, outcome)

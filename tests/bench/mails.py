@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -92,9 +93,10 @@ async def publish_mails(bootstrap_servers: str, topic: str, count: int) -> None:
 
 
 @contextmanager
-def write_mails(count: int) -> Iterator[str]:
-    """A file with the mails, JSON, one a line: for yardsticks that run in environments of their own."""
-    with tempfile.NamedTemporaryFile("w", prefix="milena-bench-", suffix=".jsonl") as file:
-        file.writelines(json.dumps(make_mail(number)) + "\n" for number in range(count))
-        file.flush()
-        yield file.name
+def write_mails(count: int) -> Iterator[Path]:
+    """A file with the mails, JSON, one a line, in a folder of its own: for yardsticks that run apart."""
+    with tempfile.TemporaryDirectory(prefix="milena-bench-") as folder:
+        file = Path(folder) / "mails.jsonl"
+        with file.open("w") as lines:
+            lines.writelines(json.dumps(make_mail(number)) + "\n" for number in range(count))
+        yield file

@@ -25,8 +25,7 @@ async def drain_post_office(servers: RealServers, mails: int) -> Figures:
     with run_counting_sink() as sink, _database(servers, sink.port) as env, write_mails(mails) as file:
         run_program([python, _APP, "migrate", "--verbosity", "0"], env, timeout_s=_ENQUEUE_S)
         run_program([python, _APP, "enqueue", file], env, timeout_s=_ENQUEUE_S)
-        lock = Path(file).with_suffix(".lock")
-        options = ["--processes", str(PROCESSES), "--lockfile", str(lock)]
+        options = ["--processes", str(PROCESSES), "--lockfile", str(file.parent / "lock")]
         command: list[str | Path] = [python, _APP, "send_queued_mail", *options]
         with Running(command, env) as sending:
             begun = await wait_count(sink.count, int(mails * WARM_UP), "mails at the sink", [sending])

@@ -9,7 +9,7 @@ import uvloop
 from tests.bench.figures import Figures, NotMeasured
 from tests.bench.scenarios import Bench, Comparison, Scenario
 
-_BOUND_S = 600
+_BOUND_S = 900
 """No round takes longer, whatever happens."""
 
 
