@@ -1,4 +1,4 @@
-"""`python -m services.sender worker|migrate|skip|release`."""
+"""`python -m services.sender worker|migrate|check|skip|release`."""
 
 import asyncio
 from pathlib import Path
@@ -9,6 +9,7 @@ import typer
 import uvloop
 from aiokafka.errors import KafkaError
 
+from services.sender.checking import address_check, check_relays
 from services.sender.deciding import decide_on_record
 from services.sender.settings import WorkerSettings
 from services.sender.store import Verdict
@@ -65,6 +66,22 @@ def migrate() -> None:
     set_up_logs(settings.log_level, settings.log_format, service="sender-migrate")
     url = settings.database_url.get_secret_value()
     asyncio.run(migrate_schema(url, SCHEMA, Path(__file__).parent / "migrations"))
+
+
+@app.command()
+def check(
+    to: Annotated[str | None, typer.Option("--to", help="who gets the mail that is sent to try it")] = None,
+    sender: Annotated[str | None, typer.Option("--from", help="its sender; absent: the recipient")] = None,
+    no_send: Annotated[bool, typer.Option("--no-send", help="stop before a mail is sent")] = False,
+) -> None:
+    """Try the relay step by step: what it says, and on failure which setting to change. No Kafka, no PostgreSQL."""
+    settings = load_settings(WorkerSettings)
+    try:
+        envelope = None if no_send else address_check(to, sender)
+    except ValueError as exc:
+        typer.echo(str(exc), err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(0 if asyncio.run(check_relays(settings, envelope, typer.echo)) else 1)
 
 
 PartitionOption = Annotated[int | None, typer.Option("--partition", help="of email.requested", min=0)]

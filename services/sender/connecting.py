@@ -54,7 +54,7 @@ async def open_connection(address: RelayAddress) -> OpenConnection:
         port=address.port,
         use_tls=address.tls == "tls",
         start_tls=address.tls == "starttls",
-        tls_context=_tls_context(address),
+        tls_context=tls_context(address),
         local_hostname=address.local_hostname,
         timeout=address.timeout_s,
     )
@@ -93,7 +93,8 @@ async def _greet(smtp: aiosmtplib.SMTP) -> None:
         await smtp.helo()
 
 
-def _tls_context(address: RelayAddress) -> ssl.SSLContext | None:
+def tls_context(address: RelayAddress) -> ssl.SSLContext | None:
+    """What the relay's certificate is held against; None where nothing is encrypted."""
     if address.tls == "none":
         return None
     context = ssl.create_default_context(cafile=address.ca_file)
