@@ -41,6 +41,8 @@ class ReplyReader:
 
 def _join(code: int, texts: list[str]) -> Reply:
     """Several lines as one; an enhanced code that heads each of them (RFC 2034 §4) is kept once."""
+    if sum(map(len, texts)) > _REPLY_LIMIT:
+        return Reply(0, "a reply of unusual length")
     first = Reply(code, texts[0])
     repeated = f"{first.enhanced} " if first.enhanced else ""
     return Reply(code, " ".join((texts[0], *(each.removeprefix(repeated) for each in texts[1:]))).strip())
@@ -49,7 +51,7 @@ def _join(code: int, texts: list[str]) -> Reply:
 @lru_cache(maxsize=64)
 def _read_line(line: bytes) -> Reply:
     """One line of a reply; code 0: not SMTP. Kept, because three of four replies are the same mail after mail."""
-    words = line.decode("utf-8", "replace").rstrip()
+    words = line[:_REPLY_LIMIT].decode("utf-8", "replace").rstrip()
     if not words.isprintable():  # PostgreSQL keeps no NUL, and no console should see the rest
         words = "".join(each if each.isprintable() else " " for each in words).rstrip()
     digits = words[:3]

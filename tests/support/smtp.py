@@ -14,7 +14,8 @@ from email.policy import default
 Answer = str | None
 """A reply line (`"451 4.3.0 later"`), `"DROP"` to close the connection, `"HANG"` to stay silent, None: the default.
 
-At the dot `"DROP"` and `"HANG"` keep the mail without saying so; `"LOSE"` closes the connection and has not taken it.
+`"SPLIT 250 ok"` leaves byte by byte. At the dot `"DROP"` and `"HANG"` keep the mail without saying so; `"LOSE"` closes
+the connection and has not taken it.
 """
 
 _MESSAGE_ID = re.compile(rb"^Message-ID:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
@@ -44,7 +45,7 @@ class Taken:
 
 @dataclass
 class Script:
-    """`answer(step, argument)`: step is connect, ehlo, starttls, auth, mail, rcpt, data, dot, rset.
+    """`answer(step, argument)`: step is connect, ehlo, starttls, auth, mail, rcpt, data, dot, rset, quit.
 
     The argument is the address, the AUTH command, or at the dot the Message-ID. With `tls_context` the server offers
     STARTTLS, or with `implicit_tls` speaks TLS from the first byte. `delay(step, argument)` seconds pass before the
@@ -54,6 +55,8 @@ class Script:
     answer: Callable[[str, str], Answer] = lambda step, argument: None
     delay: Callable[[str, str], float] = lambda step, argument: 0.0
     extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME", "SMTPUTF8", "AUTH PLAIN LOGIN")
+    size: int | None = 10_000_000
+    """What SIZE announces; it is not enforced."""
     dot_delay_s: float = 0.0
     tls_context: ssl.SSLContext | None = None
     implicit_tls: bool = False
@@ -67,6 +70,8 @@ class SmtpServer:
     script: Script
     taken: list[Taken] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    journal: list[tuple[int, str]] = field(default_factory=list)
+    """Each command with the number of its connection."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     connections: int = 0
     open: int = 0
@@ -111,6 +116,11 @@ class SmtpServer:
         for transport in self._transports:  # TLS would wait for the other side's goodbye
             transport.abort()
         await asyncio.sleep(0.01)
+
+    def drop_connections(self) -> None:
+        """Break every connection; who connects again is let in."""
+        for transport in self._transports:
+            transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -176,16 +186,20 @@ class _Session:
         self._writer = writer
         self._sender = ""
         self._recipients: list[str] = []
+        self._number = server.connections
 
     async def run(self) -> None:
         await self._say("connect", "", "220 scripted ESMTP")
         while line := await self._wire.readline():
             command = line.decode().rstrip("\r\n")
             self._server.commands.append(command)
+            self._server.journal.append((self._number, command))
             verb = command.upper()
             if verb.startswith("EHLO"):
-                names = [*self._server.script.extensions, *self._offer_tls(), "SIZE 10000000"]
-                lines = ["250-scripted", *(f"250-{name}" for name in names[:-1]), f"250 {names[-1]}"]
+                script = self._server.script
+                size = [] if script.size is None else [f"SIZE {script.size}"]
+                names = ["scripted", *script.extensions, *self._offer_tls(), *size]
+                lines = [*(f"250-{name}" for name in names[:-1]), f"250 {names[-1]}"]
                 await self._say("ehlo", "", "\r\n".join(lines))
             elif verb == "STARTTLS":
                 await self._start_tls()
@@ -252,7 +266,7 @@ class _Session:
         finally:
             self._server.at_dot -= 1
         answer = script.answer("dot", message_id)
-        if answer is None or answer in ("DROP", "HANG") or answer.startswith("2"):
+        if answer is None or answer in ("DROP", "HANG") or answer.removeprefix("SPLIT ").startswith("2"):
             self._server.take(taken)
         await self._reply(answer or "250 2.0.0 queued as SCRIPTED")
 
@@ -260,17 +274,21 @@ class _Session:
         script = self._server.script
         if pause := script.delay(step, argument):
             await asyncio.sleep(pause)
-        answer = script.answer(step, argument)
-        await self._reply(answer or usual)
-        return (answer or usual)[0] in "23"
+        answer = script.answer(step, argument) or usual
+        await self._reply(answer)
+        return answer.removeprefix("SPLIT ")[0] in "23"
 
     async def _reply(self, answer: str) -> None:
         if answer in ("DROP", "LOSE"):
             raise ConnectionError
         if answer == "HANG":
             await asyncio.sleep(3600)
-        self._writer.write(answer.encode() + b"\r\n")
-        await self._writer.drain()
+        whole = answer.removeprefix("SPLIT ").encode() + b"\r\n"
+        for piece in [whole[n : n + 1] for n in range(len(whole))] if answer.startswith("SPLIT ") else [whole]:
+            self._writer.write(piece)
+            await self._writer.drain()
+            if len(piece) < len(whole):
+                await asyncio.sleep(0.001)  # a packet of its own
         if answer.startswith("421"):
             raise ConnectionError
 

@@ -434,6 +434,15 @@ def test_an_endless_line_is_cut_off() -> None:
     assert line.wire.ended == "aborted"
 
 
+def test_an_over_long_reply_is_trusted_by_nobody_though_it_has_an_end() -> None:
+    line = Line()
+    parcel = line.parcel()
+    line.begin(parcel)
+    line.say(*OPENED)
+    line.feed(b"250-" + b"x" * 60_000 + b"\r\n250-" + b"y" * 10_000 + b"\r\n250 ok\r\n")
+    assert (line.wire.ended, parcel.ending) == ("aborted", Ending.UNANSWERED)
+
+
 def test_an_unasked_reply_ends_an_idle_connection() -> None:
     line = Line()
     line.say("421 4.4.2 idle too long")
