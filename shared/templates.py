@@ -181,6 +181,8 @@ def _check_source(source: str) -> int:
 
 def _freeze(value: Any) -> Any:
     """Read-only: templates can call methods, and `items.clear()` would empty what later fields need."""
+    if type(value) is str:  # asked first: the abstract class answers slowly
+        return value
     if isinstance(value, Mapping):
         return MappingProxyType({str(key): _freeze(each) for key, each in value.items()})
     if isinstance(value, list | tuple):

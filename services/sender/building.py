@@ -1,15 +1,14 @@
 """From a mail and its ledger entry to the message's bytes, the same whenever it is built (R12). Pure."""
 
 from services.sender.ledger import LedgerEntry
-from services.sender.message import BuiltMessage, build_message, identify
+from services.sender.message import BuiltMessage, Identity, build_message
 from shared.events import EmailRequested
 from shared.templates import RenderedContent, render_content
 
 
-def build_mail(mail: EmailRequested, entry: LedgerEntry, message_id_domain: str | None) -> BuiltMessage:
+def build_mail(mail: EmailRequested, entry: LedgerEntry) -> BuiltMessage:
     """Render what is a template and build the message. Raises TemplateError."""
-    identity = identify(entry.id, mail.from_, entry.accepted_at, message_id_domain)
-    return build_message(mail, _render(mail), identity)
+    return build_message(mail, _render(mail), Identity(entry.message_id, f"=_{entry.id.hex}", entry.accepted_at))
 
 
 def _render(mail: EmailRequested) -> RenderedContent:

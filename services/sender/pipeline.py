@@ -44,18 +44,15 @@ LAST_SETTLE_S = 3.0
 _SETTLED = {state: MAILS_SETTLED.labels(outcome=state.value) for state in LedgerState}
 LINGER_S = 0.004  # a step in which a small group waits for company
 DECODE_LIMIT = 256
-READ_AHEAD = (
-    1000  # mails read and not claimed before no further record is read; more than the lane takes of single ones
-)
+READ_AHEAD = 1000  # mails that wait to be claimed before no further record is read: a bulk event holds hundreds
 BUG_LIMIT = 50  # consecutive internal errors before the process gives up instead of burning through the topic
 
 
 @dataclass(frozen=True, slots=True)
 class PipelinePolicy:
-    """When a deferred mail is tried again, and the domain of Message-IDs where it is not the sender's own."""
+    """When a deferred mail is tried again."""
 
     retries: RetryPolicy
-    message_id_domain: str | None = None
 
 
 class Pipeline:
@@ -252,7 +249,7 @@ class Pipeline:
         parcels = []
         for work in works:
             try:
-                message = build_mail(work.mail, work.entry, self._policy.message_id_domain)
+                message = build_mail(work.mail, work.entry)
             except TemplateError as exc:
                 why = f"{exc.field}: {exc.detail}"
                 work.outcomes = work.refused | fail_all(work.pending, why, FailureReason.TEMPLATE_ERROR)

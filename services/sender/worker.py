@@ -100,10 +100,7 @@ def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: An
         timedelta(hours=settings.expiry_limit_hours),
         settings.message_id_domain,
     )
-    policy = PipelinePolicy(
-        RetryPolicy(settings.retry_delays),
-        settings.message_id_domain,
-    )
+    policy = PipelinePolicy(RetryPolicy(settings.retry_delays))
     return Pipeline(store, announcer, intake, policy, fail_process)
 
 
