@@ -18,6 +18,7 @@ _MEANINGS = {
     404: "There is no such thing in this account",
     409: "The mail has come to its end already; `email_status` says which",
     413: "Too large; `limit` says how much is allowed",
+    415: "Not of a media type that is read here",
     422: "Some fields are not acceptable; `errors` points at each",
     503: "Kafka or PostgreSQL is away; `Retry-After` says when to try again",
 }

@@ -12,6 +12,8 @@ from services.gateway import api as gateway_api
 from services.gateway.settings import ApiSettings as GatewaySettings
 from services.scheduler import api as scheduler_api
 from services.scheduler.settings import ApiSettings as SchedulerSettings
+from services.sender import api as sender_api
+from services.sender.settings import ApiSettings as SenderSettings
 from shared.logs import set_up_logs
 from shared.settings import load_settings
 
@@ -22,6 +24,7 @@ def create_dispatcher(settings: FrontSettings) -> Dispatcher:
         Api("gateway", gateway_api.PREFIXES, gateway_api.create_api(load_settings(GatewaySettings))),
         Api("scheduler", scheduler_api.PREFIXES, scheduler_api.create_api(load_settings(SchedulerSettings))),
         Api("callback", callback_api.PREFIXES, callback_api.create_api(load_settings(CallbackSettings))),
+        Api("sender", sender_api.PREFIXES, sender_api.create_api(load_settings(SenderSettings))),
     )
     return Dispatcher(apis, create_front(apis, settings))
 

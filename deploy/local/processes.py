@@ -10,7 +10,7 @@ from deploy.local.supervisor import Command
 
 CATCHER = "mail-catcher"
 API = "api"
-APIS = ("gateway", "scheduler", "callback")
+APIS = ("gateway", "scheduler", "callback", "sender")
 # A callback of somebody who tries Milena out goes to a server on his own machine.
 _OPEN_CALLBACKS = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 
@@ -39,7 +39,7 @@ def build_catcher(paths: DataPaths, ports: Ports, inherited: Mapping[str, str]) 
 
 
 def build_services(settings: StackSettings, ports: Ports, environment: Mapping[str, str]) -> list[Command]:
-    """Give the commands of all services: one process for the three APIs, one for each worker and sender."""
+    """Give the commands of all services: one process for all APIs, one for each worker and sender."""
     commands = [_command(API, ["deploy.local.api"], environment, ports.http)]
     workers = [
         ("gateway-worker", "services.gateway", 0, ports.gateway_worker),
@@ -65,7 +65,7 @@ def list_ports(settings: StackSettings, ports: Ports) -> list[tuple[str, int]]:
 
 
 def list_recorded(command: Command) -> list[str]:
-    """Give the names under which stack.json lists a process: the one API process stands for three APIs."""
+    """Give the names under which stack.json lists a process: the one API process stands for all APIs."""
     return [f"{api}-api" for api in APIS] if command.name == API else [command.name]
 
 

@@ -1,4 +1,4 @@
-"""`python -m services.sender worker|migrate|check|skip|release`."""
+"""`python -m services.sender api|worker|migrate|check|skip|release|unknown`."""
 
 import asyncio
 from pathlib import Path
@@ -11,20 +11,23 @@ from aiokafka.errors import KafkaError
 
 from services.sender.checking import address_check, check_relays
 from services.sender.deciding import decide_on_record
-from services.sender.settings import WorkerSettings
+from services.sender.settings import ApiSettings, WorkerSettings
 from services.sender.store import Verdict
 from services.sender.tables import SCHEMA
+from services.sender.unknown_commands import app as unknown_app
 from services.sender.worker import SenderWorker, create_worker
 from shared.consuming import run_faust
 from shared.database import DatabaseUnavailable
 from shared.failpoints import arm_failpoints
 from shared.logs import set_up_logs
 from shared.migrations import migrate as migrate_schema
+from shared.serving import serve
 from shared.settings import DatabaseSettings, ProcessSettings, load_settings
 from shared.topics import Topics, find_cluster_id
 
 log = structlog.get_logger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(unknown_app, name="unknown")
 
 
 class MigrateSettings(ProcessSettings, DatabaseSettings):
@@ -57,6 +60,16 @@ def worker() -> None:
 
     built = loop.run_until_complete(build())
     run_faust(built.app, built.parts, built.lane, built.options, built.is_paused, loop)
+
+
+@app.command()
+def api() -> None:
+    """Serve /v1/sending, /v1/unknown, /v1/suppressions and /v1/relays."""
+    from services.sender.api import create_api
+
+    settings = load_settings(ApiSettings)
+    set_up_logs(settings.log_level, settings.log_format, service="sender-api", slot=settings.slot)
+    serve(create_api(settings), settings)
 
 
 @app.command()

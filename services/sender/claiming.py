@@ -9,6 +9,8 @@ from uuid import UUID
 from services.sender.claims import Decision, Standing, decide
 from services.sender.classify import Failed, Unknown
 from services.sender.ledger import MAX_UNKNOWNS, LedgerEntry, LedgerState, fail_all
+from services.sender.pausing import Pauses, Scope
+from services.sender.settling import Intent, find_relay, read_intent, settle_by_word
 from services.sender.store import Found, SenderStore
 from services.sender.work import Work
 from shared.consuming import FaustTicket
@@ -32,9 +34,11 @@ class Claiming:
     """Claims groups of works. `active` holds what this process has claimed or is about to, by email id.
 
     `drop` tells whether a work is nobody's any more, `carry_on` gets what is to go on, `park_done` the parked.
+    `pauses` keeps what must not be sent now.
     """
 
     park_done: Callable[[Work], None]
+    pauses: Pauses
 
     def __init__(
         self, store: SenderStore, drop: Callable[[Work], bool], carry_on: Callable[[list[Work]], None]
@@ -67,7 +71,7 @@ class Claiming:
         CLAIMS.labels(found="new").inc(len(ready))
         if known:
             ready += await self._claim_known(known, found)
-        self._carry_on(ready)
+        self._carry_on(await self._hold_back(ready))
 
     def end(self, work: Work) -> list[FaustTicket]:
         """The work is over; returns the tickets that were waiting for it."""
@@ -93,6 +97,23 @@ class Claiming:
                 self.active[work.id] = work
                 admitted.append(work)
         return admitted
+
+    async def _hold_back(self, works: list[Work]) -> list[Work]:
+        """Park what would be sent and is paused; returns the others: those that go out, end, or are told of again."""
+        paused: list[tuple[Work, Scope]] = []
+        others = []
+        for work in works:
+            would_begin = work.pending and not work.outcomes
+            scope = self.pauses.find(work.entry.account, work.mail.tags) if would_begin else None
+            if scope is None:
+                others.append(work)
+            else:
+                paused.append((work, scope))
+        if paused:
+            await self.pauses.park(paused)
+            for work, _ in paused:
+                self.park_done(work)
+        return others
 
     # --- mails the ledger knows ---
 
@@ -130,6 +151,7 @@ class Claiming:
             from_due=work.due is not None,
             cancelled=found.cancelled,
             may_take_over=may_take_over,
+            decided=read_intent(work.due) is not None,
         )
 
     def _follow(
@@ -201,7 +223,12 @@ class Claiming:
     def _prepare(self, work: Work, found: Found) -> None:
         entry = work.entry
         work.outcomes, work.refused = {}, {}
-        pending = entry.pending_of(work.mail.recipients)
+        intent = read_intent(work.due)
+        if work.due and intent in (Intent.SENT, Intent.FAILED):
+            work.outcomes = settle_by_word(entry, work.mail.recipients, work.due, intent)
+            work.pending, work.relay = list(work.outcomes), find_relay(entry)
+            return
+        pending = (entry.open_of if intent else entry.pending_of)(work.mail.recipients)
         if entry.expires_at <= found.now:
             # Of those that the relay may have taken nobody can say that they got nothing.
             still_open = entry.open_of(work.mail.recipients)

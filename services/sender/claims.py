@@ -35,9 +35,18 @@ class Standing:
     retry_due: bool
 
 
-def decide(standing: Standing, own_token: UUID, *, from_due: bool, cancelled: bool, may_take_over: bool) -> Decision:
+def decide(
+    standing: Standing,
+    own_token: UUID,
+    *,
+    from_due: bool,
+    cancelled: bool,
+    may_take_over: bool,
+    decided: bool = False,
+) -> Decision:
     """`from_due`: the caller holds the mail's due row, so it is his to try again, or to end.
 
+    `decided`: an operator has decided on it, where it is held.
     `may_take_over` is false for one lease after the database connection was lost: our own clock stood still too.
     """
     state = standing.state
@@ -49,6 +58,6 @@ def decide(standing: Standing, own_token: UUID, *, from_due: bool, cancelled: bo
         return Decision.TAKE
     if state is LedgerState.DEFERRED and from_due and (standing.retry_due or cancelled):
         return Decision.TAKE
-    if state is LedgerState.HELD and from_due and standing.retry_due:
-        return Decision.TAKE  # expired; a cancellation cannot undo what may have been sent
+    if state is LedgerState.HELD and from_due and (standing.retry_due or decided):
+        return Decision.TAKE  # expired, or decided on; a cancellation cannot undo what may have been sent
     return Decision.ANNOUNCE

@@ -16,11 +16,13 @@ import structlog
 
 from services.sender.admission import Admission
 from services.sender.announcing import Announcer
+from services.sender.bounding import Bound
 from services.sender.building import build_mail
 from services.sender.claiming import Claiming
 from services.sender.intake import Cancellation, Intake, Refusal, Skip, locate
-from services.sender.ledger import LedgerState, defer_all, fail_all
+from services.sender.ledger import LedgerEntry, LedgerState, defer_all, fail_all
 from services.sender.parcel import Ending, Parcel
+from services.sender.pausing import Pauses
 from services.sender.retries import RetryPolicy
 from services.sender.routing import Relays
 from services.sender.store import SenderStore
@@ -56,11 +58,17 @@ class PipelinePolicy:
 
 
 class Pipeline:
-    """All stages of one process. `lane`, `admission` and `relays` are set by whoever builds the worker."""
+    """All stages of one process. What stands here without a value is set by whoever builds the worker.
+
+    `suppress` takes settled mails before they are settled, where an address that is dead is to be suppressed.
+    """
 
     lane: FaustLane
     admission: Admission
     relays: Relays
+    pauses: Pauses
+    bound: Bound
+    suppress: Callable[[list[LedgerEntry]], Awaitable[None]] | None = None
 
     def __init__(
         self,
@@ -161,7 +169,7 @@ class Pipeline:
 
     def due_room(self) -> int:
         """How many due mails may be taken now: at most half of what is in transit at once while new mail waits."""
-        if not self.relays.available or self.lane.closing_since:
+        if not self.relays.available or self.lane.closing_since or not self.pauses.known:
             return 0
         bound = self._bound // 2 if self._claim.waiting else self._bound
         at_work = sum(1 for work in self.claiming.active.values() if work.due)
@@ -171,8 +179,27 @@ class Pipeline:
         """A relay is available again, or may take more."""
         self._claim.wake()
 
+    @property
+    def may_read(self) -> bool:
+        """Whether new mail is taken in: not while everything is paused, nor at the bound of what waits (P9)."""
+        return not self.pauses.everything and not self.bound.reached
+
+    def on_pauses(self) -> None:
+        """Pauses have changed, or there are some: what has not begun and is paused goes back, and may be parked."""
+        self._decode.wake()
+        self.relays.recall(self._is_paused)
+
+    def on_room(self) -> None:
+        """There is room for mail that waits again."""
+        self._decode.wake()
+
+    def _is_paused(self, parcel: Parcel) -> bool:
+        work: Work = parcel.context
+        return self.pauses.find(work.entry.account, work.mail.tags) is not None
+
     def on_abandoned(self) -> None:
         """An assignment has ended: what waits under it is nobody's here, and must not be kept."""
+        self._decode.discard(lambda ticket: not self.lane.is_current(ticket))
         self._claim.discard(self._drop)
         self._decode.wake()
 
@@ -210,7 +237,7 @@ class Pipeline:
         self._decode.put_back(tickets[taken:])
 
     def _reading_room(self) -> int:
-        return DECODE_LIMIT if len(self._claim.waiting) < READ_AHEAD else 0
+        return DECODE_LIMIT if self.may_read and len(self._claim.waiting) < READ_AHEAD else 0
 
     async def _claim_group(self, works: list[Work]) -> None:
         self._decode.wake()
@@ -291,6 +318,8 @@ class Pipeline:
         for work in works:
             if work.outcomes:  # taken in once, however often the statement is repeated
                 self._apply(work)
+        if self.suppress:  # before, so that it may be repeated
+            await self.suppress([work.entry for work in works])
         settled = await self._store.settle(works)
         for work in works:
             if work.id in settled:

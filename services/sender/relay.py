@@ -105,6 +105,15 @@ class Relay:
         self._queue.extend(parcels)
         self._move_on()
 
+    def recall(self, unwanted: Callable[[Parcel], bool]) -> None:
+        """Give back what is queued and not to be sent now."""
+        recalled = [parcel for parcel in self._queue if unwanted(parcel)]
+        if recalled:
+            kept = [parcel for parcel in self._queue if not unwanted(parcel)]
+            self._queue.clear()
+            self._queue.extend(kept)
+            self._on_returned(recalled)
+
     def begin_no_more(self) -> None:
         """Give back what is queued, now and from now on; what is on the wire goes on to its end."""
         self._closing = True

@@ -1,6 +1,6 @@
 """The relays in order of priority, behind one narrow interface: what a pipeline needs to know of them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from services.sender.parcel import Parcel
 from services.sender.relay import Relay
@@ -38,6 +38,10 @@ class Relays:
     def submit(self, parcels: Iterable[Parcel]) -> None:
         """Send; each parcel gets its ending through its own `on_done`, or comes back through `on_returned`."""
         self._relay.submit(parcels)
+
+    def recall(self, unwanted: Callable[[Parcel], bool]) -> None:
+        """Give back what has not begun and is not to be sent now."""
+        self._relay.recall(unwanted)
 
     def begin_no_more(self) -> None:
         """Give back what has not begun, now and from now on; what is on the wire goes on to its end."""

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     DateTime,
     Double,
     Index,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     func,
+    text,
 )
 
 SCHEMA = "sender"
@@ -48,7 +50,9 @@ ledger = Table(
     Index("ledger_by_age", "created_at"),
 )
 
-# Mail that waits for its next attempt (deferred), for somebody else's claim to end (parked), or for an operator (held).
+# Mail that waits for its next attempt (deferred), for somebody else's claim to end (parked), for an operator (held), or
+# for a pause to end (paused): of an account, of a tag of it, or of everything (both empty); `resume_at` is its time
+# then. `intent` is what an operator wants done with a held one.
 due = Table(
     "due",
     metadata,
@@ -61,7 +65,42 @@ due = Table(
     Column("event", LargeBinary, nullable=False),
     Column("accepted_at", DateTime(timezone=True), nullable=False),
     Column("traceparent", Text),
+    Column("size", Integer, Computed("octet_length(event)", persisted=True)),
+    Column("paused_account", Text),
+    Column("paused_tag", Text),
+    Column("resume_at", DateTime(timezone=True)),
+    Column("intent", Text),
+    Column("intent_note", Text),
     Index("due_by_time", "due_at"),
+    Index("due_by_kind", "kind", "size"),
+    Index(
+        "due_paused", "paused_account", "paused_tag", "resume_at", postgresql_where=text("paused_account IS NOT NULL")
+    ),
+    Index("due_held", "accepted_at", "id", postgresql_where=text("kind = 'held'")),
+)
+
+# What is paused: an account, a tag of one, or everything (both empty).
+pause = Table(
+    "pause",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("tag", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("paused_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("paused_by", Text, nullable=False),
+)
+
+# What operators have decided on mail of unknown outcome; `attempt` is the one it was about.
+decision = Table(
+    "decision",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("intent", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("decided_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("decided_by", Text, nullable=False),
+    Index("decision_by_age", "decided_at"),
 )
 
 # A cancellation is kept for 24 h, in case it came before its mail (R7).
@@ -83,6 +122,8 @@ suppression = Table(
     Column("reason", Text, nullable=False),
     Column("until", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("suppression_by_address", "address", "account"),
+    Index("suppression_by_end", "until", postgresql_where=text("until IS NOT NULL")),
 )
 
 # Who reads a partition, and which record is suspected of ending its readers (R4).

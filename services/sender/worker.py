@@ -9,16 +9,27 @@ import faust
 
 from services.sender.admission import Admission
 from services.sender.announcing import Announcer
+from services.sender.bounding import Bound
 from services.sender.connecting import RelayAddress, open_connection
 from services.sender.conversation import Timeouts
 from services.sender.intake import Intake
 from services.sender.leases import Leases
+from services.sender.pausing import Pauses
 from services.sender.pipeline import Pipeline, PipelinePolicy
 from services.sender.relay import Relay
 from services.sender.retries import RetryPolicy
 from services.sender.routing import Relays
 from services.sender.settings import WorkerSettings
-from services.sender.store import DUE, PartitionStore, SenderStore
+from services.sender.store import (
+    DUE,
+    PartitionStore,
+    PauseStore,
+    SenderStore,
+    SuppressionStore,
+    UnknownStore,
+    WaitingStore,
+)
+from services.sender.suppressing import create_suppressor
 from services.sender.work import Work
 from shared.cleaning import Chore, Cleaner
 from shared.consuming import ConsumerOptions, FaustLane, Received, create_faust_app, set_paused
@@ -43,10 +54,11 @@ class SenderWorker:
     database: Database
     parts: list[Part]
     options: ConsumerOptions
+    pipeline: Pipeline
 
     def is_paused(self) -> bool:
         """Whether nothing can be sent now, so that no progress is no fault of this process."""
-        return not self.relays.available or self.database.away
+        return not self.relays.available or self.database.away or not self.pipeline.may_read
 
 
 def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
@@ -69,6 +81,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     lane.on_close, lane.on_abandon = pipeline.close, pipeline.on_abandoned
     pipeline.lane = lane
     relays = pipeline.relays = Relays(_create_relay(settings, pipeline), settings.claims_per_connection)
+    pauses, bound = _create_brakes(settings, database, pipeline)
     leases = Leases(store, pipeline.claiming, lane.finish)
     pipeline.claiming.park_done = lambda work: _finish_parked(pipeline, lane, work)
     due = DueLoop("sender", database, DUE, pipeline.begin_due, lease=lease, free=pipeline.due_room)
@@ -76,14 +89,15 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     health = HealthServer(
         settings.health_host,
         settings.health_port,
-        {"postgresql": database.check, "relay": relays.check, "records": admission.check},
+        {"postgresql": database.check, "relay": relays.check, "records": admission.check, "waiting": bound.check},
         settings.metrics_allowed_networks,
     )
     upkeep: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, store)]
-    parts: list[Part] = [database, publisher, relays, leases, pipeline, admission, health, due, *upkeep]
+    brakes: list[Part] = [pauses, bound]
+    parts: list[Part] = [database, publisher, relays, leases, pipeline, admission, health, *brakes, due, *upkeep]
     app = create_faust_app(options, lane, admission)
     admission.set_paused = partial(set_paused, app)
-    return SenderWorker(app, lane, relays, database, parts, options)
+    return SenderWorker(app, lane, relays, database, parts, options, pipeline)
 
 
 def _create_admission(database: Database, pipeline: Pipeline) -> Admission:
@@ -104,6 +118,18 @@ def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: An
     return Pipeline(store, announcer, intake, policy, fail_process)
 
 
+def _create_brakes(settings: WorkerSettings, database: Database, pipeline: Pipeline) -> tuple[Pauses, Bound]:
+    pauses = pipeline.pauses = pipeline.claiming.pauses = Pauses(PauseStore(database))
+    pauses.on_change = pipeline.on_pauses
+    waiting = WaitingStore(database)
+    bound = pipeline.bound = Bound(waiting, rows=settings.waiting_limit, octets=settings.waiting_bytes)
+    bound.on_room = pipeline.on_room
+    if settings.suppress_after_hard_bounce:
+        lasting = timedelta(days=settings.hard_bounce_days)
+        pipeline.suppress = create_suppressor(SuppressionStore(database), lasting)
+    return pauses, bound
+
+
 def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:
     demand = Demand(
         (topics.requested,),
@@ -122,6 +148,8 @@ def _create_cleaner(settings: WorkerSettings, store: SenderStore) -> Cleaner:
     chores = [
         Chore("sender.ledger", lambda limit: store.delete_settled(kept, limit)),
         Chore("sender.cancellation", store.delete_cancellations),
+        Chore("sender.decision", lambda limit: UnknownStore(store.database).delete_decisions(kept, limit)),
+        Chore("sender.suppression", SuppressionStore(store.database).delete_ended),
     ]
     return Cleaner("sender", store.database, chores)
 

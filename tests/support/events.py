@@ -59,7 +59,7 @@ async def read_results(
     try:
         while time.monotonic() < deadline:
             batch = await consumer.getmany(timeout_ms=100)
-            found += [_to_result(record) for records in batch.values() for record in records]
+            found += [to_result(record) for records in batch.values() for record in records]
             if len(found) >= count and settle_s >= 0:
                 deadline = min(deadline, time.monotonic() + settle_s)
                 settle_s = -1
@@ -69,7 +69,8 @@ async def read_results(
     return found
 
 
-def _to_result(record: Any) -> Result:
+def to_result(record: Any) -> Result:
+    """One record as it was read."""
     headers = {name: value.decode() for name, value in record.headers}
     key = record.key.decode() if record.key else None
     return Result(record.topic, key, headers, json.loads(record.value))

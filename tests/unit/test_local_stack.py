@@ -62,6 +62,7 @@ def test_each_process_has_its_slot_and_its_health_port() -> None:
         "gateway-api",
         "scheduler-api",
         "callback-api",
+        "sender-api",
         "gateway-worker",
         "scheduler-worker",
         "callback-worker",

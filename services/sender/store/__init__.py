@@ -2,5 +2,26 @@
 
 from services.sender.store.ledger import DUE, LEASE, Found, SenderStore
 from services.sender.store.partitions import PartitionStore, Suspect, Verdict
+from services.sender.store.pauses import Pause, PauseStore
+from services.sender.store.suppressions import Suppression, SuppressionStore
+from services.sender.store.unknown import Filter, HeldMail, UnknownStore
+from services.sender.store.waiting import Waiting, WaitingStore
 
-__all__ = ["DUE", "LEASE", "Found", "PartitionStore", "SenderStore", "Suspect", "Verdict"]
+__all__ = [
+    "DUE",
+    "LEASE",
+    "Filter",
+    "Found",
+    "HeldMail",
+    "PartitionStore",
+    "Pause",
+    "PauseStore",
+    "SenderStore",
+    "Suppression",
+    "SuppressionStore",
+    "Suspect",
+    "UnknownStore",
+    "Verdict",
+    "Waiting",
+    "WaitingStore",
+]

@@ -82,7 +82,8 @@ waiting AS (
         AS t(id, kind, event, accepted_at, traceparent, token)
     JOIN settled USING (id) ORDER BY t.id
     ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, due_at = excluded.due_at, event = excluded.event,
-        lease_token = excluded.lease_token, lease_until = excluded.lease_until, announced = false)
+        lease_token = excluded.lease_token, lease_until = excluded.lease_until, announced = false,
+        paused_account = NULL, paused_tag = NULL, resume_at = NULL, intent = NULL, intent_note = NULL)
 SELECT id FROM settled
 """
 

@@ -1,0 +1,1 @@
+"""The routes of the sender's API, a file for each thing an operator has a hand on."""
