@@ -14,7 +14,7 @@ import structlog
 from shared.consuming.consumer import FAUST_LOG, WATCHDOG_S, Admission, ConsumerOptions, FaustLane
 from shared.membership import Membership, watch_membership
 from shared.positions import watch_positions
-from shared.process import Part, has_failed, start_watchdog
+from shared.process import Part, calm_collector, has_failed, start_watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -134,6 +134,7 @@ def run_faust(
         override_logging=False,
         loop=loop,
     )
+    calm_collector()
     try:
         worker.execute_from_commandline()
     finally:
