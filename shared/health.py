@@ -17,11 +17,17 @@ class HealthServer:
     """Serves the three addresses on `host:port`; port 0 serves nothing."""
 
     def __init__(
-        self, host: str, port: int, checks: Mapping[str, Check], metrics_networks: tuple[Network, ...]
+        self,
+        host: str,
+        port: int,
+        checks: Mapping[str, Check],
+        metrics_networks: tuple[Network, ...],
+        warnings: Mapping[str, Check] | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._checks = checks
+        self._warnings = warnings or {}
         self._metrics_networks = metrics_networks
         self._runner: web.AppRunner | None = None
 
@@ -46,7 +52,7 @@ class HealthServer:
         return web.json_response({"status": "ok"})
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        ready, report = await run_checks(self._checks)
+        ready, report = await run_checks(self._checks, self._warnings)
         return web.json_response(report, status=200 if ready else 503, dumps=json.dumps)
 
     async def _metrics(self, request: web.Request) -> web.Response:
@@ -56,9 +62,18 @@ class HealthServer:
         return web.Response(body=render_metrics(), headers={"Content-Type": CONTENT_TYPE})
 
 
-async def run_checks(checks: Mapping[str, Check]) -> tuple[bool, dict[str, object]]:
-    """Whether all are well, and `{"status": "ready"|"not ready", "checks": {name: "ok"|reason}}`."""
+async def run_checks(
+    checks: Mapping[str, Check], warnings: Mapping[str, Check] | None = None
+) -> tuple[bool, dict[str, object]]:
+    """Whether all are well, and `{"status": "ready"|"not ready", "checks": {name: "ok"|reason}}`.
+
+    What `warnings` say leaves the process ready, and stands under that name where there is any.
+    """
     results = {name: await check() for name, check in checks.items()}
     ready = all(reason is None for reason in results.values())
-    report = {name: reason or "ok" for name, reason in results.items()}
-    return ready, {"status": "ready" if ready else "not ready", "checks": report}
+    report: dict[str, object] = {"status": "ready" if ready else "not ready"}
+    report["checks"] = {name: reason or "ok" for name, reason in results.items()}
+    warned = {name: reason for name, check in (warnings or {}).items() if (reason := await check())}
+    if warned:
+        report["warnings"] = warned
+    return ready, report

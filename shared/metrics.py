@@ -56,6 +56,9 @@ WAITING_MAILS = Gauge(
     ["kind"],
 )
 WAITING_BYTES = Gauge("milena_waiting_bytes", "Octets of their events", ["kind"])
+STAGING_SAFETY = Gauge(
+    "milena_staging_safety", "1 for each setting in force that keeps mail from recipients", ["setting"]
+)
 
 # due loops and callback
 DUE_LEASED = Counter("milena_due_leased_total", "Rows a due loop has taken on", ["loop"])

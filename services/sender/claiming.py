@@ -10,6 +10,7 @@ from services.sender.claims import Decision, Standing, decide
 from services.sender.classify import Failed, Unknown
 from services.sender.ledger import MAX_UNKNOWNS, LedgerEntry, LedgerState, fail_all
 from services.sender.pausing import Pauses, Scope
+from services.sender.safety import OFF, Safety
 from services.sender.settling import Intent, find_relay, read_intent, settle_by_word
 from services.sender.store import Found, SenderStore
 from services.sender.work import Work
@@ -39,6 +40,7 @@ class Claiming:
 
     park_done: Callable[[Work], None]
     pauses: Pauses
+    safety: Safety = OFF
 
     def __init__(
         self, store: SenderStore, drop: Callable[[Work], bool], carry_on: Callable[[list[Work]], None]
@@ -242,10 +244,12 @@ class Claiming:
                 work.outcomes = dict.fromkeys(pending, Unknown("cancelled by request; the relay may have it"))
             else:
                 work.outcomes = fail_all(pending, "cancelled by request", FailureReason.CANCELLED)
-        elif found.suppressed:
-            refused = [each for each in pending if each.lower() in found.suppressed]
-            work.refused = {each: Failed(None, "suppressed", FailureReason.SUPPRESSED) for each in refused}
-            pending = [each for each in pending if each not in work.refused]
+        else:
+            suppressed = [each for each in pending if each.lower() in found.suppressed] if found.suppressed else ()
+            work.refused |= self.safety.refuse(pending)
+            work.refused |= dict.fromkeys(suppressed, Failed(None, "suppressed", FailureReason.SUPPRESSED))
+            if work.refused:
+                pending = [each for each in pending if each not in work.refused]
             if not pending:
                 work.outcomes = work.refused
         work.pending = pending

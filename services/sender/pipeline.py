@@ -25,6 +25,7 @@ from services.sender.parcel import Ending, Parcel
 from services.sender.pausing import Pauses
 from services.sender.retries import RetryPolicy
 from services.sender.routing import Relays
+from services.sender.safety import OFF, Safety
 from services.sender.store import SenderStore
 from services.sender.transmit import assess, pack
 from services.sender.work import Work
@@ -55,6 +56,7 @@ class PipelinePolicy:
     """When a deferred mail is tried again."""
 
     retries: RetryPolicy
+    safety: Safety = OFF
 
 
 class Pipeline:
@@ -86,6 +88,7 @@ class Pipeline:
         self._in_transit = 0
         self._bugs = 0
         self.claiming = Claiming(store, self._drop, self._carry_on)
+        self.claiming.safety = policy.safety
         self._decode = Stage[FaustTicket](
             "decode",
             self._decode_group,
@@ -285,14 +288,20 @@ class Pipeline:
                 log.exception("mail cannot be built", email_id=str(work.id))
                 self._on_build_bug(work, exc)
             else:
-                parcels.append(pack(work, message, partial(self._may_write, work), self._on_transmitted))
+                may_write = partial(self._may_write, work)
+                parcels.append(pack(work, message, may_write, self._on_transmitted, self._policy.safety))
         self.relays.submit(parcels)
 
     def _may_write(self, work: Work) -> bool:
-        """Asked right before content is written: our claim must not have lapsed (P3), nor our time be over (P8)."""
+        """Asked right before content is written: our claim must not have lapsed (P3), nor our time be over (P8).
+
+        Nor the mail have expired while it waited for its turn: given back, it is found expired at the next claim.
+        """
         now = time.monotonic()
         closing = self.lane.closing_since
         if closing is not None and now - closing > LAST_START_S:
+            return False
+        if work.now() >= work.entry.expires_at:
             return False
         return now - work.lease_confirmed < self._store.lease.total_seconds() * LEASE_SAFE_SHARE
 

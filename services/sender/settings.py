@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
+from services.sender.safety_settings import SafetySettings
 from shared.consuming import DRAIN_S, NEVER_S, REVOCATION_GRACE_S, WATCHDOG_S
 from shared.settings import DatabaseSettings, HealthSettings, HttpSettings, KafkaSettings, ProcessSettings
 
@@ -30,7 +31,7 @@ class ApiSettings(DatabaseSettings, HttpSettings, ProcessSettings):
     """`python -m services.sender api`."""
 
 
-class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSettings):
+class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSettings, SafetySettings):
     """`python -m services.sender worker`."""
 
     smtp_host: str = "127.0.0.1"
@@ -53,6 +54,7 @@ class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSet
         timedelta(minutes=15),
         timedelta(hours=1),
     )
+    retry_jitter: float = Field(default=0.2, ge=0, le=1, description="share by which a delay may be longer")
     default_expiry_hours: float = Field(default=72.0, gt=0, le=168)
     expiry_limit_hours: float = Field(default=168, gt=0, description="after release, whatever the event says (P13)")
     message_id_domain: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.-]+$")
@@ -91,4 +93,7 @@ class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSet
             raise ValueError(f"MILENA_DRAIN_TIMEOUT must be at least {REVOCATION_GRACE_S:.0f} s")
         if self.smtp_username and not self.smtp_password:
             raise ValueError("MILENA_SMTP_USERNAME needs MILENA_SMTP_PASSWORD")
+        if self.redirect_all_to and self.suppress_after_hard_bounce:
+            detail = "what a relay says of the one address says nothing of the recipients"
+            raise ValueError(f"MILENA_SUPPRESS_AFTER_HARD_BOUNCE must be off with MILENA_REDIRECT_ALL_TO: {detail}")
         return self

@@ -5,15 +5,23 @@ from collections.abc import Callable
 from services.sender.classify import Deferred, Outcome, Unknown, classify
 from services.sender.message import BuiltMessage
 from services.sender.parcel import Ending, Parcel
+from services.sender.safety import OFF, Safety
 from services.sender.work import Work
 
 
-def pack(work: Work, message: BuiltMessage, may_write: Callable[[], bool], on_done: Callable[[Parcel], None]) -> Parcel:
-    """The parcel for the recipients still pending."""
+def pack(
+    work: Work,
+    message: BuiltMessage,
+    may_write: Callable[[], bool],
+    on_done: Callable[[Parcel], None],
+    safety: Safety = OFF,
+) -> Parcel:
+    """The parcel for the recipients still pending, or for whoever gets their mail instead."""
     mail = work.mail
+    message = safety.mark(message, work.pending)
     return Parcel(
         sender=(mail.envelope_from or mail.from_.address).encode(),
-        recipients=[address.encode() for address in work.pending],
+        recipients=[address.encode() for address in safety.address(work.pending)],
         content=message.content,
         may_write=may_write,
         on_done=on_done,
@@ -26,7 +34,10 @@ def assess(work: Work, parcel: Parcel) -> dict[str, Outcome]:
     """What the ending of a transmission means for each pending recipient."""
     outcomes: dict[str, Outcome] = {}
     answers_dot = parcel.ending is Ending.ANSWERED and parcel.content_answered
-    replies = [*parcel.replies, *[None] * (len(work.pending) - len(parcel.replies))]
+    if len(parcel.recipients) == 1:  # the only one, or the one that all mail is redirected to
+        replies = list(parcel.replies or [None]) * len(work.pending)
+    else:
+        replies = [*parcel.replies, *[None] * (len(work.pending) - len(parcel.replies))]
     for address, reply in zip(work.pending, replies, strict=True):
         if reply is not None:
             outcomes[address] = classify(reply, content_written=answers_dot)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 
 import faust
+import structlog
 
 from services.sender.admission import Admission
 from services.sender.announcing import Announcer
@@ -19,6 +20,7 @@ from services.sender.pipeline import Pipeline, PipelinePolicy
 from services.sender.relay import Relay
 from services.sender.retries import RetryPolicy
 from services.sender.routing import Relays
+from services.sender.safety import Safety
 from services.sender.settings import WorkerSettings
 from services.sender.store import (
     DUE,
@@ -37,11 +39,14 @@ from shared.database import Database
 from shared.due import DueLoop
 from shared.health import HealthServer
 from shared.lane import Lane
+from shared.metrics import STAGING_SAFETY
 from shared.process import Part, fail_process
 from shared.publisher import Publisher
 from shared.retention import Demand, Memory
 from shared.survey import Survey
 from shared.topics import Topics
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
         settings.health_port,
         {"postgresql": database.check, "relay": relays.check, "records": admission.check, "waiting": bound.check},
         settings.metrics_allowed_networks,
+        warnings={"recipients": settings.safety.warn},
     )
     upkeep: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, store)]
     brakes: list[Part] = [pauses, bound]
@@ -114,7 +120,8 @@ def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: An
         timedelta(hours=settings.expiry_limit_hours),
         settings.message_id_domain,
     )
-    policy = PipelinePolicy(RetryPolicy(settings.retry_delays))
+    _announce_safety(settings.safety)
+    policy = PipelinePolicy(RetryPolicy(settings.retry_delays, settings.retry_jitter), settings.safety)
     return Pipeline(store, announcer, intake, policy, fail_process)
 
 
@@ -128,6 +135,13 @@ def _create_brakes(settings: WorkerSettings, database: Database, pipeline: Pipel
         lasting = timedelta(days=settings.hard_bounce_days)
         pipeline.suppress = create_suppressor(SuppressionStore(database), lasting)
     return pauses, bound
+
+
+def _announce_safety(safety: Safety) -> None:
+    """Say loudly what keeps mail from its recipients: meant for staging, in production it would be a calamity."""
+    for setting, meaning in safety.list_notes().items():
+        log.warning("mail does not go to everybody", setting=setting, meaning=meaning)
+        STAGING_SAFETY.labels(setting=setting).set(1)
 
 
 def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:
