@@ -1,7 +1,6 @@
 """The yardstick Celery 5 + Redis + Django's EmailMultiAlternatives, two worker processes."""
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,10 +42,9 @@ async def send_through_celery(mails: int) -> Figures:
         await wait_count(sink.count, _FIRST, "mails at the sink", [workers])
         with Running([python, _APP, file], env) as enqueuer:
             begun = await wait_count(sink.count, _FIRST + 1, "mails at the sink", [workers, enqueuer])
-            started = time.monotonic()
+            watch = Stopwatch([workers], begun)
             done = await wait_count(sink.count, _FIRST + mails, "mails at the sink", [workers, enqueuer])
-            seconds = time.monotonic() - started
-            return {"seconds": seconds, "mails_per_s": (done - begun) / seconds}
+            return watch.read(done)
 
 
 @contextmanager

@@ -10,6 +10,9 @@ from tests.bench.rounds import Outcome, format_value
 from tests.bench.scenarios import Comparison
 from tests.bench.targets import TARGETS, Row, judge
 
+DETAIL = ("after_", "cpu_us_")
+"""Figures that begin so are only in the JSON."""
+
 
 def print_report(
     machine: Mapping[str, str], versions: Mapping[str, str], comparisons: Sequence[Comparison], outcome: Outcome
@@ -63,6 +66,7 @@ def _describe(outcome: Outcome, scenario: str) -> str:
         + (f" ({format_value(min(each[name] for each in rounds))}–{format_value(max(each[name] for each in rounds))})")
         * (len(rounds) > 1)
         for name in rounds[0]
+        if not name.startswith(DETAIL)
     )
 
 
