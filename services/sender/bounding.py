@@ -13,7 +13,9 @@ from shared.retrying import Unavailable
 log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S = 1.0
-_SHARE = 1 / 40  # of the time may go into counting
+_SHARE = 1 / 40  # of the time may go into counting, as long as that is often enough
+_AT_LEAST_EVERY_S = 3.0
+_PAUSED_AT_LEAST_EVERY_S = 60.0
 _OPEN_AGAIN_AT = 0.95  # of the bound
 _KINDS = ("deferred", "parked", "held")
 
@@ -64,8 +66,8 @@ class Bound:
     async def start(self) -> None:
         """Begin counting."""
         self._tasks = [
-            asyncio.create_task(_repeat(self.look), name="waiting-bound"),
-            asyncio.create_task(_repeat(self._look_at_paused), name="waiting-paused"),
+            asyncio.create_task(_repeat(self.look, _AT_LEAST_EVERY_S), name="waiting-bound"),
+            asyncio.create_task(_repeat(self._look_at_paused, _PAUSED_AT_LEAST_EVERY_S), name="waiting-paused"),
         ]
 
     async def stop(self) -> None:
@@ -111,7 +113,7 @@ class Bound:
         WAITING_BYTES.labels(kind=paused.kind).set(paused.octets)
 
 
-async def _repeat(look: Callable[[], Awaitable[None]]) -> None:
+async def _repeat(look: Callable[[], Awaitable[None]], at_least_every_s: float) -> None:
     while True:
         began = time.monotonic()
         try:
@@ -120,4 +122,5 @@ async def _repeat(look: Callable[[], Awaitable[None]]) -> None:
             pass  # nothing can be claimed meanwhile
         except Exception:
             log.exception("waiting mail cannot be counted")
-        await asyncio.sleep(max(_LOOK_EVERY_S, (time.monotonic() - began) / _SHARE))
+        pause_s = (time.monotonic() - began) / _SHARE
+        await asyncio.sleep(min(max(_LOOK_EVERY_S, pause_s), at_least_every_s))

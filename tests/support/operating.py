@@ -21,7 +21,7 @@ from tests.support.services import ServiceProcess, ServiceRunner
 from tests.support.smtp import Answer, Script, SmtpServer, run_smtp
 from tests.support.stack import Stack
 
-QUICK = {"MILENA_RETRY_DELAYS": "1,1,1", "MILENA_SUPPRESS_AFTER_HARD_BOUNCE": "true"}
+QUICK = {"MILENA_RETRY_DELAYS": "1,1,1"}
 
 
 @dataclass
