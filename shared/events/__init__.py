@@ -10,7 +10,6 @@ from shared.events.identity import (
     derive_record_id,
     name_event,
     new_email_id,
-    to_milliseconds,
 )
 from shared.events.reading import (
     DEFAULT_EVENT_LIMIT,
@@ -74,5 +73,4 @@ __all__ = [
     "read_email",
     "read_header",
     "read_model",
-    "to_milliseconds",
 ]

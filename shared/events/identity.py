@@ -25,11 +25,6 @@ def new_email_id() -> UUID:
     return UUID(int=uuid_utils.uuid7().int)
 
 
-def to_milliseconds(seconds: float) -> int:
-    """A broker timestamp held as float seconds (Faust) back to the integer it was."""
-    return round(seconds * 1000)
-
-
 def derive_record_id(cluster_id: str, record: Coordinates) -> UUID:
     """The email id of a record whose publisher gave none."""
     return uuid5(
