@@ -46,8 +46,17 @@ STAGE_SECONDS = Counter("milena_stage_seconds_total", "Wall time of those groups
 MAILS_SETTLED = Counter("milena_mails_settled_total", "Attempts settled in the ledger, by outcome", ["outcome"])
 CLAIMS = Counter("milena_claims_total", "What claiming a mail found", ["found"])
 ACCEPTED_TO_SENT = Histogram("milena_accepted_to_sent_seconds", "From acceptance to the relay's 250", buckets=_LATENCY)
-RELAY_CONNECTIONS = Gauge("milena_relay_connections", "Open SMTP connections", ["relay"])
-BREAKER_OPEN = Gauge("milena_breaker_open", "1 while the relay's breaker is open and nothing is sent", ["relay"])
+RELAY_CONNECTIONS = Gauge("milena_relay_connections", "Open connections", ["relay"])
+RELAY_MAILS = Counter(
+    "milena_relay_mails_total",
+    "Mails by what became of them at a relay: sent, deferred or refused by its answer, unknown; broken: the connection ended before the content; not_begun: our claim had lapsed",
+    ["relay", "outcome"],
+)
+RELAY_RATE = Gauge(
+    "milena_relay_allowed_rate", "Mails per second this process may begin there; +Inf: no limit", ["relay"]
+)
+RELAY_SLOWED = Gauge("milena_relay_slowed", "1 while the relay gets fewer mails because it asked for that", ["relay"])
+BREAKER_OPEN = Gauge("milena_breaker_open", "1 while the relay's breaker is open and it gets no mail", ["relay"])
 LEASE_RENEWALS = Counter("milena_lease_renewals_total", "Claims renewed because their mail takes long")
 PAUSES = Gauge("milena_sending_paused", "Pauses in force, by what they cover", ["scope"])
 WAITING_MAILS = Gauge(

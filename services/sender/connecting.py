@@ -2,12 +2,15 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import aiosmtplib
 
-from services.sender.conversation import Abilities
+from services.sender.abilities import Abilities
+from services.sender.conversation import Conversation, Timeouts
+from services.sender.parcel import Parcel
 from shared.retrying import Unavailable
 
 
@@ -15,13 +18,20 @@ class RelayUnavailable(Unavailable):
     """The relay cannot be reached, refuses us, or TLS or AUTH fails; the message says which, in its own words."""
 
 
-class RelayRefusesCredentials(RelayUnavailable):
-    """AUTH failed for good: only the operator can mend it."""
+class RelayMisconfigured(RelayUnavailable):
+    """Only an operator can mend it; the message names the setting."""
+
+
+class RelayRefusesCredentials(RelayMisconfigured):
+    """AUTH failed for good."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelayAddress:
-    """Where the relay is and how to speak to it. `tls`: `none`, `starttls` (demanded) or `tls` (implicit)."""
+    """Where the relay is and how to speak to it. `tls`: `none`, `starttls` (demanded) or `tls` (implicit).
+
+    `listed_as` is its name in MILENA_RELAYS; None where MILENA_SMTP_* describe it.
+    """
 
     host: str
     port: int
@@ -32,11 +42,18 @@ class RelayAddress:
     ca_file: str | None = None
     local_hostname: str = "localhost"
     timeout_s: float = 10.0
+    listed_as: str | None = None
 
     @property
     def name(self) -> str:
-        """`host:port`, the relay's name in events and metrics."""
-        return f"{self.host}:{self.port}"
+        """The relay's name in events and metrics: its own, or `host:port`."""
+        return self.listed_as or f"{self.host}:{self.port}"
+
+    def describe_settings(self, *fields: str) -> str:
+        """How an operator finds those fields: `MILENA_SMTP_USERNAME and MILENA_SMTP_PASSWORD`."""
+        if self.listed_as is None:
+            return " and ".join(f"MILENA_SMTP_{each.upper()}" for each in fields)
+        return f"{' and '.join(fields)} of relay {self.listed_as!r} in MILENA_RELAYS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +63,33 @@ class OpenConnection:
     transport: asyncio.Transport
     abilities: Abilities
 
+    @property
+    def utf8(self) -> bool:
+        """Whether it takes addresses beyond ASCII."""
+        return self.abilities.utf8
+
+    def converse(
+        self,
+        relay: str,
+        timeouts: Timeouts,
+        next_parcel: Callable[[], Parcel | None],
+        on_idle: Callable[[Conversation], None],
+        on_lost: Callable[[Conversation, list[Parcel]], None],
+    ) -> Conversation:
+        """Carry parcels from now on."""
+        conversation = Conversation(relay, self.abilities, timeouts, next_parcel, on_idle, on_lost)
+        conversation.take_over(self.transport)
+        return conversation
+
 
 async def open_connection(address: RelayAddress) -> OpenConnection:
-    """Connect, secure, authenticate. Raises RelayUnavailable, RelayRefusesCredentials."""
+    """Connect, secure, authenticate. Raises RelayUnavailable, RelayMisconfigured, RelayRefusesCredentials."""
     smtp = aiosmtplib.SMTP(
         hostname=address.host,
         port=address.port,
         use_tls=address.tls == "tls",
         start_tls=address.tls == "starttls",
-        tls_context=tls_context(address),
+        tls_context=_read_authority(address),
         local_hostname=address.local_hostname,
         timeout=address.timeout_s,
     )
@@ -71,17 +106,16 @@ async def open_connection(address: RelayAddress) -> OpenConnection:
         smtp.close()
         if exc.code < 500:
             raise RelayUnavailable(f"AUTH put off: the relay answered {exc.code}") from exc
-        raise RelayRefusesCredentials(
-            f"AUTH refused: {exc.code}; check MILENA_SMTP_USERNAME and MILENA_SMTP_PASSWORD"
-        ) from exc
+        where = address.describe_settings("username", "password")
+        raise RelayRefusesCredentials(f"AUTH refused: {exc.code}; check {where}") from exc
     except (aiosmtplib.SMTPException, OSError, ssl.SSLError, TimeoutError, ValueError) as exc:
         smtp.close()
-        raise RelayUnavailable(_describe(exc)) from exc
+        raise _translate(exc, address) from exc
     transport = cast(asyncio.Transport | None, smtp.transport)  # uvloop's is one in all but name
     if transport is None or transport.is_closing():
         smtp.close()
         raise RelayUnavailable("the relay closed the connection as soon as it was open")
-    abilities = Abilities(pipelining=smtp.supports_extension("pipelining"), utf8=smtp.supports_extension("smtputf8"))
+    abilities = Abilities.read(smtp.esmtp_extensions)
     smtp.transport = smtp.protocol = None  # ours from here; aiosmtplib must not close it
     return OpenConnection(transport, abilities)
 
@@ -104,12 +138,38 @@ def tls_context(address: RelayAddress) -> ssl.SSLContext | None:
     return context
 
 
-def _describe(exc: Exception) -> str:
+def _read_authority(address: RelayAddress) -> ssl.SSLContext | None:
+    try:
+        return tls_context(address)
+    except OSError as exc:
+        where = address.describe_settings("ca_file")
+        raise RelayMisconfigured(f"the file in {where} cannot be read: {type(exc).__name__}") from exc
+
+
+def _translate(exc: Exception, address: RelayAddress) -> RelayUnavailable:
     cause: BaseException | None = exc
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"certificate refused: {cause.verify_message}; MILENA_SMTP_CA_FILE names the authority to trust"
+            where = address.describe_settings("ca_file")
+            return RelayMisconfigured(f"certificate refused: {cause.verify_message}; the authority to trust: {where}")
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            where = address.describe_settings("tls", "port")
+            return RelayMisconfigured(f"TLS failed: {cause.reason or cause}; check {where}")
         cause = cause.__cause__ or cause.__context__
     if isinstance(exc, aiosmtplib.SMTPResponseException):
-        return f"the relay answered {exc.code} {exc.message}"
-    return f"{type(exc).__name__}: {exc}"
+        return _translate_reply(exc, address)
+    if "STARTTLS extension not supported" in str(exc):
+        where = address.describe_settings("tls")
+        return RelayMisconfigured(f"the relay does not offer STARTTLS; check {where}")
+    if "AUTH extension is not supported" in str(exc) or "authentication method" in str(exc):
+        where = address.describe_settings("username", "tls")
+        return RelayMisconfigured(f"no way to AUTH: {exc}; check {where}")
+    return RelayUnavailable(f"{type(exc).__name__}: {exc}")
+
+
+def _translate_reply(exc: aiosmtplib.SMTPResponseException, address: RelayAddress) -> RelayUnavailable:
+    said = f"the relay answered {exc.code} {exc.message}"
+    if exc.code >= 500:  # to our address, to EHLO or to STARTTLS: it will not have us
+        where = address.describe_settings("host", "port", "local_hostname")
+        return RelayMisconfigured(f"{said}; check {where}, and whether it knows this machine's address")
+    return RelayUnavailable(said)

@@ -90,6 +90,12 @@ class Conversation(asyncio.Protocol):
         else:
             self.quit()
 
+    def silent_s(self, now: float) -> float:
+        """How long the answer to a command has been awaited; 0.0 while idle, and at the final dot."""
+        if not self._expected or self._expected[0][1] is Step.DOT:
+            return 0.0
+        return now - (self._deadline - self._timeouts.command_s)
+
     def quit(self) -> None:
         """End an idle connection."""
         self._closing = True

@@ -61,3 +61,7 @@ class Parcel:
             self.diagnostic = diagnostic
             if self.carrier is None or not self.carrier.takes_back(self):
                 self.on_done(self)
+
+    def revive(self) -> None:
+        """Its ending was none: it goes on over another connection, as if nothing had been said of it."""
+        self.ending, self.replies, self.diagnostic, self.content_answered = None, [], "", False

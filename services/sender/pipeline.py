@@ -103,6 +103,7 @@ class Pipeline:
         self._settle = self._stage("settle", self._settle_group, linger_s=LINGER_S)
         self._publish = self._stage("publish", self._publish_group, runners=4)
         self._release = self._stage("release", self._release_group)
+        self._park = self._stage("park", self._park_group)
         self._stages: tuple[Stage[FaustTicket] | Stage[Refusal] | Stage[Work], ...] = (
             self._decode,
             self._refuse,
@@ -111,6 +112,7 @@ class Pipeline:
             self._settle,
             self._publish,
             self._release,
+            self._park,
         )
 
     def _stage(self, name: str, handle: Callable[[list[Work]], Awaitable[None]], **options: Any) -> Stage[Work]:
@@ -210,6 +212,12 @@ class Pipeline:
         """The relays went away, or the process drains, before these began."""
         self._in_transit -= len(parcels)
         self._release.put_all(parcel.context for parcel in parcels)
+
+    def on_late(self, parcels: list[Parcel]) -> None:
+        """No relay could begin these in time, while others are sent: they wait in the database (P9)."""
+        self._in_transit -= len(parcels)
+        self._park.put_all(parcel.context for parcel in parcels)
+        self._claim.wake()
 
     # --- the stages ---
 
@@ -376,6 +384,16 @@ class Pipeline:
             self.claiming.give_up(work)
             if not closing and not self._drop(work):
                 self._claim.put(work)
+
+    async def _park_group(self, works: list[Work]) -> None:
+        await self._store.release(works)
+        waiting = [work for work in works if work.due is None]
+        if waiting:
+            await self._store.park(waiting)
+        await self._store.let_go([work.due for work in works if work.due])
+        log.info("no relay could begin these in time, parked", mails=len(works))
+        for work in works:
+            self.claiming.park_done(work)
 
     def _end(self, work: Work) -> None:
         for ticket in self.claiming.end(work):

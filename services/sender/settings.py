@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
 from services.sender.safety_settings import SafetySettings
+from services.sender.relay_settings import RelaySettings, SmtpRelaySettings, parse_relays
 from shared.consuming import DRAIN_S, NEVER_S, REVOCATION_GRACE_S, WATCHDOG_S
 from shared.settings import DatabaseSettings, HealthSettings, HttpSettings, KafkaSettings, ProcessSettings
 
@@ -27,6 +28,9 @@ def _parse_delays(value: Any) -> Any:
 Delays = Annotated[tuple[timedelta, ...], NoDecode, BeforeValidator(_parse_delays)]
 
 
+RelayList = Annotated[tuple[RelaySettings, ...], NoDecode, BeforeValidator(parse_relays)]
+
+
 class ApiSettings(DatabaseSettings, HttpSettings, ProcessSettings):
     """`python -m services.sender api`."""
 
@@ -34,6 +38,7 @@ class ApiSettings(DatabaseSettings, HttpSettings, ProcessSettings):
 class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSettings, SafetySettings):
     """`python -m services.sender worker`."""
 
+    relays: RelayList = Field(default=(), description="JSON array or the path of a file, the preferred relay first")
     smtp_host: str = "127.0.0.1"
     smtp_port: int = Field(default=2525, ge=1, le=65535)
     smtp_tls: Literal["none", "starttls", "tls"] = "none"
@@ -42,7 +47,11 @@ class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSet
     smtp_verify: bool = Field(default=True, description="verify the relay's certificate")
     smtp_ca_file: str | None = Field(default=None, description="PEM file of the authority that signed it")
     smtp_local_hostname: str = Field(default="localhost", description="what EHLO says")
-    smtp_connections: int = Field(default=8, ge=1, le=500)
+    smtp_connections: int = Field(default=20, ge=1, le=500, description="of all sender processes together")
+    smtp_mails_per_second: float | None = Field(
+        default=None, gt=0, le=100_000, description="of all sender processes together"
+    )
+    smtp_mails_per_connection: int | None = Field(default=None, ge=1, description="then QUIT")
     smtp_command_timeout: float = Field(default=10.0, gt=0, description="seconds, up to the 354")
     smtp_final_dot_timeout: float = Field(default=300.0, gt=0, le=3600, description="seconds, RFC 5321 §4.5.3.2.6")
     smtp_idle_timeout: float = Field(default=30.0, gt=0, description="seconds an unused connection is kept")
@@ -96,4 +105,32 @@ class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSet
         if self.redirect_all_to and self.suppress_after_hard_bounce:
             detail = "what a relay says of the one address says nothing of the recipients"
             raise ValueError(f"MILENA_SUPPRESS_AFTER_HARD_BOUNCE must be off with MILENA_REDIRECT_ALL_TO: {detail}")
+        described = sorted(name.upper() for name in self.model_fields_set if name.startswith("smtp_"))
+        if self.relays and described:
+            first = ", ".join(f"MILENA_{name}" for name in described)
+            raise ValueError(f"MILENA_RELAYS describes every relay: remove {first}, or remove MILENA_RELAYS")
         return self
+
+    def list_relays(self) -> tuple[RelaySettings, ...]:
+        """The relays by priority: those of MILENA_RELAYS, or the one that MILENA_SMTP_* describe."""
+        if self.relays:
+            return self.relays
+        return (
+            SmtpRelaySettings(
+                name=f"{self.smtp_host}:{self.smtp_port}",
+                host=self.smtp_host,
+                port=self.smtp_port,
+                tls=self.smtp_tls,
+                username=self.smtp_username,
+                password=self.smtp_password if self.smtp_username else None,
+                verify=self.smtp_verify,
+                ca_file=self.smtp_ca_file,
+                local_hostname=self.smtp_local_hostname,
+                connections=self.smtp_connections,
+                mails_per_connection=self.smtp_mails_per_connection,
+                mails_per_second=self.smtp_mails_per_second,
+                idle_timeout=self.smtp_idle_timeout,
+                command_timeout=self.smtp_command_timeout,
+                final_dot_timeout=self.smtp_final_dot_timeout,
+            ),
+        )

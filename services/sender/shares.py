@@ -46,10 +46,14 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a process may use of a relay until its next turn; `rate` None: no limit on mails per second."""
+    """What a process may use of a relay until its next turn; `rate` None: no limit on mails per second.
+
+    `held`: connections that nobody else may have, those still open beyond the share among them.
+    """
 
     connections: int
     rate: float | None = None
+    held: int = 0
 
 
 def assign(limits: Limits, wish: Wish, others: Sequence[Holding], turn: int) -> Share:
@@ -64,10 +68,11 @@ def assign(limits: Limits, wish: Wish, others: Sequence[Holding], turn: int) -> 
         order = order[first:] + order[:first]
     parts = dict(zip(order, divide_whole(limits.connections, [wanted[each] for each in order]), strict=True))
     free = max(0, limits.connections - sum(each.connections for each in others))
-    connections = max(wish.open, min(parts[wish.process], free))
-    if limits.mails_per_second is None:
-        return Share(connections)
-    return Share(connections, _assign_rate(limits.mails_per_second * PACED, wish, others))
+    connections = min(parts[wish.process], free)
+    rate = None
+    if limits.mails_per_second is not None:
+        rate = _assign_rate(limits.mails_per_second * PACED, wish, others)
+    return Share(connections, rate, max(connections, wish.open))
 
 
 def _assign_rate(limit: float, wish: Wish, others: Sequence[Holding]) -> float:

@@ -11,13 +11,11 @@ import structlog
 from services.sender.admission import Admission
 from services.sender.announcing import Announcer
 from services.sender.bounding import Bound
-from services.sender.connecting import RelayAddress, open_connection
-from services.sender.conversation import Timeouts
 from services.sender.intake import Intake
 from services.sender.leases import Leases
 from services.sender.pausing import Pauses
 from services.sender.pipeline import Pipeline, PipelinePolicy
-from services.sender.relay import Relay
+from services.sender.relay_building import create_relays
 from services.sender.retries import RetryPolicy
 from services.sender.routing import Relays
 from services.sender.safety import Safety
@@ -85,7 +83,8 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     lane.at_work = lambda: bool(pipeline.claiming.active)
     lane.on_close, lane.on_abandon = pipeline.close, pipeline.on_abandoned
     pipeline.lane = lane
-    relays = pipeline.relays = Relays(_create_relay(settings, pipeline), settings.claims_per_connection)
+    pipeline.relays, sharing = create_relays(settings, database, pipeline)
+    relays = pipeline.relays
     pauses, bound = _create_brakes(settings, database, pipeline)
     leases = Leases(store, pipeline.claiming, lane.finish)
     pipeline.claiming.park_done = lambda work: _finish_parked(pipeline, lane, work)
@@ -100,7 +99,19 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     )
     upkeep: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, store)]
     brakes: list[Part] = [pauses, bound]
-    parts: list[Part] = [database, publisher, relays, leases, pipeline, admission, health, *brakes, due, *upkeep]
+    parts: list[Part] = [
+        database,
+        publisher,
+        sharing,
+        relays,
+        leases,
+        pipeline,
+        admission,
+        health,
+        *brakes,
+        due,
+        *upkeep,
+    ]
     app = create_faust_app(options, lane, admission)
     admission.set_paused = partial(set_paused, app)
     return SenderWorker(app, lane, relays, database, parts, options, pipeline)
@@ -166,29 +177,6 @@ def _create_cleaner(settings: WorkerSettings, store: SenderStore) -> Cleaner:
         Chore("sender.suppression", SuppressionStore(store.database).delete_ended),
     ]
     return Cleaner("sender", store.database, chores)
-
-
-def _create_relay(settings: WorkerSettings, pipeline: Pipeline) -> Relay:
-    password = settings.smtp_password
-    address = RelayAddress(
-        host=settings.smtp_host,
-        port=settings.smtp_port,
-        tls=settings.smtp_tls,
-        username=settings.smtp_username,
-        password=password.get_secret_value() if password else None,
-        verify=settings.smtp_verify,
-        ca_file=settings.smtp_ca_file,
-        local_hostname=settings.smtp_local_hostname,
-        timeout_s=settings.smtp_command_timeout,
-    )
-    return Relay(
-        address,
-        open_connection,
-        connections=settings.smtp_connections,
-        timeouts=Timeouts(settings.smtp_command_timeout, settings.smtp_final_dot_timeout, settings.smtp_idle_timeout),
-        on_returned=pipeline.on_returned,
-        on_ready=pipeline.on_ready,
-    )
 
 
 def _consumer_options(settings: WorkerSettings, topics: Topics) -> ConsumerOptions:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
+from services.sender.breaker import BreakerPolicy
 from services.sender.classify import Reply
 from services.sender.connecting import (
     OpenConnection,
@@ -24,13 +25,14 @@ from services.sender.connecting import (
 )
 from services.sender.conversation import Timeouts
 from services.sender.parcel import Ending, Parcel
-from services.sender.relay import BreakerPolicy, Connect, Relay
+from services.sender.relay import Relay
 from tests.support.events import publish_json, read_results
 from tests.support.services import ServiceRunner
 from tests.support.smtp import Answer, Script, SmtpServer, run_smtp
 from tests.support.stack import Stack
 
 PASSWORD = "correct horse battery staple"
+Connect = Callable[[RelayAddress], Awaitable[OpenConnection]]
 ENCODED = base64.b64encode(f"\0ann\0{PASSWORD}".encode()).decode()
 
 
@@ -54,7 +56,7 @@ class Sending:
             timeouts=Timeouts(),
             on_returned=self.returned.extend,
             on_ready=self._on_ready,
-            breaker=breaker or BreakerPolicy(retry_s=0.02, first_probe_s=0.1, last_probe_s=0.2),
+            breaker=breaker or BreakerPolicy(retry_s=0.02, first_probe_s=0.1, last_probe_s=0.2, operators_probe_s=0.2),
         )
 
     def _on_ready(self) -> None:
@@ -165,7 +167,7 @@ async def test_a_wrong_password_opens_the_breaker_at_once() -> None:
                 await sending.wait_broken()
                 assert server.connections == 1
                 assert len(sending.returned) == 3
-                told = await sending.relay.check() or ""
+                told = sending.relay.describe_fault() or ""
                 assert "535" in told
                 assert "MILENA_SMTP_USERNAME" in told
                 assert "MILENA_SMTP_PASSWORD" in told
@@ -216,7 +218,7 @@ async def test_a_limit_on_connections_does_not_stop_the_mail() -> None:
                 assert sending.relay.available
             await sending.wait_done(100)
             assert sending.returned == []
-            assert await sending.relay.check() is None
+            assert sending.relay.describe_fault() is None
         assert server.connections > 2
         assert len(server.taken) == 100
 
@@ -332,7 +334,7 @@ async def test_the_sender_with_a_wrong_password_is_not_ready_and_says_which_sett
         process = services.start("services.sender", "worker", env={**stack.env(), **env, "MILENA_LOG_LEVEL": "DEBUG"})
         await publish_json(stack, MAIL)
         async with asyncio.timeout(20):
-            while "sending pauses" not in process.read_log():
+            while "relay unavailable" not in process.read_log():
                 await asyncio.sleep(0.1)
         async with httpx.AsyncClient() as client:
             ready = await client.get(f"{process.url}/readyz")

@@ -34,10 +34,10 @@ async def test_shares_are_leased_told_of_and_given_back(store: ShareStore) -> No
     one, two = uuid4(), uuid4()
     await store.join(LIMITS, 0, one)
     await store.join(LIMITS, 1, two)
-    assert await ask(store, one) == {"first": Share(20, 50 * PACED), "second": Share(4)}
-    assert (await ask(store, two, 1))["first"] == Share(0, 0.0)
-    assert (await ask(store, one, opened=10))["first"] == Share(10, 25 * PACED)
-    assert (await ask(store, two, 1))["first"] == Share(10, 25 * PACED)
+    assert await ask(store, one) == {"first": Share(20, 50 * PACED, 20), "second": Share(4, None, 4)}
+    assert (await ask(store, two, 1))["first"] == Share(0, 0.0, 0)
+    assert (await ask(store, one, opened=10))["first"] == Share(10, 25 * PACED, 10)
+    assert (await ask(store, two, 1))["first"] == Share(10, 25 * PACED, 10)
     first, second = await store.list_relays()
     assert (first.name, first.kind, first.connections, first.mails_per_second) == ("first", "smtp", 20, 50)
     assert (second.name, second.priority, second.mails_per_second) == ("second", 1, None)
@@ -45,7 +45,7 @@ async def test_shares_are_leased_told_of_and_given_back(store: ShareStore) -> No
     assert (mine.slot, mine.process, mine.state, mine.error) == (0, one, "open", "the relay answered 421")
     assert (mine.open_connections, mine.connections, mine.sent_rate, mine.slowed_to) == (10, 10, 3.5, 10.0)
     await store.leave(one)
-    assert (await ask(store, two, 1, opened=10))["first"] == Share(20, 50 * PACED)
+    assert (await ask(store, two, 1, opened=10))["first"] == Share(20, 50 * PACED, 20)
 
 
 async def test_a_dead_process_loses_its_part_with_its_lease_and_at_once_to_its_successor(store: ShareStore) -> None:

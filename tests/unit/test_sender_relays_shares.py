@@ -45,7 +45,7 @@ def ask(
     """One turn of a process, as the store does it."""
     others = [each for other, each in held.items() if other != process]
     share = assign(limits, Wish(process, *wish, open=opened), others, turn)
-    held[process] = Holding(process, *wish, share.connections, share.rate or 0.0)
+    held[process] = Holding(process, *wish, share.held, share.rate or 0.0)
     return share
 
 
@@ -73,8 +73,9 @@ def test_a_joiner_gets_its_part_once_the_first_has_given_it_up() -> None:
     held: dict[UUID, Holding] = {}
     assert ask(limits, held, A, (20, 0), 0, 0).connections == 20
     assert ask(limits, held, B, (20, 0), 0, 0).connections == 0
-    assert ask(limits, held, A, (20, 0), 0, 20).connections == 20, "they are open still"
-    assert ask(limits, held, A, (20, 0), 0, 10).connections == 10
+    assert ask(limits, held, A, (20, 0), 0, 20).connections == 10
+    assert ask(limits, held, B, (20, 0), 0, 0).connections == 0, "they are open still"
+    ask(limits, held, A, (20, 0), 0, 10)
     assert ask(limits, held, B, (20, 0), 0, 0).connections == 10
 
 

@@ -156,7 +156,7 @@ def _to_row(report: Report, share: Share, slot: int) -> dict[str, Any]:
         "relay": report.relay,
         "process": wish.process,
         "slot": slot,
-        "connections": share.connections,
+        "connections": share.held,
         "wanted_connections": wish.connections,
         "rate": share.rate,
         "wanted_rate": wish.rate,
