@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
-from services.sender.safety_settings import SafetySettings
 from services.sender.relay_settings import RelaySettings, SmtpRelaySettings, parse_relays
+from services.sender.safety_settings import SafetySettings
 from shared.consuming import DRAIN_S, NEVER_S, REVOCATION_GRACE_S, WATCHDOG_S
 from shared.settings import DatabaseSettings, HealthSettings, HttpSettings, KafkaSettings, ProcessSettings
 

@@ -95,7 +95,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
         settings.health_port,
         {"postgresql": database.check, "relay": relays.check, "records": admission.check, "waiting": bound.check},
         settings.metrics_allowed_networks,
-        warnings={"recipients": settings.safety.warn},
+        warnings={"relay": relays.warn, "recipients": settings.safety.warn},
     )
     upkeep: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, store)]
     brakes: list[Part] = [pauses, bound]
