@@ -1,14 +1,15 @@
 """From a mail and its ledger entry to the message's bytes, the same whenever it is built (R12). Pure."""
 
 from services.sender.ledger import LedgerEntry
-from services.sender.message import BuiltMessage, Identity, build_message
+from services.sender.message import BuiltMessage, Identity, Memo, build_message
 from shared.events import EmailRequested
 from shared.templates import RenderedContent, render_content
 
 
-def build_mail(mail: EmailRequested, entry: LedgerEntry) -> BuiltMessage:
+def build_mail(mail: EmailRequested, entry: LedgerEntry, memo: Memo | None = None) -> BuiltMessage:
     """Render what is a template and build the message. Raises TemplateError."""
-    return build_message(mail, _render(mail), Identity(entry.message_id, f"=_{entry.id.hex}", entry.accepted_at))
+    identity = Identity(entry.message_id, f"=_{entry.id.int:032x}", entry.accepted_at)
+    return build_message(mail, _render(mail), identity, memo)
 
 
 def _render(mail: EmailRequested) -> RenderedContent:

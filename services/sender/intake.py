@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from services.sender.ledger import LedgerEntry
-from services.sender.message import name_message
+from services.sender.message import Memo, name_message
 from services.sender.results import refuse
 from services.sender.work import Work
 from shared.consuming import FaustTicket
@@ -101,10 +101,12 @@ class Intake:
         mails = bulk.list_mails()
         fingerprint, echo = mails[0].fingerprint_content(), _echo(mails[0].model_copy(update={"metadata": {}}))
         works = []
+        memo: Memo = {}
         for mail in mails:
             own_echo = {**echo, "metadata": mail.metadata} if mail.metadata else echo
             work = self._begin(mail, accepted_at, traceparent, mail.compute_digest(fingerprint), own_echo)
             work.tickets.append(ticket)
+            work.memo = memo
             works.append(work)
         ticket.shares = len(works)
         return works

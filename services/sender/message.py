@@ -7,10 +7,10 @@ beyond 998 octets and file names that look like encoded words as they are.
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 from uuid import UUID
 
@@ -27,6 +27,10 @@ class BuiltMessage(NamedTuple):
 
     content: bytes
     needs_utf8: bool
+
+
+Memo = dict[object, bytes]
+"""What the mails of one bulk event have in common, encoded by the first of them that is built."""
 
 
 class Identity(NamedTuple):
@@ -47,14 +51,17 @@ def identify(email_id: UUID, sender: Mailbox, accepted_at: datetime, domain: str
     return Identity(name_message(email_id, sender, domain), f"=_{email_id.int:032x}", accepted_at)
 
 
-def build_message(mail: EmailRequested, content: RenderedContent, identity: Identity) -> BuiltMessage:
-    """The whole message. Bcc appears nowhere in it."""
-    body = (
-        _join_files(mail.attachments, content, identity.stem)
-        if mail.attachments
-        else _join_texts(content, identity.stem)
-    )
-    message = _build_head(mail, content.subject, identity) + body
+def build_message(
+    mail: EmailRequested, content: RenderedContent, identity: Identity, memo: Memo | None = None
+) -> BuiltMessage:
+    """The whole message. Bcc appears nowhere in it. The bytes are the same with a `memo` and without."""
+    text = None if content.text is None else _join_text(b"text/plain", content.text, content.text is mail.text, memo)
+    html = None if content.html is None else _join_text(b"text/html", content.html, content.html is mail.html, memo)
+    if mail.attachments:
+        body = _join_files(mail.attachments, text, html, identity.stem, memo)
+    else:
+        body = _join_texts(text, html, identity.stem)
+    message = _build_head(mail, content.subject, identity, memo) + body
     if _LEADING_DOT.search(message):  # in half the time that `in` takes
         message = message.replace(b"\r\n.", b"\r\n..")
     return BuiltMessage(message, _needs_utf8(mail))
@@ -68,19 +75,33 @@ def _needs_utf8(mail: EmailRequested) -> bool:
     return mail.envelope_from is not None and not mail.envelope_from.isascii()
 
 
-def _build_head(mail: EmailRequested, subject: str, identity: Identity) -> bytes:
-    lines = [encode_addresses("From", [mail.from_]), encode_text("Subject", subject)]
+def _remember(memo: Memo | None, key: object, make: Callable[[], bytes]) -> bytes:
+    if memo is None:
+        return make()
+    found = memo.get(key)
+    if found is None:
+        found = memo[key] = make()
+    return found
+
+
+def _build_head(mail: EmailRequested, subject: str, identity: Identity, memo: Memo | None) -> bytes:
+    sender = _remember(memo, "From", lambda: encode_addresses("From", [mail.from_]))
+    lines = [sender, encode_text("Subject", subject)]
     if mail.to:
         lines.append(encode_addresses("To", mail.to))
     if mail.cc:
         lines.append(encode_addresses("Cc", mail.cc))
     if mail.reply_to:
-        lines.append(encode_addresses("Reply-To", mail.reply_to))
+        lines.append(_remember(memo, "Reply-To", lambda: encode_addresses("Reply-To", mail.reply_to)))
     if mail.headers:
-        lines += (encode_text(name, value) for name, value in mail.headers.items())
+        lines.append(_remember(memo, "headers", lambda: _join_headers(mail.headers)))
     date = _format_date(int(identity.date.timestamp()))
     lines.append(f"Date: {date}\r\nMessage-ID: {identity.message_id}\r\nMIME-Version: 1.0\r\n".encode("ascii"))
     return b"\r\n".join(lines)
+
+
+def _join_headers(headers: Mapping[str, str]) -> bytes:
+    return b"\r\n".join(encode_text(name, value) for name, value in headers.items())
 
 
 @lru_cache(maxsize=1000)
@@ -92,14 +113,17 @@ def _format_date(seconds: int) -> str:
 # --- text and html ---
 
 
-def _join_texts(content: RenderedContent, stem: str) -> bytes:
+def _join_text(media_type: bytes, text: str, is_shared: bool, memo: Memo | None) -> bytes:
+    """`is_shared`: no template, or none that has anything to fill in."""
+    return _remember(memo if is_shared else None, media_type, lambda: _join_part(media_type, text))
+
+
+def _join_texts(text: bytes | None, html: bytes | None, stem: str) -> bytes:
     """One part, or both as alternatives, with their MIME headers."""
-    if content.text is None or content.html is None:
-        media_type, body = (b"text/plain", content.text) if content.html is None else (b"text/html", content.html)
-        only = _join_part(media_type, body or "")
-        return only if only.endswith(b"\r\n") else only + b"\r\n"
-    parts = (_join_part(b"text/plain", content.text), _join_part(b"text/html", content.html))
-    return _join_multipart(b"alternative", stem, parts)
+    if text is not None and html is not None:
+        return _join_multipart(b"alternative", stem, (text, html))
+    only = (text if html is None else html) or b""
+    return only if only.endswith(b"\r\n") else only + b"\r\n"
 
 
 def _join_multipart(subtype: bytes, boundary: str, parts: Sequence[bytes]) -> bytes:
@@ -139,21 +163,27 @@ def _fits(text: str) -> bool:
 # --- attachments ---
 
 
-def _join_files(attachments: Sequence[Attachment], content: RenderedContent, stem: str) -> bytes:
+def _join_files(
+    attachments: Sequence[Attachment], text: bytes | None, html: bytes | None, stem: str, memo: Memo | None
+) -> bytes:
     """mixed(alternative(text, related(html, inline files)), other files), without the layers that have one part."""
-    inline = [each for each in attachments if each.content_id and content.html is not None]
-    others = [each for each in attachments if not (each.content_id and content.html is not None)]
-    parts = [] if content.text is None else [_join_part(b"text/plain", content.text)]
-    if content.html is not None:
-        html = _join_part(b"text/html", content.html)
+    inline: list[bytes] = []
+    others: list[bytes] = []
+    for number, each in enumerate(attachments):
+        belongs = each.content_id and html is not None
+        disposition = "inline" if belongs else "attachment"
+        joined = _remember(memo, number, partial(_join_file, each, disposition))
+        (inline if belongs else others).append(joined)
+    parts = [] if text is None else [text]
+    if html is not None:
         if inline:  # they belong to the HTML part (RFC 2387)
-            related = [html, *(_join_file(each, "inline") for each in inline)]
+            related = [html, *inline]
             html = _join_multipart(b'related; type="text/html"', f"{stem}_2", related)
         parts.append(html)
     body = _join_multipart(b"alternative", f"{stem}_1", parts) if len(parts) > 1 else parts[0]
     if not others:
         return body
-    return _join_multipart(b"mixed", f"{stem}_0", [body, *(_join_file(each, "attachment") for each in others)])
+    return _join_multipart(b"mixed", f"{stem}_0", [body, *others])
 
 
 def _join_file(attachment: Attachment, disposition: str) -> bytes:

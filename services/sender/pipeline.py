@@ -287,7 +287,7 @@ class Pipeline:
         parcels = []
         for work in works:
             try:
-                message = build_mail(work.mail, work.entry)
+                message = build_mail(work.mail, work.entry, work.memo)
             except TemplateError as exc:
                 why = f"{exc.field}: {exc.detail}"
                 work.outcomes = work.refused | fail_all(work.pending, why, FailureReason.TEMPLATE_ERROR)

@@ -1,0 +1,68 @@
+"""Mails of a bulk event share what they have in common, and are the same bytes as if each had come alone (R12)."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from services.sender.building import build_mail
+from services.sender.ledger import LedgerEntry
+from services.sender.message import Memo
+from shared.events import BulkRequested, EmailRequested
+
+AT = datetime(2026, 1, 31, 9, tzinfo=UTC)
+FILE = {"filename": "ü.txt", "content": "aGVsbG8="}
+PICTURE = {"filename": "logo.png", "content_type": "image/png", "content": "AAAA", "content_id": "logo"}
+
+
+def make_bulk(**fields: Any) -> BulkRequested:
+    content = {
+        "bulk_id": str(uuid4()),
+        "from": "Grüße <shop@x.org>",
+        "subject": "Hello {{ name }}",
+        "text": "Dear {{ name }}",
+        "html": "<p>{{ name }}</p>",
+        "mails": [{"to": f"u{n}@y.org", "variables": {"name": name}} for n, name in enumerate(["Ann", "Bób", "."])],
+    }
+    return BulkRequested.model_validate(content | fields)
+
+
+def build_alone(mail: EmailRequested) -> bytes:
+    """As the due loop builds it: from what was stored."""
+    again = EmailRequested.model_validate_json(mail.to_json())
+    return build_mail(again, make_entry(again)).content
+
+
+def make_entry(mail: EmailRequested) -> LedgerEntry:
+    assert mail.id
+    return LedgerEntry(mail.id, "default", "d", f"<{mail.id}@x.org>", 1, AT, AT + timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"text": "the same for all", "html": None},
+        {"text": "the same for all", "html": "<p>the same</p>"},
+        {"text": "{{ name }}", "html": "<p>the same</p>", "reply_to": ["r@x.org"], "headers": {"X-A": "ä", "X-B": "b"}},
+        {"attachments": [FILE, PICTURE, FILE | {"filename": "2.txt"}]},
+        {"attachments": [PICTURE, FILE], "html": None},
+    ],
+)
+def test_the_bytes_are_those_of_the_mail_alone(fields: dict[str, Any]) -> None:
+    mails = make_bulk(**fields).list_mails()
+    memo: Memo = {}
+    built = [build_mail(mail, make_entry(mail), memo).content for mail in mails]
+    assert built == [build_alone(mail) for mail in mails]
+    assert len(set(built)) == len(mails)
+
+
+def test_an_attachment_is_encoded_once_for_all() -> None:
+    mails = make_bulk(attachments=[FILE]).list_mails()
+    memo: Memo = {}
+    build_mail(mails[0], make_entry(mails[0]), memo)
+    encoded = memo[0]
+    build_mail(mails[1], make_entry(mails[1]), memo)
+    assert memo[0] is encoded
+    assert b"aGVsbG8=" in encoded
