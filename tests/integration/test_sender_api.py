@@ -13,8 +13,11 @@ import pytest
 import pytest_asyncio
 from typer.testing import CliRunner
 
+from services.sender.shares import Limits, Wish
+from services.sender.store.shares import Report, ShareStore
 from services.sender.unknown_commands import app
 from shared.access import ApiScope
+from shared.database import Database
 from tests.support.gateway import mint
 from tests.support.operating import Operated, operate, wait_until
 from tests.support.servers import RealServers
@@ -168,6 +171,23 @@ async def test_the_commands_do_the_same(operated: Operated) -> None:
     assert told.data["response"] == "settled by an operator as sent: seen in the log"
     await run_command(operated, "resend", "--account", "commanded", "--older-than", "0")
     await operated.wait_result(second, "unknown", "sent")
+
+
+async def test_relays_are_shown_as_the_senders_see_them(operated: Operated) -> None:
+    database = Database(operated.stack.database_url, pool_size=1)
+    store, process = ShareStore(database), uuid4()
+    limits = Limits("backup:25", "smtp", 7, connections=4, mails_per_second=50)
+    await store.join([limits], 63, process)
+    report = Report("backup:25", Wish(process, 4, 50.0, open=2), state="open", error="connection refused")
+    await store.lease([limits], 63, [report], timedelta(seconds=30))
+    (shown,) = [each for each in (await operated.get("/v1/relays"))["data"] if each["name"] == "backup:25"]
+    assert (shown["priority"], shown["connections"], shown["mails_per_second"]) == (7, 4, 50)
+    assert (shown["available"], shown["open_connections"]) == (False, 2)
+    (seen,) = shown["processes"]
+    assert (seen["slot"], seen["state"], seen["error"]) == (63, "open", "connection refused")
+    await store.leave(process)
+    assert "backup:25" not in [each["name"] for each in (await operated.get("/v1/relays"))["data"]]
+    await database.close()
 
 
 # --- suppressions ---
