@@ -20,6 +20,7 @@ from services.sender.classify import Reply
 from services.sender.connecting import RelayMisconfigured, RelayUnavailable
 from services.sender.conversation import Timeouts
 from services.sender.parcel import Ending, Parcel
+from services.sender.safety import HEADER as ORIGINAL_RECIPIENTS
 
 log = structlog.get_logger(__name__)
 
@@ -67,17 +68,22 @@ def translate(status: int, said: str, address: HttpAddress) -> tuple[Reply, bool
 
 
 def write_request(parcel: Parcel) -> bytes:
-    """The JSON body. `envelope` says who gets the mail; `from`, `to`, `cc` and `subject` are what its header shows."""
+    """The JSON body. `envelope` says who gets the mail; `from`, `to`, `cc` and `subject` are what its header shows.
+
+    Of a redirected mail (safety.py) `to` and `cc` are those of the envelope, for a provider that goes by them.
+    """
     raw = unstuff(parcel.content)
     header = _PARSER.parsebytes(raw)
     assert isinstance(header, EmailMessage)
+    envelope_to = [each.decode() for each in parcel.recipients]
+    redirected = header[ORIGINAL_RECIPIENTS] is not None
     body = {
         "from": str(header["From"] or ""),
-        "to": _list_addresses(header, "To"),
-        "cc": _list_addresses(header, "Cc"),
+        "to": envelope_to if redirected else _list_addresses(header, "To"),
+        "cc": [] if redirected else _list_addresses(header, "Cc"),
         "subject": str(header["Subject"] or ""),
         "message_id": str(header["Message-ID"] or ""),
-        "envelope": {"from": parcel.sender.decode(), "to": [each.decode() for each in parcel.recipients]},
+        "envelope": {"from": parcel.sender.decode(), "to": envelope_to},
         "raw": base64.b64encode(raw).decode(),
     }
     return json.dumps(body).encode()
@@ -166,6 +172,7 @@ class HttpLine:
         on_lost: Callable[["HttpLine", list[Parcel]], None],
     ) -> None:
         self.closing = False
+        self.farewell: Reply | None = None
         self._opening = opening
         self._idle_s = idle_s
         self._next_parcel = next_parcel

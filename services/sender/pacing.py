@@ -19,7 +19,7 @@ class Pacer:
         """Mails that may begin until the next grant, at `rate` per second. `unused`: what is left of the last one."""
         passed = TICK_S if self._last is None else max(0.0, now - self._last)
         self._last = now
-        most = max(1.0, rate * _BURST_S)
+        most = max(1.0, rate * _BURST_S) + rate * TICK_S
         credit = min(unused + self._fraction + rate * passed, most)
         granted = math.floor(credit)
         self._fraction = credit - granted
@@ -32,7 +32,8 @@ class Pacer:
 
 _CUT = 0.5
 _BETWEEN_CUTS_S = 1.0  # what asks for fewer within it was on its way before the last cut
-_GROWTH = 0.05  # of the rate at which the relay complained, added each second without a complaint
+_GROWTH = 0.05  # of the rate at which the relay complained, added each second without a complaint, but at least
+_GROWTH_PER_S = 1.0
 _LIFTED_AT = 2.0  # times that rate
 _SLOWEST = 1.0
 
@@ -60,7 +61,7 @@ class Brake:
         """Time passes. Returns whether that lifts the brake."""
         if self.rate is None or now - self._last_cut < _BETWEEN_CUTS_S:
             return False
-        self.rate += self._complained_at * _GROWTH * (now - self._last_growth)
+        self.rate += max(_GROWTH_PER_S, self._complained_at * _GROWTH) * (now - self._last_growth)
         self._last_growth = now
         if self.rate < self._complained_at * _LIFTED_AT:
             return False

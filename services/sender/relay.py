@@ -15,7 +15,9 @@ from typing import Protocol
 
 import structlog
 
+from services.sender.answers import Kind
 from services.sender.breaker import Breaker, BreakerPolicy, Gate
+from services.sender.classify import Reply, kind_of
 from services.sender.connecting import RelayMisconfigured, RelayUnavailable
 from services.sender.conversation import Timeouts
 from services.sender.pacing import TICK_S, UNLIMITED, Brake, Pacer, slower_of
@@ -37,6 +39,10 @@ class Line(Protocol):
     @property
     def closing(self) -> bool:
         """No mail can begin here any more."""
+
+    @property
+    def farewell(self) -> Reply | None:
+        """With what words the relay ended it, where it did."""
 
     def begin(self, parcel: Parcel) -> None:
         """Start with a parcel; the line asks for the next ones itself."""
@@ -289,15 +295,16 @@ class Relay:
     def _weigh(self, parcel: Parcel) -> bool:
         found = judge(parcel)
         self.tally.count(found.outcome)
-        if found.slower:
-            self._slow_down()
         if found.silent:
             return False
         if not found.trouble:
             self._on_answered()
-            return found.unfit and self.on_unfit(parcel)
-        if self.breaker.on_trouble(operators=found.operators):
+        elif self.breaker.on_trouble(operators=found.operators):
             self._on_broken(found.trouble)
+        if found.slower:
+            self._slow_down()
+        if not found.trouble:
+            return found.unfit and self.on_unfit(parcel)
         if not found.returnable or parcel.requeues >= MAX_REQUEUES:
             return False
         parcel.requeues += 1
@@ -314,6 +321,8 @@ class Relay:
             self.on_ready()
 
     def _slow_down(self) -> None:
+        if not self.available or self.traffic.rate < 1.0:  # the breaker sees to it; so few can hardly be too many
+            return
         if self.brake.press(time.monotonic(), self.traffic.rate):
             log.warning("relay asks for fewer mails", relay=self.name, mails_per_s=round(self.brake.rate or 0, 1))
             self._pacer.reset()
@@ -462,8 +471,10 @@ class Relay:
         self._show_state()
         self.on_wire -= len(untouched)
         self.queue.extendleft(reversed(untouched))
+        if line.farewell and kind_of(line.farewell) is Kind.RATE_LIMITED:
+            self._slow_down()
         if untouched and not self._stopping and self.breaker.on_trouble(operators=False):
-            self._on_broken("it ends connections before it takes mail")
+            self._on_broken(str(line.farewell or "it ends connections before it takes mail"))
         if self.queue:
             self._move_on()
 

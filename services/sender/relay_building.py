@@ -32,15 +32,7 @@ def create_relays(settings: WorkerSettings, database: Database, pipeline: Pipeli
 
 def _create_relay(described: RelaySettings, settings: WorkerSettings) -> Relay:
     if isinstance(described, HttpRelaySettings):
-        address = HttpAddress(
-            described.name,
-            described.url,
-            described.read_token(),
-            described.verify,
-            described.ca_file,
-            described.connect_timeout,
-            described.timeout,
-        )
+        address = to_http_address(described)
         timeouts = Timeouts(described.connect_timeout, described.timeout, described.idle_timeout)
         return _equip(described, settings, address, lambda to: connect_http(to, find_key), timeouts)
     timeouts = Timeouts(described.command_timeout, described.final_dot_timeout, described.idle_timeout)
@@ -78,6 +70,19 @@ def to_address(described: SmtpRelaySettings, listed_as: str | None) -> RelayAddr
         local_hostname=described.local_hostname,
         timeout_s=described.command_timeout,
         listed_as=listed_as,
+    )
+
+
+def to_http_address(described: HttpRelaySettings) -> HttpAddress:
+    """Where a provider's send API is."""
+    return HttpAddress(
+        described.name,
+        described.url,
+        described.read_token(),
+        described.verify,
+        described.ca_file,
+        described.connect_timeout,
+        described.timeout,
     )
 
 

@@ -41,9 +41,10 @@ def judge(parcel: Parcel) -> Judgement:
         return Judgement("unknown", slower, parcel.diagnostic)
     if parcel.content_answered and len(refusals) < len(replies):
         return Judgement("sent", slower)
-    if ending is Ending.INTERRUPTED:
-        return Judgement("broken", slower, str(refusals[0]) if refusals else parcel.diagnostic, returnable=True)
     kinds = {kind_of(reply) for reply in refusals}
+    if ending is Ending.INTERRUPTED:
+        why = str(refusals[0]) if refusals else parcel.diagnostic
+        return Judgement("broken", Kind.RATE_LIMITED in kinds, why, returnable=True)
     if kinds == {Kind.RELAYS_TROUBLE}:
         operators = any(reply.code in _OPERATORS_CODES for reply in refusals)
         return Judgement("deferred", slower, str(refusals[0]), operators, returnable=not parcel.content_answered)

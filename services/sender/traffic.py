@@ -18,10 +18,11 @@ class Traffic:
         self.ended = 0
         self.rate = 0.0  # mails ended per second, of late
         self._seen = 0
-        self._looked = 0.0
+        self._looked: float | None = None
         self.last_end = 0.0
         self._opening_since: float | None = None
         self._silent = False
+        self._queued = False
         self._pressed_until = -math.inf
 
     def on_opening(self, now: float) -> None:
@@ -48,7 +49,7 @@ class Traffic:
 
     def look(self, now: float, queued: int, connections: int, full: int, *, opening: bool, silent_s: float) -> None:
         """`queued` mails wait; `full`: what it may have at most; `silent_s`: the longest wait for an answer."""
-        passed, ended = now - self._looked, self.ended - self._seen
+        passed, ended = now - (now if self._looked is None else self._looked), self.ended - self._seen
         self._looked, self._seen = now, self.ended
         if passed > 0:
             self.rate += (ended / passed - self.rate) * min(1.0, passed)
@@ -56,9 +57,11 @@ class Traffic:
             self.last_end = now
         if queued:
             self.press(now)
-            self.depth = max(connections, min(full, 2 * ended))
+            if self._queued:  # all the time since
+                self.depth = max(connections, min(full, 2 * ended))
         else:
             self.depth = max(1, min(full, self.depth * 2))
+        self._queued = queued > 0
         if not opening:
             self._opening_since = None
         self._silent = silent_s > SILENT_S and now - self.last_end > SILENT_S
