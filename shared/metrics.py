@@ -61,7 +61,7 @@ LEASE_RENEWALS = Counter("milena_lease_renewals_total", "Claims renewed because 
 PAUSES = Gauge("milena_sending_paused", "Pauses in force, by what they cover", ["scope"])
 WAITING_MAILS = Gauge(
     "milena_waiting_mails",
-    "Mails in due rows by kind: deferred, parked (in another's claim), held (for an operator), paused; the first three count against MILENA_WAITING_LIMIT",
+    "Mails in due rows by kind: deferred, parked (in another's claim), held (for an operator), paused (counted up to 100,000); the first three count against MILENA_WAITING_LIMIT",
     ["kind"],
 )
 WAITING_BYTES = Gauge("milena_waiting_bytes", "Octets of their events", ["kind"])

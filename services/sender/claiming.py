@@ -102,6 +102,8 @@ class Claiming:
 
     async def _hold_back(self, works: list[Work]) -> list[Work]:
         """Park what would be sent and is paused; returns the others: those that go out, end, or are told of again."""
+        if not self.pauses.scopes:
+            return works
         paused: list[tuple[Work, Scope]] = []
         others = []
         for work in works:

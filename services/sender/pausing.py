@@ -58,19 +58,17 @@ class Pauses:
     def __init__(self, source: PauseSource) -> None:
         self.known = False
         self._source = source
-        self._scopes: frozenset[Scope] = frozenset()
+        self.scopes: frozenset[Scope] = frozenset()
         self._task: asyncio.Task[None] | None = None
 
     @property
     def everything(self) -> bool:
         """Whether nothing new may begin."""
-        return not self.known or EVERYTHING in self._scopes
+        return not self.known or EVERYTHING in self.scopes
 
     def find(self, account: str, tags: Sequence[str]) -> Scope | None:
         """The pause a mail falls under, the widest first."""
-        scopes = self._scopes
-        if not scopes:
-            return None
+        scopes = self.scopes
         candidates = (EVERYTHING, Scope(account), *(Scope(account, tag) for tag in tags))
         return next((each for each in candidates if each in scopes), None)
 
@@ -100,10 +98,10 @@ class Pauses:
 
     async def _look(self) -> None:
         scopes = frozenset(await self._source.list_scopes())
-        changed = scopes != self._scopes or not self.known
-        if scopes != self._scopes:
+        changed = scopes != self.scopes or not self.known
+        if scopes != self.scopes:
             log.info("pauses changed", everything=EVERYTHING in scopes, pauses=len(scopes))
-        self._scopes, self.known = scopes, True
+        self.scopes, self.known = scopes, True
         PAUSES.labels(scope="all").set(EVERYTHING in scopes)
         PAUSES.labels(scope="account").set(sum(1 for each in scopes if each.account and not each.tag))
         PAUSES.labels(scope="tag").set(sum(1 for each in scopes if each.tag))

@@ -72,9 +72,14 @@ due = Table(
     Column("intent", Text),
     Column("intent_note", Text),
     Index("due_by_time", "due_at"),
-    Index("due_by_kind", "kind", "size"),
+    Index("due_by_kind", "kind", "size", postgresql_where=text("kind <> 'paused'")),
     Index(
-        "due_paused", "paused_account", "paused_tag", "resume_at", postgresql_where=text("paused_account IS NOT NULL")
+        "due_paused",
+        "paused_account",
+        "paused_tag",
+        "resume_at",
+        postgresql_include=["size"],
+        postgresql_where=text("paused_account IS NOT NULL"),
     ),
     Index("due_held", "accepted_at", "id", postgresql_where=text("kind = 'held'")),
 )

@@ -188,7 +188,7 @@ async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
 
 
 @given(
-    rows=st.lists(st.text(st.characters(codec="ascii", exclude_characters="\r\n"), max_size=20), max_size=8),
+    rows=st.lists(st.text("ab, ", max_size=20), max_size=8),
     end=st.sampled_from([b"\n", b"\r\n", b"\r"]),
     size=st.integers(1, 7),
 )
@@ -208,7 +208,7 @@ async def test_a_line_without_an_end_is_given_up_early() -> None:
             pass
 
 
-@given(reason=st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=50))
+@given(reason=st.text("ab,;\t\"' =ü€😀", max_size=50))
 def test_what_was_written_can_be_read(reason: str) -> None:
     reason = reason.strip()
     entry = Suppression("shop", "ann@x.org", reason or "imported", NOW + timedelta(days=1))

@@ -18,10 +18,11 @@ def upgrade() -> None:
             ADD COLUMN intent_note text
         """
     )
-    op.execute("CREATE INDEX due_by_kind ON sender.due (kind, size)")
+    op.execute("CREATE INDEX due_by_kind ON sender.due (kind, size) WHERE kind <> 'paused'")
     op.execute(
         """
-        CREATE INDEX due_paused ON sender.due (paused_account, paused_tag, resume_at) WHERE paused_account IS NOT NULL
+        CREATE INDEX due_paused ON sender.due (paused_account, paused_tag, resume_at) INCLUDE (size)
+        WHERE paused_account IS NOT NULL
         """
     )
     op.execute("CREATE INDEX due_held ON sender.due (accepted_at, id) WHERE kind = 'held'")

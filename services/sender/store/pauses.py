@@ -32,6 +32,7 @@ ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, due_at = excluded.due_at,
 WHERE d.lease_token IS NULL OR d.lease_until < now() OR d.lease_token = excluded.lease_token
 """
 
+# Where a statement counts up to a limit, the order keeps the planner at the index, whatever it knows of the table.
 # Which scopes have mail waiting: a step through the index for each, however much waits there.
 _WAITING_SCOPES = """
 WITH RECURSIVE waiting AS (
@@ -60,7 +61,7 @@ FROM back WHERE d.id = back.id RETURNING d.id
 
 _READY = """
 SELECT count(*) AS ready FROM (
-    SELECT 1 FROM sender.due WHERE due_at <= now() AND paused_account IS NULL LIMIT $1) AS counted
+    SELECT 1 FROM sender.due WHERE due_at <= now() AND paused_account IS NULL ORDER BY due_at LIMIT $1) AS counted
 """
 
 
@@ -94,7 +95,8 @@ class PauseStore:
         rows = await self.database.fetch(
             """
             SELECT p.*, (SELECT count(*) FROM (
-                SELECT 1 FROM sender.due AS d WHERE d.paused_account = p.account AND d.paused_tag = p.tag LIMIT $1
+                SELECT 1 FROM sender.due AS d WHERE d.paused_account = p.account AND d.paused_tag = p.tag
+                ORDER BY resume_at LIMIT $1
             ) AS counted) AS waiting
             FROM sender.pause AS p ORDER BY account, tag
             """,

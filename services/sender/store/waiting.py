@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from shared.database import Database
 
+PAUSED_COUNTED = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -32,10 +34,13 @@ class WaitingStore:
         return [Waiting(row["kind"], row["rows"], row["octets"]) for row in rows]
 
     async def count_paused(self) -> Waiting:
-        """Mail that waits for a pause to end: outside the bound, and there may be millions."""
+        """Mail that waits for a pause to end, outside the bound; of millions PAUSED_COUNTED are counted."""
         (row,) = await self.database.fetch(
             """
-            SELECT count(*) AS rows, coalesce(sum(size), 0)::bigint AS octets FROM sender.due WHERE kind = 'paused'
-            """
+            SELECT count(*) AS rows, coalesce(sum(size), 0)::bigint AS octets
+            FROM (SELECT size FROM sender.due WHERE paused_account IS NOT NULL
+                  ORDER BY paused_account, paused_tag, resume_at LIMIT $1) AS counted
+            """,
+            PAUSED_COUNTED,
         )
         return Waiting("paused", row["rows"], row["octets"])
