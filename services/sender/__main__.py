@@ -9,11 +9,12 @@ import typer
 import uvloop
 from aiokafka.errors import KafkaError
 
-from services.sender.checking import address_check, check_relays
+from services.sender.checking import check_relays
 from services.sender.deciding import decide_on_record
 from services.sender.settings import ApiSettings, WorkerSettings
 from services.sender.store import Verdict
 from services.sender.tables import SCHEMA
+from services.sender.trial import address_trial
 from services.sender.unknown_commands import app as unknown_app
 from services.sender.worker import SenderWorker, create_worker
 from shared.consuming import run_faust
@@ -87,10 +88,10 @@ def check(
     sender: Annotated[str | None, typer.Option("--from", help="its sender; absent: the recipient")] = None,
     no_send: Annotated[bool, typer.Option("--no-send", help="stop before a mail is sent")] = False,
 ) -> None:
-    """Try the relay step by step: what it says, and on failure which setting to change. No Kafka, no PostgreSQL."""
+    """Try every relay step by step: what it says, and on failure which setting to change. No Kafka, no PostgreSQL."""
     settings = load_settings(WorkerSettings)
     try:
-        envelope = None if no_send else address_check(to, sender)
+        envelope = None if no_send else address_trial(to, sender, settings.safety)
     except ValueError as exc:
         typer.echo(str(exc), err=True)
         raise typer.Exit(2) from None

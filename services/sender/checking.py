@@ -8,36 +8,19 @@ import base64
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import format_datetime, make_msgid
 from typing import Any
 
 import aiosmtplib
 
 from services.sender.advice import Name, Step, advise, describe, is_about_tls
 from services.sender.connecting import RelayAddress, tls_context
+from services.sender.http_checking import HttpCheck
+from services.sender.relay_building import to_address, to_http_address
+from services.sender.relay_settings import HttpRelaySettings
 from services.sender.settings import WorkerSettings
-from shared.addresses import InvalidAddress, check_address
-
-Say = Callable[[str], None]
+from services.sender.trial import Envelope, Say, build_content
 
 _ERRORS = (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError, EOFError)
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """The mail that is sent to try it."""
-
-    sender: str
-    recipient: str
-
-    @property
-    def needs_utf8(self) -> bool:
-        """Whether the relay must know SMTPUTF8."""
-        return not (self.sender + self.recipient).isascii()
 
 
 class RelayCheck:
@@ -157,7 +140,7 @@ class RelayCheck:
 
     async def _send_content(self) -> str:
         assert self._envelope
-        content = _build_content(self._envelope, self._address.local_hostname)
+        content = build_content(self._envelope, self._address.local_hostname)
         return _show(await self._get_smtp().data(content, timeout=self._final_dot_timeout_s))
 
     # --- around them ---
@@ -212,53 +195,20 @@ def _show(response: Any) -> str:
     return f"{response.code} {response.message}".replace("\n", " ")
 
 
-def _build_content(envelope: Envelope, host: str) -> bytes:
-    """A short mail that says what it is."""
-    message = EmailMessage(policy=SMTP.clone(utf8=envelope.needs_utf8))
-    message["From"] = envelope.sender
-    message["To"] = envelope.recipient
-    message["Subject"] = "Milena: this relay works"
-    message["Date"] = format_datetime(datetime.now(UTC))
-    message["Message-ID"] = make_msgid(domain=envelope.sender.rpartition("@")[2])
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(f"Sent by `python -m services.sender check` from {host}. Nothing needs to be done.\n")
-    return message.as_bytes()
-
-
-def address_check(to: str | None, sender: str | None) -> Envelope:
-    """The envelope of the mail that is sent to try a relay. Raises ValueError that says what to write instead."""
-    if to is None:
-        raise ValueError("--to me@example.com is needed: somebody has to get the mail; or say --no-send")
-    recipient = _check_option("--to", to)
-    return Envelope(_check_option("--from", sender) if sender else recipient, recipient)
-
-
-def _check_option(option: str, address: str) -> str:
-    try:
-        return check_address(address.strip())
-    except InvalidAddress as exc:
-        raise ValueError(f"{option}: {exc}") from None
-
-
 async def check_relays(settings: WorkerSettings, envelope: Envelope | None, say: Say) -> bool:
     """Try every relay there is; returns whether all of them can be used."""
-    password = settings.smtp_password
-    address = RelayAddress(
-        host=settings.smtp_host,
-        port=settings.smtp_port,
-        tls=settings.smtp_tls,
-        username=settings.smtp_username,
-        password=password.get_secret_value() if password else None,
-        verify=settings.smtp_verify,
-        ca_file=settings.smtp_ca_file,
-        local_hostname=settings.smtp_local_hostname,
-        timeout_s=settings.smtp_command_timeout,
-    )
-    check = RelayCheck(
-        address,
-        lambda *fields: " and ".join(f"MILENA_SMTP_{each.upper()}" for each in fields),
-        say,
-        envelope=envelope,
-        final_dot_timeout_s=settings.smtp_final_dot_timeout,
-    )
-    return await check.run()
+    good = True
+    for described in settings.list_relays():
+        if isinstance(described, HttpRelaySettings):
+            good &= await HttpCheck(to_http_address(described), say, envelope=envelope).run()
+            continue
+        address = to_address(described, described.name if settings.relays else None)
+        check = RelayCheck(
+            address,
+            address.describe_settings,
+            say,
+            envelope=envelope,
+            final_dot_timeout_s=described.final_dot_timeout,
+        )
+        good &= await check.run()
+    return good

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import ssl
 import sys
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 import trustme
+from aiohttp import web
 
 from deploy.local.ports import find_free_port
 from deploy.local.settings import REPOSITORY
-from services.sender.checking import Envelope, RelayCheck
+from services.sender.checking import RelayCheck, check_relays
 from services.sender.connecting import RelayAddress
+from services.sender.settings import WorkerSettings
+from services.sender.trial import Envelope, address_trial
 from tests.support.smtp import Answer, Script, SmtpServer, run_smtp
 
 PASSWORD = "correct horse battery staple"
@@ -184,6 +188,57 @@ async def test_an_address_beyond_ascii_is_sent_as_it_is() -> None:
         assert good, said
         assert server.taken[0].recipients == ("jörg@x.org",)
         assert any(each.endswith("SMTPUTF8") for each in server.commands)
+
+
+async def test_every_relay_of_the_list_is_tried_and_one_bad_one_fails_the_check() -> None:
+    token = "a-token-nobody-must-see"
+    answers = [(202, "queued"), (401, f"bad token {token}"), (422, "no such sender")]
+    asked: list[dict[str, object]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        status, text = answers[len(asked) - 1]
+        return web.Response(status=status, text=text)
+
+    app = web.Application()
+    app.router.add_post("/send", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    (url,) = (f"http://127.0.0.1:{port}/send" for _, port in runner.addresses)
+    try:
+        async with run_smtp() as server:
+            relays = [
+                {"name": "main", "host": "127.0.0.1", "port": server.port},
+                {"name": "api", "kind": "http", "url": url, "token": token},
+            ]
+            settings = WorkerSettings.model_validate({"relays": json.dumps(relays)})
+            found = []
+            for _ in answers:
+                said: list[str] = []
+                found.append((await check_relays(settings, ENVELOPE, said.append), "\n".join(said)))
+            assert len(server.taken) == 3
+    finally:
+        await runner.cleanup()
+    assert [good for good, _ in found] == [True, False, False]
+    assert asked[0]["envelope"] == {"from": "shop@example.com", "to": ["me@x.org"]}
+    assert "HTTP 202 queued" in found[0][1]
+    assert "check token of relay 'api' in MILENA_RELAYS" in found[1][1]
+    assert "--from and --to" in found[2][1]
+    assert all(token not in printed for _, printed in found)
+    broken = WorkerSettings.model_validate({"relays": json.dumps([relays[1]])})
+    said = []
+    assert not await check_relays(broken, None, said.append)
+    assert "url and connect_timeout of relay 'api'" in said[-1]
+
+
+def test_staging_safety_holds_for_the_mail_that_tries_a_relay() -> None:
+    redirect = WorkerSettings.model_validate({"redirect_all_to": "test@staging.org"}).safety
+    assert address_trial("me@x.org", None, redirect) == Envelope("me@x.org", "test@staging.org")
+    only_y = WorkerSettings.model_validate({"allowed_recipient_domains": "y.org"}).safety
+    with pytest.raises(ValueError, match="MILENA_ALLOWED_RECIPIENT_DOMAINS"):
+        address_trial("me@x.org", None, only_y)
 
 
 async def run_command(*arguments: str, **settings: str) -> tuple[int, str]:

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
+import orjson
 import pytest
 from pydantic import ValidationError
 
 from services.sender.classify import Deferred, Failed, Reply, Sent, Unknown
+from services.sender.http_relay import write_request
 from services.sender.message import BuiltMessage, build_message, identify
 from services.sender.parcel import Ending, Parcel
 from services.sender.retries import RetryPolicy
@@ -115,6 +117,14 @@ def test_built_messages_are_marked_only_where_redirected() -> None:
     message = BuiltMessage(b"Subject: s\r\n\r\nx\r\n", False)
     assert OFF.mark(message, ["a@x.org"]) is message
     assert REDIRECT.mark(message, ["a@x.org"]).content.startswith(b"X-Milena-Original-Recipients: a@x.org\r\nSubject")
+
+
+def test_a_provider_that_goes_by_to_gets_only_the_one_address() -> None:
+    _, plain = begin(["ann@x.org", "bob@y.org"], OFF)
+    _, parcel = begin(["ann@x.org", "bob@y.org"], REDIRECT)
+    assert orjson.loads(write_request(plain))["to"] == ["ann@x.org", "bob@y.org"]
+    body = orjson.loads(write_request(parcel))
+    assert (body["to"], body["cc"], body["envelope"]["to"]) == (["test@staging.org"], [], ["test@staging.org"])
 
 
 # --- retries ---
