@@ -58,16 +58,21 @@ def write_json(
 
 
 def _describe(outcome: Outcome, scenario: str) -> str:
-    rounds = outcome.rounds.get(scenario, [])
-    if not rounds:
-        return f"not measured: {_first_line(outcome.failures.get(scenario, 'did not run'))}"
-    return ", ".join(
-        f"{name} {format_value(median(figures[name] for figures in rounds))}"
-        + (f" ({format_value(min(each[name] for each in rounds))}–{format_value(max(each[name] for each in rounds))})")
-        * (len(rounds) > 1)
-        for name in rounds[0]
+    rounds, failure = outcome.rounds.get(scenario, []), outcome.failures.get(scenario)
+    told = [
+        f"{name} {_summarise([figures[name] for figures in rounds])}"
+        for name in (rounds[0] if rounds else ())
         if not name.startswith(DETAIL)
-    )
+    ]
+    if failure:
+        told.append(f"not measured: {_first_line(failure)}")
+    return ", ".join(told) or "did not run"
+
+
+def _summarise(values: Sequence[float]) -> str:
+    """The median, and from where to where."""
+    spread = f" ({format_value(min(values))}–{format_value(max(values))})" if len(values) > 1 else ""
+    return format_value(median(values)) + spread
 
 
 def _describe_row(row: Row, outcome: Outcome) -> str:

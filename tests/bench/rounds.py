@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import uvloop
 
@@ -19,11 +20,19 @@ class Outcome:
 
     rounds: dict[str, list[Figures]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+
+    def interrupt(self) -> NoReturn:
+        """Stop at once, wherever the bench is: what it has started ends on the way out."""
+        self.interrupted = True  # an exception inside a protocol's callback goes no further than its event loop
+        raise KeyboardInterrupt
 
 
-def run_comparisons(bench: Bench, comparisons: list[Comparison]) -> Outcome:
-    """Run all; a scenario that cannot be measured is left out from then on, the others go on."""
-    outcome = Outcome()
+def run_comparisons(bench: Bench, comparisons: list[Comparison], outcome: Outcome) -> None:
+    """Run all; a scenario that cannot be measured is left out from then on, the others go on.
+
+    Raises KeyboardInterrupt after an interruption; the outcome has what was measured before.
+    """
     for comparison in comparisons:
         rounds = 1 if bench.quick else comparison.rounds
         for number in range(1, rounds + 1):
@@ -31,7 +40,8 @@ def run_comparisons(bench: Bench, comparisons: list[Comparison]) -> Outcome:
                 if scenario.name not in outcome.failures:
                     print(f"{comparison.name} {number}/{rounds}  {scenario.name:16}", end="", flush=True)
                     print(_run(bench, scenario, outcome), flush=True)
-    return outcome
+                if outcome.interrupted:
+                    raise KeyboardInterrupt
 
 
 def _run(bench: Bench, scenario: Scenario, outcome: Outcome) -> str:
