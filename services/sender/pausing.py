@@ -72,6 +72,12 @@ class Pauses:
         candidates = (EVERYTHING, Scope(account), *(Scope(account, tag) for tag in tags))
         return next((each for each in candidates if each in scopes), None)
 
+    async def warn(self) -> str | None:
+        """For /readyz: what is paused, which is no fault."""
+        if EVERYTHING in self.scopes:
+            return "everything is paused: POST /v1/sending/resume ends it"
+        return f"{len(self.scopes)} accounts or tags are paused: see /v1/sending" if self.scopes else None
+
     async def park(self, works: Sequence[tuple[Work, Scope]]) -> None:
         """Keep claimed mail until its pause is over. Raises Unavailable; may be repeated."""
         await self._source.park(works)

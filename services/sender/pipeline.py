@@ -48,6 +48,8 @@ _SETTLED = {state: MAILS_SETTLED.labels(outcome=state.value) for state in Ledger
 LINGER_S = 0.004  # a step in which a small group waits for company
 DECODE_LIMIT = 256
 READ_AHEAD = 1000  # mails that wait to be claimed before no further record is read: a bulk event holds hundreds
+TWIN_PAUSE = timedelta(milliseconds=300)
+UNREADABLE_PAUSE = timedelta(hours=1)
 BUG_LIMIT = 50  # consecutive internal errors before the process gives up instead of burning through the topic
 
 
@@ -161,16 +163,38 @@ class Pipeline:
 
     async def begin_due(self, rows: list[DueRow]) -> None:
         """Leased rows of mail that waited."""
+        self._claim.put_all(await self._read_due(rows))
+
+    async def begin_decided(self, rows: list[DueRow]) -> None:
+        """Leased rows of mail that operators have settled by their word: that needs no relay, and no room at one."""
+        works = await self._read_due(rows)
+        try:
+            await self.claiming.claim_group(works)
+        except Exception:
+            for work in works:
+                self.claiming.give_up(work)
+            raise
+
+    async def _read_due(self, rows: list[DueRow]) -> list[Work]:
+        works = []
         for row in rows:
+            if row.id in self.claiming.active:  # its last attempt is being told of, or another record with its id
+                await self._store.postpone(row, TWIN_PAUSE)
+                continue
             try:
                 mail = EmailRequested.model_validate_json(row.columns["event"])
                 work = self._intake.begin(mail, row.columns["accepted_at"], row.columns["traceparent"])
             except Exception:  # kept for a release that can read it, and out of the way of the others
                 log.exception("stored mail cannot be read", email_id=str(row.id))
-                await self._store.postpone(row)
+                await self._store.postpone(row, UNREADABLE_PAUSE)
                 continue
             work.due = row
-            self._claim.put(work)
+            works.append(work)
+        return works
+
+    def decided_room(self) -> int:
+        """How many mails that operators have settled may be taken now."""
+        return 0 if self.lane.closing_since or not self.pauses.known else DECODE_LIMIT
 
     def due_room(self) -> int:
         """How many due mails may be taken now: at most half of what is in transit at once while new mail waits."""

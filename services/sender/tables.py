@@ -81,6 +81,7 @@ due = Table(
         postgresql_include=["size"],
         postgresql_where=text("paused_account IS NOT NULL"),
     ),
+    Index("due_decided", "due_at", postgresql_where=text("intent IS NOT NULL")),
     Index("due_held", "accepted_at", "id", postgresql_where=text("kind = 'held'")),
 )
 

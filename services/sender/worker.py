@@ -21,6 +21,7 @@ from services.sender.routing import Relays
 from services.sender.safety import Safety
 from services.sender.settings import WorkerSettings
 from services.sender.store import (
+    DECIDED,
     DUE,
     PartitionStore,
     PauseStore,
@@ -89,13 +90,14 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     leases = Leases(store, pipeline.claiming, lane.finish)
     pipeline.claiming.park_done = lambda work: _finish_parked(pipeline, lane, work)
     due = DueLoop("sender", database, DUE, pipeline.begin_due, lease=lease, free=pipeline.due_room)
+    decided = DueLoop("decided", database, DECIDED, pipeline.begin_decided, lease=lease, free=pipeline.decided_room)
     options = _consumer_options(settings, topics)
     health = HealthServer(
         settings.health_host,
         settings.health_port,
         {"postgresql": database.check, "relay": relays.check, "records": admission.check, "waiting": bound.check},
         settings.metrics_allowed_networks,
-        warnings={"relay": relays.warn, "recipients": settings.safety.warn},
+        warnings={"relay": relays.warn, "recipients": settings.safety.warn, "sending": pauses.warn},
     )
     upkeep: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, store)]
     brakes: list[Part] = [pauses, bound]
@@ -110,6 +112,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
         health,
         *brakes,
         due,
+        decided,
         *upkeep,
     ]
     app = create_faust_app(options, lane, admission)

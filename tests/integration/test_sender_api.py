@@ -131,6 +131,34 @@ async def test_resent_it_is_the_same_message_and_the_next_attempt(operated: Oper
     assert len(operated.list_taken([email_id])) == 2
 
 
+async def test_with_the_relay_away_mail_can_be_settled_all_the_same(operated: Operated) -> None:
+    (email_id,) = await hold(operated)
+    await operated.relay.stop()
+    try:
+        (waiting,) = await operated.publish()
+        await asyncio.sleep(2)
+        await operated.post(f"/v1/unknown/{email_id}/settle", 202, outcome="sent")
+        await operated.wait_result(email_id, "unknown", "sent", timeout_s=5)
+    finally:
+        await operated.relay.start()
+    await operated.wait_taken([waiting], 20)
+
+
+async def test_a_decision_taken_the_moment_it_waits_is_acted_on_at_once(operated: Operated) -> None:
+    operated.plan.answers["dot", "@lost.example"] = "DROP"
+    ids = await operated.publish(8, account="hasty", on_unknown="hold", **{"from": "no-reply@lost.example"})
+    pending = set(ids)
+    async with asyncio.timeout(10):
+        while pending:
+            for each in list(pending):
+                answer = await operated.api.post(f"/v1/unknown/{each}/settle", json={"outcome": "failed"})
+                if answer.status_code == 202:
+                    pending.discard(each)
+    for each in ids:
+        await operated.wait_result(each, "unknown", "unknown", timeout_s=5)
+    operated.plan.answers.clear()
+
+
 async def test_many_are_decided_on_by_a_filter(operated: Operated) -> None:
     ids, others = await hold(operated, 5, account="many"), await hold(operated, account="few")
     refused = await operated.post("/v1/unknown/resend", 422)

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -81,6 +82,24 @@ async def test_a_tag_of_an_account_is_paused_alone(operated: Operated) -> None:
     assert operated.list_taken(paused) == []
     await operated.post("/v1/sending/resume", scope="tag", account="shop", tag="news")
     await operated.wait_taken(paused)
+
+
+async def test_the_mails_of_a_bulk_event_are_paused_one_by_one(operated: Operated) -> None:
+    await operated.post("/v1/sending/pause", scope="account", account="campaign")
+    await asyncio.sleep(EFFECTIVE_S)
+    ids = [str(uuid4()) for _ in range(3)]
+    content = {"from": "no-reply@example.com", "subject": "Hello {{ name }}", "text": "Hi"}
+    mails = [{"id": each, "to": f"u{each[:8]}@example.org", "variables": {"name": each}} for each in ids]
+    await publish_json(operated.stack, content | {"bulk_id": str(uuid4()), "account": "campaign", "mails": mails})
+    (other,) = await operated.publish(account="another")
+    await operated.wait_taken([other])
+    async with asyncio.timeout(5):
+        while (await operated.get("/v1/sending"))["pauses"][0]["waiting"] < 3:
+            await asyncio.sleep(0.05)
+    assert operated.list_taken(ids) == []
+    await operated.post("/v1/sending/resume", scope="account", account="campaign")
+    await operated.wait_taken(ids)
+    assert len(operated.list_taken(ids)) == 3
 
 
 async def test_with_everything_paused_mail_waits_in_kafka_over_a_restart(operated: Operated) -> None:

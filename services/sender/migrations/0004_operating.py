@@ -25,6 +25,7 @@ def upgrade() -> None:
         WHERE paused_account IS NOT NULL
         """
     )
+    op.execute("CREATE INDEX due_decided ON sender.due (due_at) WHERE intent IS NOT NULL")
     op.execute("CREATE INDEX due_held ON sender.due (accepted_at, id) WHERE kind = 'held'")
     op.execute(
         """

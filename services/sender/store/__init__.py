@@ -1,6 +1,6 @@
 """Every SQL statement of the sender."""
 
-from services.sender.store.ledger import DUE, LEASE, Found, SenderStore
+from services.sender.store.ledger import DECIDED, DUE, LEASE, Found, SenderStore
 from services.sender.store.partitions import PartitionStore, Suspect, Verdict
 from services.sender.store.pauses import Pause, PauseStore
 from services.sender.store.suppressions import Suppression, SuppressionStore
@@ -8,6 +8,7 @@ from services.sender.store.unknown import Filter, HeldMail, UnknownStore
 from services.sender.store.waiting import Waiting, WaitingStore
 
 __all__ = [
+    "DECIDED",
     "DUE",
     "LEASE",
     "Filter",

@@ -18,6 +18,7 @@ from shared.due import DueRow, DueTable
 LEASE = timedelta(seconds=30)
 KEEP_CANCELLATION = timedelta(hours=24)
 DUE = DueTable("sender.due")
+DECIDED = DueTable("sender.due", where="intent IN ('sent', 'failed')")
 
 # One statement claims what is new, and looks up what stands against sending. Ids that are in the ledger already come
 # back with `fresh` false; their story is told by `load`.
@@ -119,7 +120,7 @@ WHERE d.id = t.id AND d.lease_token = t.token AND l.id = t.id
 """
 
 _POSTPONE = """
-UPDATE sender.due SET due_at = now() + interval '1 hour', lease_token = NULL, lease_until = NULL
+UPDATE sender.due SET due_at = now() + $3, lease_token = NULL, lease_until = NULL
 WHERE id = $1 AND lease_token = $2
 """
 
@@ -257,9 +258,9 @@ class SenderStore:
         if rows:
             await DUE.release(self.database, rows)
 
-    async def postpone(self, row: DueRow) -> None:
-        """Put a row that nobody here can handle an hour ahead."""
-        await self.database.fetch(_POSTPONE, row.id, row.token)
+    async def postpone(self, row: DueRow, pause: timedelta) -> None:
+        """Put a row that cannot be handled here and now ahead."""
+        await self.database.fetch(_POSTPONE, row.id, row.token, pause)
 
     async def put_back(self, works: Sequence[Work]) -> None:
         """Give leased due rows back that we did not write anew, due when their ledger row says."""
