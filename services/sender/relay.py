@@ -152,6 +152,7 @@ class Relay:
         self._idle: list[Line] = []
         self._open: dict[Line, Seat] = {}
         self._opening: set[asyncio.Task[None]] = set()
+        self._dialling = 0  # connects under way; the others of `_opening` pause before theirs
         self._no_more_before = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False  # nothing more begins
@@ -206,7 +207,7 @@ class Relay:
     @property
     def open_connections(self) -> int:
         """Those being opened among them."""
-        return len(self._open) + len(self._opening)
+        return len(self._open) + self._dialling
 
     @property
     def busy_connections(self) -> int:
@@ -372,12 +373,12 @@ class Relay:
 
     async def _try_open(self, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
-        while pause_s and self.open_connections > self.share.connections:
+        while pause_s and self.open_connections >= self.share.connections:
             await asyncio.sleep(_QUIET_TICK_S)  # a probe, too, needs a share
         if not self._open:
             self.traffic.on_opening(time.monotonic())
         try:
-            opened = await self._connect(self.address)
+            opened = await self._dial()
         except RelayUnavailable as exc:
             self._forget_opening()
             self._on_refusal(exc)
@@ -388,6 +389,13 @@ class Relay:
         else:
             self._forget_opening()
             self._on_open(opened)
+
+    async def _dial(self) -> Opened:
+        self._dialling += 1
+        try:
+            return await self._connect(self.address)
+        finally:
+            self._dialling -= 1
 
     def _forget_opening(self) -> None:
         """Called from within the task that opens, so that what follows may count without it."""
@@ -503,7 +511,7 @@ class Relay:
             len(self.queue),
             self.share.connections,
             self.capacity,
-            opening=bool(self._opening),
+            opening=self._dialling > 0,
             silent_s=silent_s,
         )
         if self.brake.ease(now):

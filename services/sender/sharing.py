@@ -20,7 +20,8 @@ _SAFE_SHARE = 0.8  # of the lease, counted from before it was asked for: then no
 _TURN_S = 1.0
 _SOON_S = 0.3  # where somebody waits: we have no connection yet, or have given some up
 _PATIENCE_S = 3.0
-_IDLE_CONNECTIONS = 2
+_IDLE_CONNECTIONS = 2  # wished for by who sends next to nothing, of a limit that is not small
+_SMALL_LIMIT = 8
 _IDLE_RATE = 1.0
 
 
@@ -87,7 +88,8 @@ class Sharing:
         """A busy process wishes for all there is; one that is not, for enough to begin at once."""
         connections, rate = limits.connections, limits.mails_per_second or 0.0
         if not relay.traffic.is_pressed(now):
-            connections = min(connections, max(_IDLE_CONNECTIONS, 2 * relay.busy_connections))
+            least = _IDLE_CONNECTIONS if connections > _SMALL_LIMIT else 1
+            connections = min(connections, max(least, 2 * relay.busy_connections))
             rate = min(rate, max(_IDLE_RATE, 1.5 * relay.traffic.rate))
         wish = Wish(self._process, connections, rate, relay.open_connections)
         return Report(
