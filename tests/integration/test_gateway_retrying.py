@@ -189,6 +189,25 @@ async def test_a_filter_retries_what_it_means_page_by_page(gateway: Gateway, cli
     assert (await client.post("/v1/emails/retry", json={"after": "?"})).json()["errors"][0]["pointer"] == "/after"
 
 
+async def test_one_mail_of_a_bulk_event_is_retried_alone(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    ann, bob = new_email_id(), new_email_id()
+    entries = [
+        {"id": str(ann), "to": "ann@x.org", "variables": {"name": "Ann"}},
+        {"id": str(bob), "to": "bob@x.org", "variables": {"name": "Bob"}},
+    ]
+    bulk = {"from": "a@example.com", "subject": "Hello {{ name }}", "text": "t", "account": "shop", "mails": entries}
+    await publish_json(gateway.stack, bulk, headers=[("ce_type", b"email.bulk_requested")])
+    await publish_result(gateway, ann, ann="sent")
+    await publish_result(gateway, bob, bob="failed/rejected")
+    await await_rest(client, bob, 1)
+    answer = await client.post(f"/v1/emails/{bob}/retry")
+    assert answer.status_code == 202, answer.text
+    (mail,) = await find_retries(gateway.stack, bob)
+    assert (mail.recipients, mail.subject, mail.variables) == (["bob@x.org"], "Hello {{ name }}", {"name": "Bob"})
+    await await_rest(client, ann, 1)
+    assert (await client.post(f"/v1/emails/{ann}/retry")).json()["type"] == f"{TYPE}nothing-to-retry"
+
+
 async def test_the_routes_are_documented_with_their_problems(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     one = document["paths"]["/v1/emails/{email_id}/retry"]["post"]
