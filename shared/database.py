@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from shared.failpoints import has_failpoint, reach_failpoint
+from shared.failpoints import DATABASE_ANSWERED, has_failpoint, reach_failpoint
 from shared.retrying import Unavailable
 
 _GONE = (
@@ -34,7 +34,6 @@ _GONE = (
 )
 _REPEAT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _DEADLOCK_TRIES = 5
-_ANSWERED = "database.answered"
 _STALL_S = 5.0  # a statement that took longer met a server that stood still: leases may have run out meanwhile
 
 
@@ -101,8 +100,8 @@ class Database:
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection
             rows: list[asyncpg.Record] = await driver.fetch(sql, *args)
-            if has_failpoint(_ANSWERED):
-                await reach_failpoint(_ANSWERED, [sql.encode()])
+            if has_failpoint(DATABASE_ANSWERED):
+                await reach_failpoint(DATABASE_ANSWERED, [sql.encode()])
             self.away = False
             if time.monotonic() - asked > _STALL_S:
                 self.losses += 1

@@ -2,7 +2,7 @@
 
 Without that setting nothing is armed and a point costs one look into an empty table. The points:
 
-- `<stage>.before` and `<stage>.after` (kill, hang; before also fail), the boundaries of every stage;
+- `<stage>.before` and `<stage>.after` (kill, term, stop, hang; before also fail), the boundaries of every stage;
 - `database.answered` (marks: the statement) and `publisher.acknowledged` (marks: the records), where `lose` belongs:
   it is done, and whoever asked does not hear of it.
 """
@@ -11,7 +11,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -20,8 +20,12 @@ from shared.retrying import Unavailable
 
 log = structlog.get_logger(__name__)
 
+DATABASE_ANSWERED, PUBLISHER_ACKNOWLEDGED = "database.answered", "publisher.acknowledged"
+EVERYWHERE = (DATABASE_ANSWERED, PUBLISHER_ACKNOWLEDGED)
+_SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}
 _FORM = re.compile(
-    r"(?P<point>[a-z_.-]+)(\[(?P<mark>[^\]]+)\])?=(?P<action>kill|fail|lose|hang:\d+(\.\d+)?)(@(?P<hit>\d+|\*))?"
+    r"(?P<point>[a-z_.-]+)(\[(?P<mark>[^\]]+)\])?"
+    r"=(?P<action>kill|term|stop|fail|lose|hang:\d+(\.\d+)?)(@(?P<hit>\d+|\*))?"
 )
 
 
@@ -49,23 +53,34 @@ _armed: dict[str, list[_Failpoint]] = {}
 def parse_failpoints(spec: str) -> dict[str, list[_Failpoint]]:
     """`claim.after=lose@2,decode.before[poison]=kill@*` → by point. Without `@` the first arrival counts.
 
-    Actions: `kill` (SIGKILL to itself), `fail` (an exception), `lose` (the answer to what was done), `hang:SECONDS`.
-    Raises ValueError.
+    Actions: `kill`, `term` and `stop` (SIGKILL, SIGTERM or SIGSTOP to itself; whoever has asked for the last one sends
+    SIGCONT), `fail` (an exception), `lose` (the answer to what was done), `hang:SECONDS`. Raises ValueError.
     """
     found: dict[str, list[_Failpoint]] = {}
     for part in filter(None, (part.strip() for part in spec.split(","))):
         match = _FORM.fullmatch(part)
         if not match:
-            raise ValueError("write point=kill|fail|lose|hang:SECONDS, with [mark] and @hit where wanted")
+            raise ValueError("write point=kill|term|stop|fail|lose|hang:SECONDS, with [mark] and @hit where wanted")
         hit = None if match["hit"] == "*" else int(match["hit"] or 1)
         mark = match["mark"].encode() if match["mark"] else None
         found.setdefault(match["point"], []).append(_Failpoint(match["action"], mark, hit))
     return found
 
 
-def arm_failpoints(spec: str) -> None:
-    """At the start of a process; an empty `spec` arms nothing. Raises ValueError."""
-    _armed.update(parse_failpoints(spec))
+def name_points(stages: Iterable[str]) -> tuple[str, ...]:
+    """Every point of a process that has these stages."""
+    return *(f"{stage}.{side}" for stage in stages for side in ("before", "after")), *EVERYWHERE
+
+
+def arm_failpoints(spec: str, known: Collection[str]) -> None:
+    """At the start of a process; an empty `spec` arms nothing.
+
+    Raises ValueError for a point that is not among the `known`: it would never be reached, and prove nothing.
+    """
+    wanted = parse_failpoints(spec)
+    if unknown := sorted(wanted.keys() - set(known)):
+        raise ValueError(f"there is no point {', '.join(unknown)}; write one of {', '.join(known)}")
+    _armed.update(wanted)
     if _armed:
         log.warning("failpoints armed, for tests only", points=sorted(_armed))
 
@@ -87,8 +102,8 @@ async def reach_failpoint(point: str, marks: Iterable[bytes] = ()) -> None:
 
 async def _act(point: str, action: str) -> None:
     log.warning("failpoint reached", point=point, action=action)
-    if action == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
+    if action in _SIGNALS:
+        os.kill(os.getpid(), _SIGNALS[action])
     elif action == "fail":
         raise FailpointReached(point)
     elif action == "lose":

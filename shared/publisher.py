@@ -20,7 +20,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from shared.failpoints import has_failpoint, reach_failpoint
+from shared.failpoints import PUBLISHER_ACKNOWLEDGED, has_failpoint, reach_failpoint
 from shared.metrics import PUBLISH_SECONDS
 from shared.producing import OUT_OF_STEP, create_producer
 from shared.retrying import Unavailable
@@ -29,7 +29,6 @@ from shared.topics import EVENT_HEADROOM
 log = structlog.get_logger(__name__)
 
 Ack = asyncio.Future[Any]
-_ACKNOWLEDGED = "publisher.acknowledged"
 
 
 class PublishError(Exception):
@@ -227,8 +226,8 @@ class Publisher:
             for ack in acks:
                 if not ack.done():
                     ack.add_done_callback(_note_seen)
-        if has_failpoint(_ACKNOWLEDGED):
-            await reach_failpoint(_ACKNOWLEDGED, [message.value for message in messages])
+        if has_failpoint(PUBLISHER_ACKNOWLEDGED):
+            await reach_failpoint(PUBLISHER_ACKNOWLEDGED, [message.value for message in messages])
 
 
 def _note_seen(ack: Ack) -> None:

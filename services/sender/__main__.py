@@ -46,7 +46,6 @@ def worker() -> None:
     """Send mail from email.requested until stopped."""
     settings = load_settings(WorkerSettings)
     set_up_logs(settings.log_level, settings.log_format, service=f"sender-{settings.slot}")
-    arm_failpoints(settings.test_failpoints)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Faust's consumer thread makes a loop of its own
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -60,7 +59,16 @@ def worker() -> None:
         return create_worker(settings, cluster_id)
 
     built = loop.run_until_complete(build())
+    _arm(settings.test_failpoints, built)
     run_faust(built.app, built.parts, built.lane, built.options, built.is_paused, loop)
+
+
+def _arm(failpoints: str, built: SenderWorker) -> None:
+    try:
+        arm_failpoints(failpoints, built.pipeline.points)
+    except ValueError as exc:
+        typer.echo(f"MILENA_TEST_FAILPOINTS: {exc}", err=True)
+        raise typer.Exit(2) from None
 
 
 @app.command()

@@ -32,6 +32,7 @@ from services.sender.work import Work
 from shared.consuming import FaustLane, FaustTicket
 from shared.due import DueRow
 from shared.events import EmailRequested
+from shared.failpoints import name_points
 from shared.metrics import ACCEPTED_TO_SENT, MAILS_SETTLED
 from shared.stage import Stage
 from shared.states import FailureReason
@@ -99,7 +100,9 @@ class Pipeline:
             allowance=self._reading_room,
             describe=_read_value,
         )
-        self._refuse = Stage[Refusal]("refuse", self._refuse_group, self._crash)
+        self._refuse = Stage[Refusal](
+            "refuse", self._refuse_group, self._crash, describe=lambda refusal: _read_value(refusal.ticket)
+        )
         self._claim = self._stage("claim", self._claim_group, allowance=self._credit)
         self._build = self._stage("build", self._build_group, limit=64)
         self._settle = self._stage("settle", self._settle_group, linger_s=LINGER_S)
@@ -119,6 +122,11 @@ class Pipeline:
 
     def _stage(self, name: str, handle: Callable[[list[Work]], Awaitable[None]], **options: Any) -> Stage[Work]:
         return Stage[Work](name, handle, self._crash, describe=lambda work: work.mail.to_json(), **options)
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """Where MILENA_TEST_FAILPOINTS may act in this process."""
+        return name_points(stage.name for stage in self._stages)
 
     async def start(self) -> None:
         """Begin working."""

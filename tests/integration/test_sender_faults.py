@@ -95,6 +95,12 @@ async def test_a_death_between_two_stages_loses_nothing(
             assert sum(unknowns.values()) > 0, "no claim was left behind"
 
 
+async def test_a_failpoint_that_does_not_exist_is_refused_at_the_start(services: ServiceRunner, stack: Stack) -> None:
+    process = start_sender(services, stack, 1, MILENA_TEST_FAILPOINTS="clam.after=kill")
+    assert await process.wait_exit(20) == 2
+    assert "MILENA_TEST_FAILPOINTS: there is no point clam.after; write one of decode.before," in process.read_log()
+
+
 async def test_the_same_ids_in_every_partition_and_order_meet_without_deadlock(
     services: ServiceRunner, stack: Stack
 ) -> None:
