@@ -14,14 +14,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from services.sender.message import BuiltMessage, build_message, identify
+from services.sender.message import BuiltMessage, Memo, build_message, identify
 from shared.addresses import InvalidAddress, Mailbox, check_address, check_name
 from shared.events import Attachment, EmailRequested
 from shared.templates import RenderedContent
 
 ID = UUID("018f5b1e-0000-7000-8000-00000000abcd")
 AT = datetime(2026, 1, 31, 9, 0, tzinfo=UTC)
-modest = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+modest = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NO_SURROGATES = st.characters(exclude_categories=["Cs"])
 # What tends to break builders, among anything at all.
@@ -212,6 +212,19 @@ def test_only_an_address_beyond_ascii_makes_a_message_so_and_bcc_is_in_none(mail
     assert built.content.isascii() == all(box.address.isascii() for box in shown)
     assert built.needs_utf8 != all(box.address.isascii() for box in (*shown, *mail.bcc))
     assert build(mail).content == built.content
+
+
+@modest
+@given(mails(), st.lists(boxes, min_size=2, max_size=3), header_texts)
+def test_what_mails_share_is_the_same_bytes_whoever_encoded_it_first(
+    mail: EmailRequested, recipients: list[Mailbox], subject: str
+) -> None:
+    memo: Memo = {}
+    for box in recipients:
+        one = mail.model_copy(update={"to": [box], "cc": []})
+        content = RenderedContent(subject + box.address, mail.text, mail.html)
+        identity = identify(ID, mail.from_, AT)
+        assert build_message(one, content, identity, memo) == build_message(one, content, identity)
 
 
 # --- addresses beyond ASCII ---
