@@ -76,7 +76,7 @@ class Pauses:
         """For /readyz: what is paused, which is no fault."""
         if EVERYTHING in self.scopes:
             return "everything is paused: POST /v1/sending/resume ends it"
-        return f"{len(self.scopes)} accounts or tags are paused: see /v1/sending" if self.scopes else None
+        return f"pauses in force: {len(self.scopes)}, see GET /v1/sending" if self.scopes else None
 
     async def park(self, works: Sequence[tuple[Work, Scope]]) -> None:
         """Keep claimed mail until its pause is over. Raises Unavailable; may be repeated."""

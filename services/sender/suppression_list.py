@@ -144,11 +144,11 @@ def read_moment(text: str) -> datetime:
         if len(text) == len("2026-12-31"):
             return datetime.combine(date.fromisoformat(text), time(), UTC) + timedelta(days=1)
         moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("until: write 2026-12-31 or 2026-12-31T12:00:00Z") from None
-    if moment.tzinfo is None:
-        raise ValueError("until: the time needs a zone: 2026-12-31T12:00:00Z")
-    return moment
+    raise ValueError("until: the time needs a zone: 2026-12-31T12:00:00Z")
 
 
 def write_rows(suppressions: Iterable[Suppression]) -> str:

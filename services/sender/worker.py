@@ -90,7 +90,15 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     leases = Leases(store, pipeline.claiming, lane.finish)
     pipeline.claiming.park_done = lambda work: _finish_parked(pipeline, lane, work)
     due = DueLoop("sender", database, DUE, pipeline.begin_due, lease=lease, free=pipeline.due_room)
-    decided = DueLoop("decided", database, DECIDED, pipeline.begin_decided, lease=lease, free=pipeline.decided_room)
+    decided = DueLoop(
+        "decided",
+        database,
+        DECIDED,
+        pipeline.begin_decided,
+        lease=lease,
+        free=pipeline.decided_room,
+        idle=timedelta(milliseconds=500),
+    )
     options = _consumer_options(settings, topics)
     health = HealthServer(
         settings.health_host,

@@ -180,6 +180,14 @@ async def test_an_unknown_id_and_bad_input_are_told(operated: Operated) -> None:
     assert refused["errors"][0]["pointer"] == "/outcome"
     answer = await operated.api.get("/v1/unknown", params={"after": "nonsense"})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/query/after")
+    for path in (
+        "/v1/unknown?relay=%00",
+        "/v1/suppressions?address=a%00@x.org",
+        "/v1/suppressions?after=WyJcdTAwMDAiLCJ4Il0",
+    ):
+        assert (await operated.api.get(path)).status_code == 422, path
+    refused = await operated.post("/v1/sending/pause", 422, scope="all", reason="\0")
+    assert refused["errors"][0]["pointer"] == "/reason"
     for document, pointer in (
         ({"scope": "account"}, "/account"),
         ({"scope": "all", "account": "shop"}, "/account"),
@@ -286,17 +294,18 @@ async def test_a_csv_file_is_imported_and_each_bad_row_told_with_its_line(operat
         "cid@example.org;;;other",
         "dan@example.org;;;!",
         'eve@example.org;"torn',
+        "far@example.org;;9999-12-31T23:00:00-14:00;",
     ]
     content = "\r\n".join(lines).encode() + b"\r\n\xff@example.org;;;"
     answer = await post_csv(operated, content, account="listed")
     assert answer.status_code == 200, answer.text
     report = answer.json()
-    assert (report["imported"], report["refused"]) == (2, 6)
+    assert (report["imported"], report["refused"]) == (2, 7)
     details = {each["line"]: each["detail"] for each in report["errors"]}
-    assert sorted(details) == [3, 4, 5, 8, 9, 10]
+    assert sorted(details) == [3, 4, 5, 8, 9, 10, 11]
     assert "until: is over" in details[4]
     assert "2026-12-31" in details[5]
-    assert "UTF-8" in details[10]
+    assert "UTF-8" in details[11]
     exported = await operated.api.get("/v1/suppressions/export", params={"account": "listed"})
     assert exported.headers["content-type"].startswith("text/csv")
     (row,) = csv.DictReader(io.StringIO(exported.text))

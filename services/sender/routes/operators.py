@@ -47,7 +47,9 @@ def read_cursor(text: str, count: int) -> list[str]:
         position: Any = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (binascii.Error, ValueError):
         position = None
-    if not isinstance(position, list) or len(position) != count or not all(isinstance(each, str) for each in position):
+    if not isinstance(position, list) or len(position) != count:
+        raise refuse_cursor()
+    if not all(isinstance(each, str) and "\0" not in each for each in position):
         raise refuse_cursor()
     return position
 

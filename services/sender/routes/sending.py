@@ -10,7 +10,7 @@ from services.sender.pausing import EVERYTHING, Scope
 from services.sender.routes.operators import Authorize, sign
 from services.sender.store import Pause, PauseStore
 from shared.apidocs import describe_problems
-from shared.events.requested import Account, Tag
+from shared.events.requested import Account, HeaderText, Tag
 from shared.problems import invalid_content
 
 _PROBLEMS = describe_problems(401, 403, 422, 503)
@@ -45,7 +45,7 @@ class SendingScope(BaseModel):
 class PauseRequest(SendingScope):
     """What is to be paused, and why."""
 
-    reason: str = Field(default="", max_length=200, description="for whoever finds it paused")
+    reason: HeaderText = Field(default="", max_length=200, description="for whoever finds it paused")
 
 
 class PauseEntry(BaseModel):

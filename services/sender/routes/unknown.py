@@ -16,7 +16,7 @@ from shared.problems import Problem
 
 _MANY = 1000  # decided on in one request
 Note = Annotated[HeaderText, StringConstraints(max_length=NOTE_LIMIT)]
-RelayName = Annotated[str, StringConstraints(min_length=1, max_length=300)]
+RelayName = Annotated[HeaderText, StringConstraints(min_length=1, max_length=300)]
 Seconds = Annotated[float, Field(ge=0, le=10_000_000)]
 EmailId = Annotated[UUID, Path(description="the mail's id")]
 
