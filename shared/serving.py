@@ -1,11 +1,67 @@
 """How every API process listens."""
 
+import httptools
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shared.settings import HttpSettings
 
 STOP_GRACE_S = 10
+HEAD_LIMIT = 64 * 1024
+"""Bytes of a request's line and headers."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's protocol on httptools, with what that lacks. It costs 240 µs of CPU a request less than h11.
+
+    httptools knows no limit: a head without end would fill memory. And it drops the body of a request that offers
+    another protocol, as Java's HTTP client does with every first one (`Upgrade: h2c`); h11 reads such connections.
+    """
+
+    _unread = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the connection. 400 and a closed connection for a head beyond HEAD_LIMIT."""
+        self._unset_keepalive_if_required()
+        self._unread += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            return self._hand_over(data[offer.args[0] :])
+        except httptools.HttpParserError:
+            return self._refuse("Invalid HTTP request received.")
+        if self._unread > HEAD_LIMIT:
+            self._refuse("The request's line and headers are too long.")
+
+    def on_headers_complete(self) -> None:
+        """The parser has read a head."""
+        self._unread = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """The parser has read a piece of a body; how much of that may wait is for flow control."""
+        self._unread = 0
+        super().on_body(body)
+
+    def _refuse(self, why: str) -> None:
+        self.logger.warning(why)
+        self.send_400_response(why)
+
+    def _should_upgrade(self) -> bool:
+        return True  # no request that offers it goes to the application from here
+
+    def _hand_over(self, rest: bytes) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            return self.transport.close()  # sent before the answer to the one before: nobody does
+        self.connections.discard(self)
+        lines = [b"%b %b HTTP/%b" % (self.scope["method"].encode(), self.url, self.scope["http_version"].encode())]
+        lines += [b"%b: %b" % header for header in self.scope["headers"]]
+        successor = H11Protocol(self.config, self.server_state, self.app_state)
+        successor.connection_made(self.transport)
+        self.transport.set_protocol(successor)
+        successor.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
 
 def serve(app: FastAPI, settings: HttpSettings) -> None:
@@ -15,6 +71,7 @@ def serve(app: FastAPI, settings: HttpSettings) -> None:
         host=settings.http_host,
         port=settings.http_port,
         loop="uvloop",
+        http=HttpProtocol,
         log_config=None,
         access_log=False,
         proxy_headers=False,  # MILENA_TRUSTED_PROXIES decides whom to believe

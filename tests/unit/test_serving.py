@@ -1,0 +1,102 @@
+"""What the server under every API does with a connection, on real sockets' bytes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from shared.serving import HEAD_LIMIT, HttpProtocol
+
+END = b"\r\n\r\n"
+
+
+async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with the length of the body."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+    said = str(size).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
+    await send({"type": "http.response.body", "body": said})
+
+
+@asynccontextmanager
+async def connect() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    server = uvicorn.Server(
+        uvicorn.Config(count_body, http=HttpProtocol, port=0, lifespan="off", log_config=None, access_log=False)
+    )
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        await server.shutdown()
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Status line and body."""
+    head = await asyncio.wait_for(reader.readuntil(END), 5)
+    lines = head.lower().split(b"\r\n")
+    length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
+    return head.split(b"\r\n")[0], await reader.readexactly(length)
+
+
+@pytest.mark.parametrize("beginning", [b"GET / HTTP/1.1\r\nhost: x\r\n", b"GET /"])
+async def test_a_head_without_end_is_refused_and_the_connection_closed(beginning: bytes) -> None:
+    async with connect() as (reader, writer):
+        writer.write(beginning)
+        for _ in range(HEAD_LIMIT // 1000 + 1):
+            writer.write(b"x" * 998 + (b": " if beginning.endswith(b"\n") else b"xx"))
+            await writer.drain()
+            await asyncio.sleep(0)
+        status, _ = await read_answer(reader)
+        assert status == b"HTTP/1.1 400 Bad Request"
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
+async def test_a_long_head_within_the_limit_and_bodies_of_any_length_are_read_on_one_connection() -> None:
+    async with connect() as (reader, writer):
+        for size in (0, 10, 3 * HEAD_LIMIT):
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\nx-long: %b\r\n" % (b"y" * (HEAD_LIMIT - 200)))
+            writer.write(b"content-length: %d%b" % (size, END) + b"z" * size)
+            assert await read_answer(reader) == (b"HTTP/1.1 200 OK", b"%d" % size)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked" + END)
+        for _ in range(20):
+            writer.write(b"2710\r\n" + b"z" * 10_000 + b"\r\n")
+        writer.write(b"0" + END)
+        assert await read_answer(reader) == (b"HTTP/1.1 200 OK", b"200000")
+
+
+async def test_a_client_that_offers_http_2_loses_no_body_and_is_served_on() -> None:
+    offer = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
+    async with connect() as (reader, writer):
+        for _ in range(3):
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\n" + offer + b"content-length: 10" + END + b"hello")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+            writer.write(b"again")
+            assert await read_answer(reader) == (b"HTTP/1.1 200 OK", b"10")
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"content-length: 5\r\ntransfer-encoding: chunked",
+        b"content-length: 5\r\ncontent-length: 6",
+        b"content-length: +5",
+        b"transfer-encoding: chunked, x",
+    ],
+)
+async def test_a_body_whose_end_is_a_matter_of_opinion_is_refused(framing: bytes) -> None:
+    async with connect() as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\n" + framing + END + b"0" + END)
+        status, _ = await read_answer(reader)
+        assert status == b"HTTP/1.1 400 Bad Request"
