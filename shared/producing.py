@@ -9,6 +9,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidProducerEpoch, OutOfOrderSequenceNumber, ProducerFenced, UnknownProducerId
 
+from shared.partitioning import choose_partition
+
 OUT_OF_STEP = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerEpoch, ProducerFenced)
 """A batch's number is not the one Kafka expects: it refuses this producer's every later one, too."""
 
@@ -21,7 +23,7 @@ def create_producer(options: Mapping[str, Any]) -> AIOKafkaProducer:
     While a partition has no leader aiokafka gives batches up after `request_timeout_ms`, their numbers spent: after a
     broker's restart of more than 10 s every later one was refused (OutOfOrderSequenceNumber).
     """
-    producer = AIOKafkaProducer(**options)
+    producer = AIOKafkaProducer(**options, partitioner=choose_partition)
     producer._message_accumulator._batch_ttl = math.inf
     _pace_metadata(producer)
     return producer
