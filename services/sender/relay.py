@@ -306,6 +306,8 @@ class Relay:
             self._slow_down()
         if not found.trouble:
             return found.unfit and self.on_unfit(parcel)
+        if found.outcome == "broken":
+            self._end_idle()
         if not found.returnable or parcel.requeues >= MAX_REQUEUES:
             return False
         parcel.requeues += 1
@@ -439,8 +441,7 @@ class Relay:
         log.error("relay unavailable, nothing more is sent there", relay=self.name, error=why)
         self.allowance = 0
         self._show_state()
-        for line in list(self._idle):
-            self._end(line)
+        self._end_idle()
         self._give_back()
         self._probe()
 
@@ -466,6 +467,11 @@ class Relay:
             if line in self._idle:
                 self._end(line)
 
+    def _end_idle(self) -> None:
+        """Where one connection broke, those that lie idle may be dead, too: what was on it is to have a fresh one."""
+        for line in list(self._idle):
+            self._end(line)
+
     def _end(self, line: Line) -> None:
         with contextlib.suppress(ValueError):
             self._idle.remove(line)
@@ -479,6 +485,8 @@ class Relay:
         self._show_state()
         self.on_wire -= len(untouched)
         self.queue.extendleft(reversed(untouched))
+        if untouched:
+            self._end_idle()
         if line.farewell and kind_of(line.farewell) is Kind.RATE_LIMITED:
             self._slow_down()
         if untouched and not self._stopping and self.breaker.on_trouble(operators=False):
