@@ -146,7 +146,7 @@ async def test_with_the_relay_away_mail_can_be_settled_all_the_same(operated: Op
 
 async def test_a_decision_taken_the_moment_it_waits_is_acted_on_at_once(operated: Operated) -> None:
     operated.plan.answers["dot", "@lost.example"] = "DROP"
-    ids = await operated.publish(8, account="hasty", on_unknown="hold", **{"from": "no-reply@lost.example"})
+    ids = await operated.publish(4, account="hasty", on_unknown="hold", **{"from": "no-reply@lost.example"})
     pending = set(ids)
     async with asyncio.timeout(10):
         while pending:

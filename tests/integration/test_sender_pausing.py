@@ -113,7 +113,7 @@ async def test_with_everything_paused_mail_waits_in_kafka_over_a_restart(operate
     assert await operated.sender.wait_exit(20) == 0
     operated.sender.restart()
     await operated.sender.wait_ready()
-    await asyncio.sleep(3)
+    await asyncio.sleep(2)
     assert operated.list_taken(ids) == []
     await operated.post("/v1/sending/resume", scope="all")
     await operated.wait_taken(ids)
