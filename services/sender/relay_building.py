@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from services.sender.connecting import RelayAddress, open_connection
 from services.sender.conversation import Timeouts
 from services.sender.http_relay import HttpAddress, connect_http
+from services.sender.lines import Address, Opened
 from services.sender.parcel import Parcel
 from services.sender.pipeline import Pipeline
-from services.sender.relay import Address, Opened, Relay
+from services.sender.relay import Relay
 from services.sender.relay_settings import HttpRelaySettings, RelaySettings, SmtpRelaySettings
 from services.sender.routing import Relays
 from services.sender.settings import WorkerSettings

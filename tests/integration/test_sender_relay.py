@@ -291,7 +291,7 @@ async def test_a_mail_that_comes_behind_a_quit_takes_another_connection() -> Non
     async with run_smtp(script) as server, send_to(address_of(server), connections=2) as sending:
         sending.submit(1)
         await sending.wait_done(1)
-        (idle,) = sending.relay._idle
+        (idle,) = sending.relay.pool.idle
         idle.quit()
         sending.submit(1)
         await sending.wait_done(2)

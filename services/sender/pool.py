@@ -1,0 +1,206 @@
+"""The connections to one relay: opened when there is mail, ended when idle, used up or beyond the share."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import structlog
+
+from services.sender.connecting import RelayUnavailable
+from services.sender.conversation import Timeouts
+from services.sender.lines import Address, Line, Opened
+from services.sender.parcel import Carrier, Parcel
+
+log = structlog.get_logger(__name__)
+
+_WAIT_S = 0.25
+
+
+class Source(Carrier, Protocol):
+    """The relay, as its connections see it: mail that waits, how many may begin, and who hears of connections."""
+
+    queue: deque[Parcel]
+    allowance: int
+    on_wire: int
+
+    @property
+    def available(self) -> bool:
+        """Whether connections are of any use."""
+
+    @property
+    def connections(self) -> int:
+        """How many there may be."""
+
+    def on_opened(self, opened: Opened) -> None:
+        """A connection has been opened, and is idle."""
+
+    def on_refused(self, exc: RelayUnavailable) -> None:
+        """One could not be opened."""
+
+    def on_lost(self, line: Line, untouched: list[Parcel]) -> None:
+        """One has ended; `untouched` had not begun."""
+
+
+class Seat:
+    """A place at the queue: what one connection may still carry."""
+
+    __slots__ = ("_source", "left")
+
+    def __init__(self, source: Source, mails: int) -> None:
+        self._source = source
+        self.left = mails
+
+    def next_parcel(self) -> Parcel | None:
+        """The next mail; None while there is none, or none may begin. The hot path: a few integers."""
+        source = self._source
+        if not source.queue or source.allowance <= 0 or self.left <= 0:
+            return None
+        source.allowance -= 1
+        self.left -= 1
+        source.on_wire += 1
+        parcel = source.queue.popleft()
+        parcel.carrier = source
+        return parcel
+
+
+class Pool:
+    """Opens, feeds and ends connections; `mails_per_connection` are carried by each."""
+
+    def __init__(
+        self,
+        source: Source,
+        address: Address,
+        connect: Callable[..., Awaitable[Opened]],
+        timeouts: Timeouts,
+        mails_per_connection: int,
+    ) -> None:
+        self.open: dict[Line, Seat] = {}
+        self.idle: list[Line] = []
+        self.opening: set[asyncio.Task[None]] = set()
+        self.dialling = 0  # connects under way; the others of `opening` pause before theirs
+        self._source = source
+        self._address = address
+        self._connect = connect
+        self._timeouts = timeouts
+        self._mails_per_connection = mails_per_connection
+
+    async def stop(self) -> None:
+        """Close idle connections politely, the others at once."""
+        for task in self.opening:
+            task.cancel()
+        for line in list(self.idle):
+            line.quit()
+        if self.open:
+            await asyncio.sleep(0.05)
+        for line in list(self.open):
+            line.close()
+        await asyncio.sleep(0)
+
+    @property
+    def size(self) -> int:
+        """Connections, those being opened among them."""
+        return len(self.open) + self.dialling
+
+    def feed(self) -> None:
+        """Begin on idle connections what may begin."""
+        source = self._source
+        while self.idle and source.queue and source.allowance > 0:
+            line = self.idle.pop()
+            if line.closing:  # it has said QUIT, and waits for the answer
+                continue
+            if parcel := self.open[line].next_parcel():
+                line.begin(parcel)
+            else:
+                self._end(line)
+
+    def look(self, now: float) -> float:
+        """Drop what hangs and what is idle for long. Returns how long the longest silence has lasted, in seconds."""
+        silent_s = 0.0
+        for line in list(self.open):
+            line.check(now)
+            silent_s = max(silent_s, line.silent_s(now))
+        return silent_s
+
+    # --- opening ---
+
+    def open_one(self, pause_s: float = 0.0) -> None:
+        """Open a connection, after a pause."""
+        task = asyncio.create_task(self._try_open(pause_s), name="relay-open")
+        self.opening.add(task)
+        task.add_done_callback(self.opening.discard)
+
+    async def _try_open(self, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        while pause_s and self.size >= self._source.connections:
+            await asyncio.sleep(_WAIT_S)  # a probe, too, needs a share
+        try:
+            opened = await self._dial()
+        except RelayUnavailable as exc:
+            self._forget_opening()
+            self._source.on_refused(exc)
+        except Exception as exc:
+            log.exception("connecting failed", relay=self._address.name)
+            self._forget_opening()
+            self._source.on_refused(RelayUnavailable(f"internal error: {type(exc).__name__}"))
+        else:
+            self._forget_opening()
+            self._take_in(opened)
+
+    async def _dial(self) -> Opened:
+        self.dialling += 1
+        try:
+            return await self._connect(self._address)
+        finally:
+            self.dialling -= 1
+
+    def _forget_opening(self) -> None:
+        """Called from within the task that opens, so that what follows may count without it."""
+        task = asyncio.current_task()
+        if task:
+            self.opening.discard(task)
+
+    def _take_in(self, opened: Opened) -> None:
+        seat = Seat(self._source, self._mails_per_connection)
+        line = opened.converse(self._address.name, self._timeouts, seat.next_parcel, self._on_idle, self._on_lost)
+        self.open[line] = seat
+        self.idle.append(line)
+        self._source.on_opened(opened)
+
+    # --- ending ---
+
+    def _on_idle(self, line: Line) -> None:
+        seat = self.open[line]
+        if seat.left <= 0 or not self._source.available:
+            self._end(line)
+        elif parcel := seat.next_parcel():
+            line.begin(parcel)
+        else:
+            self.idle.append(line)
+
+    def _on_lost(self, line: Line, untouched: list[Parcel]) -> None:
+        self.open.pop(line, None)
+        with contextlib.suppress(ValueError):
+            self.idle.remove(line)
+        self._source.on_lost(line, untouched)
+
+    def end_surplus(self) -> None:
+        """Connections beyond the share end: the idle at once, the others after the mail they carry."""
+        staying = [line for line, seat in self.open.items() if seat.left > 0 and not line.closing]
+        staying.sort(key=self.idle.__contains__)  # those at work stay rather than the idle
+        for line in staying[self._source.connections :]:
+            self.open[line].left = 0
+            if line in self.idle:
+                self._end(line)
+
+    def end_idle(self) -> None:
+        """Where one connection broke, those that lie idle may be dead, too: what was on it is to have a fresh one."""
+        for line in list(self.idle):
+            self._end(line)
+
+    def _end(self, line: Line) -> None:
+        with contextlib.suppress(ValueError):
+            self.idle.remove(line)
+        if not line.closing:
+            line.quit()
