@@ -31,6 +31,9 @@ KEYS = (
     "kafka_restarted",
     "relay_pause",
     "relay_pause_control",
+    "relay_off",
+    "relay_first_off",
+    "relay_limited",
     "transactions",
 )
 _COLUMNS = ("mails", "sent", "lost", "doubles", "hidden_doubles", "unknown", "takeovers", "redeliveries", "deadlocks")
