@@ -7,7 +7,7 @@ that one poll brought. The lane still knows every record by itself.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -155,7 +155,7 @@ class LaneConsumer(driver.Consumer):
         if records is None or self.should_stop:
             return
         if not self.flow_active:
-            await self._seek_back()
+            await self._seek_back(records)
             return
         for tp, found in records.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
@@ -167,10 +167,18 @@ class LaneConsumer(driver.Consumer):
                     self.lane.buffered_bytes += sum(map(measure, wanted))
                     yield tp, Chunk(tp, wanted, generation)
 
-    async def _seek_back(self) -> None:
-        """Records that came while the flow stood are nobody's: they are to be fetched again."""
+    async def _seek_back(self, records: Mapping[TP, Sequence[ConsumerRecord]]) -> None:
+        """Records that came while the flow stood are nobody's: they are to be fetched again.
+
+        Faust, like aiokafka, does not move in a partition of which nothing is committed yet: at the first rebalance
+        of a young group what had been fetched of it was passed over for good.
+        """
         try:
             await self.perform_seek()
+            first = {tp: found[0].offset for tp, found in records.items() if found}
+            fresh = {tp: offset for tp, offset in first.items() if not self._committed_offset.get(tp)}
+            if fresh:
+                await self.seek_wait(fresh)
         except Exception as exc:  # a rebalance is under way; it seeks, too
             log.info("seek failed", error=type(exc).__name__)
 

@@ -34,6 +34,7 @@ class StubBroker:
     fetched: list[dict[TP, list[Any]]] = field(default_factory=list)
     fetches: int = 0
     committed: dict[TP, int] = field(default_factory=dict)
+    sought: dict[TP, int] = field(default_factory=dict)
     answering: asyncio.Event | None = None  # where set, commits are not answered before it is
 
     async def commit(self, offsets: dict[TP, int]) -> bool:
@@ -48,7 +49,10 @@ class StubBroker:
         return self.fetched.pop(0) if self.fetched else {}
 
     async def seek_to_committed(self) -> dict[TP, int]:
-        return dict(self.committed)
+        return dict(self.committed)  # as aiokafka: where nothing is committed the position stays as it is
+
+    async def seek_wait(self, partitions: dict[TP, int]) -> None:
+        self.sought.update(partitions)
 
     def assignment(self) -> set[TP]:
         return set(self.assigned)

@@ -190,6 +190,18 @@ async def test_a_poll_of_an_assignment_that_has_ended_gives_nothing(rig: LaneRig
     assert rig.lane.buffered_bytes == 0
 
 
+async def test_what_came_while_the_flow_stood_is_fetched_again_of_fresh_partitions_too(rig: LaneRig) -> None:
+    rig.assign(0, 1)
+    rig.broker.committed = {TP0: 7}
+    rig.broker.fetched.append({TP0: [_record(7, b"", 0)], TP(TOPIC, 1): [_record(0, b"", 1), _record(1, b"", 1)]})
+    rig.consumer.stop_flow()
+    rig.consumer.can_resume_flow.set()
+
+    assert await _fetch(rig) == []
+    assert rig.broker.sought == {TP(TOPIC, 1): 0}, "nothing is committed there, so nobody else has moved it back"
+    assert rig.consumer._read_offset[TP0] == 7
+
+
 # Revocation and shutdown
 
 
