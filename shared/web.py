@@ -5,10 +5,11 @@ BaseHTTPMiddleware costs a task and two streams for each request, more than acce
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
+from typing import Any
 from uuid import uuid4
 
 from fastapi import FastAPI, Request
@@ -25,6 +26,8 @@ _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _ENTRY = re.compile(r"\[([^\]]+)\](?::\d+)?|([0-9.]+)(?::\d+)?|([0-9A-Fa-f:.]+)")
 _BEARER = re.compile(r"[Bb]earer +([\x21-\x7e]+) *")
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
 
 def setup_web(
     app: FastAPI,
@@ -34,13 +37,16 @@ def setup_web(
     body_limit: int,
     body_note: str = "",
     body_limits: Mapping[str, int] = MappingProxyType({}),
+    hot_posts: Mapping[str, Endpoint] = MappingProxyType({}),
 ) -> None:
     """Give the app its middlewares, problem documents, /healthz, /readyz and /metrics.
 
     `checks`: what /readyz asks, each None or one sentence. `body_limit`: bytes of a request's body, `body_limits` of
-    those to certain paths; more is 413, with the limit and `body_note` in the answer.
+    those to certain paths; more is 413, with the limit and `body_note` in the answer. `hot_posts`: see HotPosts.
     """
     setup_problems(app)
+    if hot_posts:
+        app.add_middleware(HotPosts, endpoints=hot_posts, handlers=app.exception_handlers)
     app.add_middleware(BodyLimit, limit=body_limit, note=body_note, by_path=body_limits)
     app.add_middleware(
         AllowedNetworks,
@@ -176,6 +182,41 @@ class BodyLimit:
     def _too_large(self, limit: int) -> Problem:
         detail = f"The request body may have at most {limit} bytes."
         return Problem(413, "too-large", f"{detail} {self._note}".strip(), limit=limit)
+
+
+class HotPosts:
+    """Serves POST to a few exact paths without a router: behind all other middlewares, before FastAPI's own stack.
+
+    That stack (handlers of exceptions twice, an exit stack, matching, dependencies) costs as much as accepting a mail.
+    `handlers`: those of the app, so that every error leaves as it does elsewhere; a bug is left to whoever is outside.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, endpoints: Mapping[str, Endpoint], handlers: Mapping[Any, Callable[..., Any]]
+    ) -> None:
+        self._app = app
+        self._endpoints = endpoints
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        endpoint = self._endpoints.get(scope["path"]) if is_post else None
+        if endpoint is None:
+            return await self._app(scope, receive, send)
+        request = Request(scope, receive, send)
+        try:
+            response = await endpoint(request)
+        except Exception as exc:
+            response = await self._answer(request, exc)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, exc: Exception) -> Response:
+        for kind in type(exc).__mro__:
+            if kind in self._handlers and kind is not Exception:
+                answer: Response = await self._handlers[kind](request, exc)
+                return answer
+        raise exc
 
 
 def find_caller(

@@ -57,7 +57,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
     app.router.redirect_slashes = False
     requested, emails = Topics(settings.topic_prefix).requested, ReadModel(database)
     acceptor = Acceptor(publisher, requested, settings.event_limit)
-    setup_sending(app, keys, acceptor)
+    hot_posts = setup_sending(app, keys, acceptor)
     setup_reading(app, keys, emails)
     setup_cancelling(app, keys, emails, publisher, requested)
     retries = RetryStore(database)
@@ -72,6 +72,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
         # JSON escapes and form encoding can make a body three times as long as its event.
         body_limit=3 * settings.event_limit,
         body_note=f"A mail may have at most {settings.event_limit} bytes as an event, everything included.",
+        hot_posts=hot_posts,
     )
     add_schemas(app, SimpleEmail, NewEmail, RetryOptions, RetryFilter, ProblemDocument)
     return app

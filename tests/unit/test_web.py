@@ -5,8 +5,11 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 
+from shared.database import DatabaseUnavailable
+from shared.problems import Problem
 from shared.settings import HttpSettings, parse_networks
 from shared.web import find_caller, setup_web
 
@@ -141,3 +144,50 @@ async def test_readiness_says_what_is_wrong() -> None:
         answer = await client.get("/readyz")
         assert answer.status_code == 503
         assert answer.json() == {"status": "not ready", "checks": {"kafka": "does not answer"}}
+
+
+def build_hot() -> FastAPI:
+    """One path served by the router and, but for its last letter, once more before it."""
+    app = FastAPI()
+
+    async def fail(request: Request) -> Response:
+        match (await request.body()).decode():
+            case "problem":
+                raise Problem(409, "taken", "It is taken.", field="x")
+            case "http":
+                raise HTTPException(410, "Gone for good.")
+            case "outage":
+                raise DatabaseUnavailable("secret address")
+            case "bug":
+                raise RuntimeError("secret detail")
+            case said:
+                return Response(f"{said} {request.state.request_id}", 202, {"x-made": "here"})
+
+    for path in ("/hot", "/plain"):
+        app.post(path)(fail)
+    setup_web(app, HttpSettings(), {}, body_limit=100, body_note="Be brief.", hot_posts={"/hot": fail})
+    return app
+
+
+@pytest.mark.parametrize("body", ["fine", "problem", "http", "outage", "bug", "x" * 101])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_hot_post_is_answered_like_any_other(body: str, chunked: bool) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body.encode()
+
+    async with call(build_hot()) as client:
+        headers = {"x-request-id": "r1"}
+        hot, plain = [
+            await client.post(path, content=pieces() if chunked else body, headers=headers)
+            for path in ("/hot", "/plain")
+        ]
+    assert (hot.status_code, hot.headers, hot.text) == (plain.status_code, plain.headers, plain.text)
+    assert hot.status_code == {"fine": 202, "problem": 409, "http": 410, "outage": 503, "bug": 500}.get(body, 413)
+    assert "request_id" not in hot.text or hot.json()["request_id"] == "r1"
+
+
+async def test_other_methods_on_a_hot_path_and_strangers_are_turned_away_as_elsewhere() -> None:
+    async with call(build_hot()) as client:
+        assert (await client.get("/hot")).status_code == 405
+    async with call(build_hot(), "8.8.8.8") as client:
+        assert (await client.post("/hot", content="fine")).status_code == 403
