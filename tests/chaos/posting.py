@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -22,13 +24,18 @@ class Answer:
 
 @dataclass
 class Posting:
-    """Posts `rate` mails a second, each request on its own, until stopped. What is accepted is told to the rig."""
+    """Posts `rate` mails a second, each request on its own, until stopped. What is accepted is told to the rig.
+
+    `extra`: further fields of the mail of that number. `unheard`: recipients of mails whose request got no answer.
+    """
 
     rig: Rig
     url: str
     caller: Caller
     rate: float
+    extra: Callable[[int], dict[str, Any]] = lambda _: {}
     answers: list[Answer] = field(default_factory=list)
+    unheard: set[str] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -52,7 +59,8 @@ class Posting:
 
     async def _post(self, client: httpx.AsyncClient, number: int) -> None:
         to = f"http{number}@example.org"
-        mail = {"from": SENDER_ADDRESS, "to": [to], "subject": f"Code {number}", "text": "123456"}
+        mail: dict[str, Any] = {"from": SENDER_ADDRESS, "to": [to], "subject": f"Code {number}", "text": "123456"}
+        mail |= self.extra(number)
         asked = time.monotonic()
         status, email_id = 0, None
         with contextlib.suppress(httpx.HTTPError):
@@ -63,3 +71,5 @@ class Posting:
             self.rig.accepted[str(email_id)] = (to,)
         elif email_id:
             self.rig.maybe[str(email_id)] = (to,)
+        elif status == 0:
+            self.unheard.add(to)

@@ -3,6 +3,15 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+_APART = ("scenario", "cells", "notes", "faults")
+
+
+def _describe_cell(cell: dict[str, Any]) -> str:
+    return (
+        f"{cell['fault']} {cell['moment']} {cell['way']}: {cell['mails']} mails, {cell['doubles']} doubles, "
+        f"{cell['unknowns']} unknown, the last end after {cell['slowest_s']:.1f} s; took {cell['seconds']:.1f} s"
+    )
+
 
 @dataclass
 class Verdict:
@@ -36,6 +45,8 @@ class Verdict:
     """How long each process took to end after SIGTERM."""
     reconcile: str = "-"
     notes: list[str] = field(default_factory=list)
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    """Of the kill matrix: what each cell found."""
     faults: list[str] = field(default_factory=list)
     """What broke a promise; empty when all were kept."""
 
@@ -64,11 +75,12 @@ class Verdict:
 
     def describe(self) -> str:
         """Lines for people."""
-        rows = {name: value for name, value in asdict(self).items() if name not in ("scenario", "notes", "faults")}
+        rows = {name: value for name, value in asdict(self).items() if name not in _APART}
         rows["exits_s"] = ", ".join(f"{each:.1f}" for each in self.exits_s) or "-"
         rows["seconds"] = f"{self.seconds:.0f}"
         lines = [f"{self.scenario}: {'FAULT' if self.faults else 'kept'}"]
         lines += ["  " + "  ".join(f"{name}={value}" for name, value in rows.items())]
+        lines += [f"  {_describe_cell(each)}" for each in self.cells]
         lines += [f"  note: {each}" for each in self.notes]
         lines += [f"  FAULT: {each}" for each in self.faults]
         return "\n".join(lines)
