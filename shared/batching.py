@@ -9,13 +9,14 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from shared.bounded_batches import guard_batches
-from shared.events import Coordinates, read_header
+from shared.events import Coordinates, read_header, read_timestamp
 from shared.membership import REBALANCE_S, SESSION_S, watch_membership
 from shared.metrics import BATCH_SECONDS
 from shared.positions import watch_positions
@@ -44,6 +45,11 @@ class Record:
     def coordinates(self) -> Coordinates:
         """Where the record lies."""
         return Coordinates(self.topic, self.partition, self.offset, self.timestamp_ms)
+
+    @property
+    def time(self) -> datetime:
+        """The broker's time."""
+        return read_timestamp(self.timestamp_ms)
 
     def header(self, name: str) -> str | None:
         """One header's text."""

@@ -47,6 +47,7 @@ class FailureReason(StrEnum):
 
 
 FINAL_STATES = frozenset({RecipientState.SENT, RecipientState.FAILED})
+_PENDING = frozenset({RecipientState.PENDING})
 
 # Where two events meet: sent beats a final failure beats what is still open; then the higher attempt counts, and of
 # one attempt "unknown" says more than "deferred". Every two outcomes have an order, so it never matters who came first.
@@ -73,13 +74,14 @@ def derive_status(
 
     `reasons`: the reasons of the final failures among them. `scheduled`: the scheduler holds the mail.
     """
-    if not states or all(state is RecipientState.PENDING for state in states):
+    states = frozenset(states)
+    if states <= _PENDING:
         return MailStatus.SCHEDULED if scheduled else MailStatus.QUEUED
     if RecipientState.UNKNOWN in states:
         return MailStatus.UNKNOWN
-    if any(state not in FINAL_STATES for state in states):
+    if not states <= FINAL_STATES:
         return MailStatus.DEFERRED
-    if all(state is RecipientState.SENT for state in states):
+    if len(states) == 1 and RecipientState.SENT in states:
         return MailStatus.SENT
     if RecipientState.SENT in states:
         return MailStatus.PARTIALLY_SENT

@@ -4,10 +4,9 @@ A record that cannot be read says nothing here: the sender answers for it with `
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
-from uuid import UUID, uuid5
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from services.gateway.projection import Mail, Outcome, RequestSeen
 from shared.batching import Record
@@ -17,6 +16,7 @@ from shared.events import (
     EmailRequested,
     EmailSent,
     EventType,
+    Namespace,
     UnreadableEvent,
     belongs_on,
     format_time,
@@ -29,11 +29,10 @@ from shared.events import (
 from shared.metrics import EVENTS_SKIPPED
 from shared.states import FailureReason, RecipientState
 
-_TIMELINE_NAMESPACE = UUID("6d696c65-6e61-5000-8000-74696d656c6e")
+_TIMELINE = Namespace(UUID("6d696c65-6e61-5000-8000-74696d656c6e"))
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line of a mail's timeline; `event_id` is the same whenever the same thing is told again."""
 
     email_id: UUID
@@ -50,8 +49,7 @@ class Line:
         return (self.at, self.record.topic, self.record.partition, self.record.offset)
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """What a record says. A cancellation is a line only: it must not make a mail that nobody asked for."""
 
     line: Line
@@ -103,7 +101,7 @@ def _observe_bulk(bulk: BulkRequested, held: bool, record: Record) -> list[Obser
 
 def _observe_request(email: EmailRequested, digest: str, held: bool, record: Record) -> Observation:
     assert email.id is not None
-    at = _time_of(record)
+    at = record.time
     seen = RequestSeen(
         digest=digest,
         account=email.account,
@@ -133,17 +131,19 @@ def _observe_request(email: EmailRequested, digest: str, held: bool, record: Rec
     if email.send_at:
         data["send_at"] = format_time(email.send_at)
     # The same request published three times is one thing that happened.
-    key = uuid5(_TIMELINE_NAMESPACE, f"{email.id}\n{digest}\n{held}")
-    return Observation(_draw_line(email.id, key, EventType.REQUESTED, email.account, record, data), mail)
+    key = _TIMELINE.name(f"{email.id}\n{digest}\n{held}")
+    return Observation(_draw_line(email.id, key, EventType.REQUESTED, email.account, record, at, data), mail)
 
 
 def _line_only(email_id: UUID, account: str, record: Record) -> Observation:
-    key = uuid5(_TIMELINE_NAMESPACE, f"{email_id}\ncancel\n{account}")
-    return Observation(_draw_line(email_id, key, EventType.CANCELLATION_REQUESTED, account, record, {}), None)
+    key = _TIMELINE.name(f"{email_id}\ncancel\n{account}")
+    return Observation(
+        _draw_line(email_id, key, EventType.CANCELLATION_REQUESTED, account, record, record.time, {}), None
+    )
 
 
 def _observe_sent(event: EmailSent, record: Record) -> Observation:
-    at = _time_of(record)
+    at = record.time
     told = [
         Outcome(
             address,
@@ -176,12 +176,12 @@ def _observe_sent(event: EmailSent, record: Record) -> Observation:
         "message_id": event.message_id,
         "complete": event.complete,
     }
-    line = _draw_line(event.id, event.event_id(), EventType.SENT, event.account, record, data)
+    line = _draw_line(event.id, event.event_id(), EventType.SENT, event.account, record, at, data)
     return Observation(line, mail)
 
 
 def _observe_failed(event: EmailFailed, email_id: UUID, record: Record) -> Observation:
-    at = _time_of(record)
+    at = record.time
     state = _state_of(event)
     told = [
         Outcome(
@@ -217,7 +217,7 @@ def _observe_failed(event: EmailFailed, email_id: UUID, record: Record) -> Obser
         "errors": event.errors,
         "retry_at": format_time(event.retry_at) if event.retry_at else None,
     }
-    line = _draw_line(email_id, event.event_id(), EventType.FAILED, event.account, record, data)
+    line = _draw_line(email_id, event.event_id(), EventType.FAILED, event.account, record, at, data)
     return Observation(line, mail)
 
 
@@ -241,23 +241,21 @@ def _with_summary(told: list[Outcome], event: EmailSent | EmailFailed, at: datet
     found: dict[str, Outcome] = {}
     for each in (*told, *summary):
         address = each.address.replace("\0", "\ufffd")
-        outcome = each if address == each.address else replace(each, address=address)
+        outcome = each if address == each.address else each._replace(address=address)
         found[address] = found[address].merge(outcome) if address in found else outcome
     return tuple(found[address] for address in sorted(found))
 
 
 def _draw_line(
-    email_id: UUID, event_id: UUID, kind: EventType, account: str, record: Record, data: dict[str, Any]
+    email_id: UUID, event_id: UUID, kind: EventType, account: str, record: Record, at: datetime, data: dict[str, Any]
 ) -> Line:
     said = {name: value for name, value in data.items() if value is not None}
-    ce_id = _read_uuid(record.header("ce_id"))
-    if ce_id and ce_id != event_id:
-        said["ce_id"] = str(ce_id)
-    return Line(email_id, event_id, kind.value, account, _time_of(record), record, said)
-
-
-def _time_of(record: Record) -> datetime:
-    return record.coordinates.time
+    written = record.header("ce_id")
+    if written and written != str(event_id):
+        ce_id = _read_uuid(written)
+        if ce_id and ce_id != event_id:
+            said["ce_id"] = str(ce_id)
+    return Line(email_id, event_id, kind.value, account, at, record, said)
 
 
 def _read_code(response: str) -> int | None:

@@ -13,15 +13,16 @@ Row = dict[str, Any]
 def mail_to_row(mail: Mail, bucket: date, version: int) -> Row:
     """The row of `emails`."""
     request = mail.request
+    recipients, complete, status = mail.derive_standing()
     return {
         "bucket": bucket,
         "id": mail.id,
         "version": version,
-        "account": mail.owner,
-        "status": mail.status.value,
-        "complete": mail.complete,
+        "account": request.account if request else mail.account,
+        "status": status.value,
+        "complete": complete,
         "attempts": mail.attempts,
-        "recipients": [_outcome_to_json(outcome) for outcome in mail.recipients],
+        "recipients": [_outcome_to_json(outcome) for outcome in recipients],
         "message_id": mail.message_id,
         **(_request_to_row(request) if request else {}),
         "ledger_digest": mail.ledger_digest,
@@ -131,7 +132,17 @@ def _row_to_request(row: Row) -> RequestSeen:
 
 
 def _outcome_to_json(outcome: Outcome) -> Row:
-    said = {name: getattr(outcome, name) for name in Outcome.__slots__}
+    said: Row = {
+        "address": outcome.address,
+        "state": outcome.state.value,
+        "attempt": outcome.attempt,
+        "at": outcome.at,
+        "smtp_code": outcome.smtp_code,
+        "enhanced_code": outcome.enhanced_code,
+        "response": outcome.response,
+        "reason": outcome.reason,
+        "relay": outcome.relay,
+    }
     return {name: value for name, value in said.items() if value is not None}
 
 

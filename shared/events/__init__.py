@@ -5,6 +5,7 @@
 
 from shared.events.bulk import BulkEntry, BulkRequested
 from shared.events.identity import (
+    Namespace,
     derive_bulk_entry_id,
     derive_event_id,
     derive_record_id,
@@ -33,7 +34,16 @@ from shared.events.requested import (
 )
 from shared.events.results import Echo, EmailFailed, EmailSent, FailedRecipient, RecipientOutcome, Source
 from shared.events.ticks import ScheduleTick
-from shared.events.wire import Coordinates, EventType, WireModel, belongs_on, build_headers, format_time, read_header
+from shared.events.wire import (
+    Coordinates,
+    EventType,
+    WireModel,
+    belongs_on,
+    build_headers,
+    format_time,
+    read_header,
+    read_timestamp,
+)
 
 __all__ = [
     "DEFAULT_ACCOUNT",
@@ -51,6 +61,7 @@ __all__ = [
     "EmailSent",
     "EventType",
     "FailedRecipient",
+    "Namespace",
     "OpenedRecord",
     "RecipientOutcome",
     "RefusedValue",
@@ -73,4 +84,5 @@ __all__ = [
     "read_email",
     "read_header",
     "read_model",
+    "read_timestamp",
 ]

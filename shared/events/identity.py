@@ -25,6 +25,19 @@ def new_email_id() -> UUID:
     return UUID(int=uuid_utils.uuid7().int)
 
 
+class Namespace:
+    """UUIDv5 of texts in one namespace, as `uuid.uuid5` gives it at a third of the cost: its hash is begun once."""
+
+    def __init__(self, namespace: UUID) -> None:
+        self._begun = hashlib.sha1(namespace.bytes, usedforsecurity=False)
+
+    def name(self, text: str) -> UUID:
+        """The id of `text`."""
+        hashed = self._begun.copy()
+        hashed.update(text.encode())
+        return UUID(int=int.from_bytes(hashed.digest()[:16], "big"), version=5)
+
+
 def derive_record_id(cluster_id: str, record: Coordinates) -> UUID:
     """The email id of a record whose publisher gave none."""
     return uuid5(

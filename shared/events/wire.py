@@ -41,6 +41,7 @@ class EventType(StrEnum):
     BATCH_FINISHED = "batch.finished"
 
 
+@lru_cache(maxsize=1000)
 def belongs_on(event_type: EventType, topic: str) -> bool:
     """Whether an event of this type may stand on the topic (its name with any prefix).
 
@@ -154,13 +155,18 @@ class Coordinates:
 
     @property
     def time(self) -> datetime:
-        """The broker timestamp in UTC; what no calendar holds becomes the nearest of the years 1970 to 9998."""
-        return _EPOCH + timedelta(milliseconds=min(max(self.timestamp_ms, 0), _LAST_MS - 1))
+        """The broker timestamp: see read_timestamp."""
+        return read_timestamp(self.timestamp_ms)
 
     @property
     def stamp(self) -> int:
         """The timestamp in derived identities: bounded, so that a client with float seconds finds the same."""
         return min(max(self.timestamp_ms, -_LAST_MS), _LAST_MS)
+
+
+def read_timestamp(timestamp_ms: int) -> datetime:
+    """A broker timestamp in UTC; what no calendar holds becomes the nearest of the years 1970 to 9998."""
+    return _EPOCH + timedelta(milliseconds=min(max(timestamp_ms, 0), _LAST_MS - 1))
 
 
 def build_headers(
@@ -191,7 +197,7 @@ def read_header(headers: Iterable[tuple[str, bytes]] | Mapping[str, bytes] | Non
     """One header's text, None where it is missing or not ASCII. Takes aiokafka's tuples or Faust's mapping."""
     if not headers:
         return None
-    pairs = headers if isinstance(headers, tuple | list) or not isinstance(headers, Mapping) else headers.items()
+    pairs = headers if isinstance(headers, (tuple, list)) or not isinstance(headers, Mapping) else headers.items()
     for key, value in pairs:
         if key == name and value is not None:
             return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)

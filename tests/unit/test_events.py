@@ -2,7 +2,7 @@ import json
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import orjson
 import pytest
@@ -16,6 +16,7 @@ from shared.events import (
     EmailSent,
     EventType,
     FailedRecipient,
+    Namespace,
     OpenedRecord,
     UnreadableEvent,
     build_headers,
@@ -499,3 +500,9 @@ def test_what_is_nested_too_deeply_is_refused(field: str) -> None:
     with pytest.raises(UnreadableEvent) as caught:
         read_email(open_record(value, None), "cluster", Coordinates("t", 0, 0, 0))
     assert caught.value.errors[0]["pointer"] == f"/{field}"
+
+
+@given(TEXT)
+def test_names_in_a_namespace_are_those_of_the_standard_library(text: str) -> None:
+    named = Namespace(ID).name(text)
+    assert (named, named.version, named.variant) == (uuid5(ID, text), 5, uuid5(ID, text).variant)
