@@ -15,6 +15,7 @@ from tests.support.stack import Stack
 
 _EVENTS_PATIENCE_S = 20.0
 _RECONCILE_TRIES = 6
+_RECONCILE_S = 600.0  # 100,000 mails and their events take minutes on a busy machine
 _LEDGER = "SELECT id, message_id, state, unknowns, results::text AS results FROM sender.ledger"
 
 
@@ -111,5 +112,5 @@ async def _run(rig: Rig, *arguments: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 120)
+    output, _ = await asyncio.wait_for(process.communicate(), _RECONCILE_S)
     return process.returncode or 0, output.decode(errors="replace")

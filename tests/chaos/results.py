@@ -25,6 +25,7 @@ KEYS = (
     "killed",
     "terminated",
     "slow_relay",
+    "sink",
     "postgres_restarted",
     "postgres_away",
     "postgres_frozen",
