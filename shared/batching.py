@@ -27,6 +27,7 @@ from shared.topics import EVENT_HEADROOM
 log = structlog.get_logger(__name__)
 
 _BATCH_BYTES, _DRAINED_AT_ONCE = 4 * 1024 * 1024, 100  # objects take many times the bytes they are read from
+_FETCHED_AT_LEAST = 64 * 1024
 _NEVER_MS = 604_800_000  # a pause of consumption must not cost the membership
 
 
@@ -95,6 +96,9 @@ class BatchConsumer:
             "session_timeout_ms": int(SESSION_S * 1000),
             "heartbeat_interval_ms": 3_000,
             "rebalance_timeout_ms": int(REBALANCE_S * 1000),
+            # Many records at once, or whatever there is after the wait: an answer, a transaction and a commit for every
+            # few records cost more than the records.
+            "fetch_min_bytes": _FETCHED_AT_LEAST,
             "fetch_max_wait_ms": 100,
         }
         self._task: asyncio.Task[None] | None = None
