@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from deploy.local.settings import REPOSITORY
+from tests.chaos.matrix_table import MATRIX_KEYS, render_matrix
 from tests.chaos.verdict import Verdict
 
 FOLDER = REPOSITORY / ".cache" / "chaos"
@@ -35,7 +36,12 @@ KEYS = (
     "relay_off",
     "relay_first_off",
     "relay_limited",
+    "hanging",
     "transactions",
+    "dying_publisher",
+    "storm",
+    "neighbours",
+    *MATRIX_KEYS,
 )
 _COLUMNS = ("mails", "sent", "lost", "doubles", "hidden_doubles", "unknown", "takeovers", "redeliveries", "deadlocks")
 _TITLES = ("mails", "sent", "lost", "doubles", "not shown", "unknown", "takeovers", "redelivered", "deadlocks")
@@ -88,13 +94,16 @@ def render_table(latest: dict[str, dict[str, Any]]) -> str:
     titles = ["what happened", *_TITLES, "seconds", "exit, s", "reconcile", "kept", "commit", "date"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     lines += [_render_row(latest[key]) for key in KEYS if key in latest]
+    seconds = sum(latest[key]["seconds"] for key in KEYS if key in latest)
+    lines += ["", f"All of it took {seconds / 60:.0f} minutes, starting of servers and `reconcile` left out."]
+    lines += ["", *render_matrix(latest)]
     lines += ["", "What was seen besides:", ""]
     for key in KEYS:
         if key in latest:
             row = latest[key]
             faults = [f"**fault**: {each.splitlines()[0][:_FAULT_LENGTH]}" for each in row["faults"]]
             lines += [f"- {row['scenario']}: {each}" for each in [*row["notes"], *faults]]
-    machines = sorted({each["machine"] for each in latest.values()})
+    machines = sorted({each["machine"] for key, each in latest.items() if key in KEYS})
     return "\n".join([*lines, "", *(f"Machine: {each}." for each in machines)])
 
 

@@ -7,7 +7,9 @@ from functools import partial
 
 import pytest
 
+from tests.chaos.cells import Cell, Fault, Way
 from tests.chaos.killed import end_senders
+from tests.chaos.matrix import run_matrix
 from tests.chaos.relay_pause import pause_the_relay
 from tests.chaos.rig import Rig, open_rig
 from tests.chaos.servers_away import take_a_server_away
@@ -36,6 +38,13 @@ async def test_a_killed_sender_loses_nothing_and_doubles_only_what_it_calls_unkn
 
 async def test_an_answer_after_parking_and_lease_with_three_sigterms_makes_no_double(rig: Rig) -> None:
     hold_to(await wait_out_a_slow_relay(rig, delay_s=LEASE_S * 1.5, mails=10, patience_s=60, reconciled=False), rig)
+
+
+async def test_a_sender_frozen_for_longer_than_its_lease_in_the_middle_of_a_bulk_event_doubles_only_what_is_unknown(
+    rig: Rig,
+) -> None:
+    cells = [Cell(Fault.FREEZE, "settle.before", Way.BULK)]
+    hold_to(await run_matrix(rig, fault=Fault.FREEZE, cells=cells, reconciled=False), rig)
 
 
 async def test_a_pause_of_the_relay_restarts_nobody(rig: Rig) -> None:

@@ -45,15 +45,15 @@ class Supervised:
         """SIGKILL, now; the restart follows by itself."""
         self.process.kill()
 
-    async def terminate(self, timeout_s: float = 90) -> float:
-        """SIGTERM and wait for the end, without a restart; gives the seconds it took. Fails on an exit code."""
+    async def terminate(self, timeout_s: float = 90, *, expected: int = 0) -> float:
+        """SIGTERM and wait for the end, without a restart; gives the seconds it took. Fails on another exit code."""
         self._wanted = False
         await self.scrape()
         started = time.monotonic()
         self.process.terminate()
         code = await self.process.wait_exit(timeout_s)
         seconds = time.monotonic() - started
-        assert code == 0, f"{self.process.name} ended with {code} at SIGTERM:\n{self.process.read_log()[-4000:]}"
+        assert code == expected, f"{self.process.name} ended with {code} at SIGTERM:\n{self.process.read_log()[-4000:]}"
         return seconds
 
     def start_again(self) -> None:
