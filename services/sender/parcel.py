@@ -1,11 +1,15 @@
 """One mail as the wire sees it, and what the relay said of it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
 from services.sender.classify import Reply
+
+_JUST_S = 5.0
+_ALONE_S = 30.0
 
 
 class Ending(Enum):
@@ -26,6 +30,25 @@ class Carrier(Protocol):
 
     def takes_back(self, parcel: "Parcel") -> bool:
         """Whether this is no ending: it was the relay's own trouble, before any content, and the mail goes on."""
+
+
+@dataclass(slots=True)
+class Troubles:
+    """How often a mail met a relay's trouble before its content that may be its own, over all parcels of one attempt.
+
+    It may be where the relay works for others: it has just answered one, or has since this mail's last trouble there.
+    A relay that answers nobody burns no attempt (P10), but for a mail that breaks its connections all alone.
+    """
+
+    count: int = 0
+    met: dict[str, tuple[float, float]] = field(default_factory=dict)  # by relay: when, and its last answer then
+
+    def add(self, relay: str, now: float, answered: float) -> None:
+        """Trouble at monotonic time `now` at a relay that has last answered a mail at `answered`."""
+        met, answered_then = self.met.get(relay, (-math.inf, -math.inf))
+        if now - answered < _JUST_S or answered > answered_then or now - met > _ALONE_S:
+            self.count += 1
+        self.met[relay] = now, answered
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +74,7 @@ class Parcel:
     diagnostic: str = ""
     relay: str = ""
     requeues: int = 0
+    troubles: Troubles | None = None
     queued: float = 0.0
     carrier: Carrier | None = None
 

@@ -243,6 +243,8 @@ class Pipeline:
     def on_returned(self, parcels: list[Parcel]) -> None:
         """The relays went away, or the process drains, before these began."""
         self._in_transit -= len(parcels)
+        for parcel in parcels:
+            parcel.context.troubles = parcel.troubles
         self._release.put_all(parcel.context for parcel in parcels)
 
     def on_late(self, parcels: list[Parcel]) -> None:

@@ -20,7 +20,7 @@ from services.sender.connecting import RelayMisconfigured, RelayUnavailable
 from services.sender.conversation import Timeouts
 from services.sender.lines import Address, Line, Opened
 from services.sender.pacing import TICK_S, UNLIMITED, Brake, Pacer, slower_of
-from services.sender.parcel import Parcel
+from services.sender.parcel import Parcel, Troubles
 from services.sender.pool import Pool
 from services.sender.shares import Share
 from services.sender.tally import Tally, judge
@@ -61,6 +61,7 @@ class Relay:
         self.on_unfit: Callable[[Parcel], bool] = lambda _: False
         self.queue: deque[Parcel] = deque()
         self.on_wire = 0
+        self._answered = -math.inf  # when it last said something of a mail
         self.allowance = UNLIMITED if connections else 0  # mails that may begin before the next tick
         self.utf8: bool | None = None  # whether it announces SMTPUTF8; None before the first connection
         self.tally = Tally(address.name)
@@ -199,6 +200,7 @@ class Relay:
         replies = parcel.replies
         if parcel.content_answered and len(replies) == 1 and (first := replies[0]) and first.code < 300:
             self.tally.sent += 1
+            self._answered = time.monotonic()
             if self.breaker.troubled:
                 self._on_answered()
             return False
@@ -221,15 +223,17 @@ class Relay:
             return found.unfit and self.on_unfit(parcel)
         if found.outcome == "broken":
             self.pool.end_idle()
-        if not found.returnable or parcel.requeues >= MAX_REQUEUES:
+        troubles = parcel.troubles = parcel.troubles or Troubles()
+        if not found.returnable or (troubles.count >= MAX_REQUEUES and self.available):
             return False
-        parcel.requeues += 1
+        troubles.add(self.name, time.monotonic(), self._answered)
         parcel.revive()
         self.queue.appendleft(parcel)
         self._move_on()
         return True
 
     def _on_answered(self) -> None:
+        self._answered = time.monotonic()
         if self.breaker.on_answered():
             self.last_error = None
             log.info("relay takes mail again", relay=self.name)

@@ -27,6 +27,7 @@ def pack(
         on_done=on_done,
         context=work,
         needs_utf8=message.needs_utf8,
+        troubles=work.troubles,
     )
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from services.sender.classify import Outcome
 from services.sender.ledger import LedgerEntry
 from services.sender.message import Memo
+from services.sender.parcel import Troubles
 from shared.consuming import FaustTicket
 from shared.due import DueRow
 from shared.events import EmailRequested
@@ -36,6 +37,7 @@ class Work:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
     relay: str = ""
+    troubles: Troubles | None = None  # met in this attempt, by parcels that came back
     must_hold: bool = False  # cancelled, while nobody knows whether the relay has it: it is not sent again
     must_not_send: bool = False  # taken over once too often, or under `hold`: its outcome stays unknown
     began: float = field(default_factory=time.monotonic)

@@ -111,6 +111,7 @@ async def test_mail_goes_on_over_the_second_when_the_first_breaks_and_none_of_it
                 await asyncio.sleep(0.02)
             fleet.submit(1)
             await fleet.wait_done(151)
+            await asyncio.sleep(1.5)  # it begins with a few at once, twice as many every look
             before = len(second.taken)
             fleet.submit(30)
             await fleet.wait_done(181)
