@@ -4,8 +4,7 @@ from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.policy import default
 from itertools import pairwise
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from services.sender.classify import Deferred, Failed, Reply, Sent, Unknown
 from services.sender.http_relay import write_request
+from services.sender.ledger import LedgerEntry
 from services.sender.message import BuiltMessage, build_message, identify
 from services.sender.parcel import Ending, Parcel
 from services.sender.retries import RetryPolicy
@@ -33,7 +33,8 @@ def begin(pending: list[str], safety: Safety) -> tuple[Work, Parcel]:
     mail = EmailRequested.model_validate({"from": "a@x.org", "to": pending, "subject": "s", "text": "t"})
     identity = identify(UUID(int=1), mail.from_, datetime(2026, 1, 1, tzinfo=UTC), None)
     message = build_message(mail, RenderedContent("s", "t", None), identity)
-    work = cast(Work, SimpleNamespace(mail=mail, pending=pending))
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    work = Work(mail, LedgerEntry(UUID(int=1), "a", "d", "<m@x>", len(pending), now, now), None, pending=pending)
     return work, pack(work, message, lambda: True, lambda parcel: None, safety)
 
 
