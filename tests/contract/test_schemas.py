@@ -100,12 +100,10 @@ def test_what_we_write_ourselves_is_valid_under_the_schema(event_type: EventType
 def test_the_examples_in_the_documentation_are_valid() -> None:
     blocks = re.findall(r"```json\n(.*?)```", (DIRECTORY.parent / "events.md").read_text(), re.DOTALL)
     found = [orjson.loads(block) for block in blocks]
-    types = [
-        EventType.FAILED if "reason" in data else EventType.SENT if "relay" in data else EventType.REQUESTED
-        for data in found
-    ]
+    marks = {"reason": EventType.FAILED, "relay": EventType.SENT, "mails": EventType.BULK_REQUESTED}
+    types = [next((marks[mark] for mark in marks if mark in data), EventType.REQUESTED) for data in found]
 
-    assert set(types) == {EventType.REQUESTED, EventType.SENT, EventType.FAILED}
+    assert set(types) == {EventType.REQUESTED, *marks.values()}
     for event_type, data in zip(types, found, strict=True):
         MODELS[event_type].model_validate(data)
         assert accepts(_read(event_type), data)
