@@ -14,7 +14,7 @@ PATIENCE_S = 60.0
 
 @dataclass
 class CellVerdict:
-    """What one cell found. `slowest_s`: from its first mail's acceptance to its last mail's end."""
+    """What one cell found. `slowest_s`: from its (last try's) first mail's acceptance to its last mail's end."""
 
     fault: str
     moment: str

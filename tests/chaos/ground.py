@@ -24,12 +24,13 @@ from tests.support.services import ServiceProcess
 from tests.support.supervised import Supervised
 
 LEASE_S = 3.0
-DEFERRED_S = 1.5  # before a deferred mail is tried again: time enough to send it into the victim's arms
+DEFERRED_S = 2.0  # before a deferred mail is tried again: time enough to send it into the victim's arms
 VICTIM, BYSTANDER = 0, 1
 _WAITING = """
 SELECT count(*) AS n FROM sender.due
 WHERE id = ANY($1::uuid[]) AND kind = 'deferred' AND announced AND lease_token IS NULL
 """
+_LEASED = "SELECT count(*) AS n FROM sender.due WHERE id = ANY($1::uuid[]) AND lease_token IS NOT NULL"
 _OVER = """
 SELECT (SELECT count(*) FROM sender.ledger WHERE id = ANY($1::uuid[]) AND state = 'settled') AS settled,
        (SELECT count(*) FROM sender.due WHERE id = ANY($1::uuid[])) AS due
@@ -55,6 +56,11 @@ class Ground:
     def victim(self) -> ServiceProcess:
         """Its present generation."""
         return self.victims[-1]
+
+    @property
+    def is_struck(self) -> bool:
+        """Whether the victim has met its fault: it is gone, or stands still."""
+        return self.victim.returncode is not None or is_frozen(self.victim)
 
     def start_victim(self) -> None:
         """A generation of the sender that is hurt; ready soon."""
@@ -91,10 +97,22 @@ class Ground:
         wanted = list(map(UUID, ids))
 
         async def waiting() -> bool:
-            (row,) = await self.rig.fetch(_WAITING, wanted)
-            return bool(row["n"] == len(wanted))
+            return await self._count(_WAITING, wanted) == len(wanted)
 
         await wait_until(waiting, timeout_s, "deferred mails", every_s=0.02)
+
+    async def wait_taken_on(self, ids: Iterable[str], timeout_s: float) -> None:
+        """Until somebody has taken all of them on, or the victim has met its fault with some of them."""
+
+        async def taken_on() -> bool:
+            return self.is_struck or await self._count(_LEASED, wanted) == len(wanted)
+
+        wanted = list(map(UUID, ids))
+        await wait_until(taken_on, timeout_s, "due rows taken on", every_s=0.02)
+
+    async def _count(self, sql: str, wanted: list[UUID]) -> int:
+        (row,) = await self.rig.fetch(sql, wanted)
+        return int(row["n"])
 
     async def wait_over(self, ids: Iterable[str], places: Iterable[str], timeout_s: float) -> bool:
         """Until each has its end on the topics and in the ledger, and no row waits; False when time is over first."""

@@ -5,6 +5,7 @@ is to be hurt; what happened is read from the relay, the topics and the ledger.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,11 +15,11 @@ from pydantic import Field
 from shared.settings import EnvironmentSettings
 from tests.chaos.cells import AT_DOT, Cell, Fault, Way, list_cells
 from tests.chaos.course import PATIENCE_S, CellVerdict, Course, judge_cell
-from tests.chaos.ground import BYSTANDER, LEASE_S, VICTIM, Ground, freeze, is_frozen, open_ground, wake
+from tests.chaos.ground import BYSTANDER, LEASE_S, VICTIM, Ground, freeze, open_ground, wake
 from tests.chaos.judging import judge, reconcile
 from tests.chaos.mails import Asked, ask
 from tests.chaos.results import FOLDER
-from tests.chaos.rig import Rig, wait_until
+from tests.chaos.rig import Rig
 from tests.chaos.scene import Whims
 from tests.chaos.verdict import Verdict
 
@@ -27,6 +28,8 @@ _TRIES = 3
 _PAUSE_S = 0.5
 _FREEZE_S = (LEASE_S + 1.5, 8.0)  # at least, so that the lease is over; at most, so that the group still knows it
 _SLOW_S = 0.3
+_LOOKS_AWAY_S = 7.0
+_IN_VAIN_S = 2.0
 _QUEUE_S = 2.7  # an answer's time that lets the last of a queue wait for more than five seconds, at eight connections
 
 
@@ -94,8 +97,9 @@ async def _strike(ground: Ground, course: Course) -> None:
         signalling = asyncio.create_task(_signal_on_wire(ground, course.cell)) if course.cell.on_wire else None
         try:
             await _let_in(ground, course, asked)
-            await wait_until(lambda: _is_struck(ground), _STRIKE_S, "the fault", every_s=0.01)
-            return
+            if await _wait_struck(ground, asked):
+                return
+            ground.whims.calm_down()
         except AssertionError:
             ground.whims.calm_down()
         finally:
@@ -118,7 +122,7 @@ def _set_the_scene(ground: Ground, cell: Cell) -> None:
 
 async def _let_in(ground: Ground, course: Course, asked: Asked) -> None:
     """Hand the mails to the victim. Those of the due way the other one has tried once; then it looks away."""
-    rig, course.published = ground.rig, course.published or time.monotonic()
+    rig, course.published = ground.rig, time.monotonic()
     course.asked.due |= asked.due
     course.asked.records += asked.records
     course.asked.bad += asked.bad
@@ -129,6 +133,9 @@ async def _let_in(ground: Ground, course: Course, asked: Asked) -> None:
         await ground.wait_deferred(asked.due)
         freeze(ground.bystander.process.pid)
         ground.whims.refusing = course.cell.stage == "release"
+        with contextlib.suppress(AssertionError):
+            await ground.wait_taken_on(asked.due, timeout_s=_LOOKS_AWAY_S)
+        wake(ground.bystander.process.pid)  # longer, and its group would give it up
         return
     await ground.publish(asked.records, VICTIM)
     course.places += await ground.publish(asked.bad, VICTIM)
@@ -146,8 +153,18 @@ async def _signal_on_wire(ground: Ground, cell: Cell) -> None:
         freeze(ground.victim.pid)
 
 
-async def _is_struck(ground: Ground) -> bool:
-    return ground.victim.returncode is not None or is_frozen(ground.victim)
+async def _wait_struck(ground: Ground, asked: Asked) -> bool:
+    """False once all of it has ended, and still nothing has happened: the mails were in other hands."""
+    deadline, ended = time.monotonic() + _STRIKE_S, 0.0
+    while time.monotonic() < deadline:
+        if ground.is_struck:
+            return True
+        if not ended and asked.due.keys() <= ground.ends.by_id.keys():
+            ended = time.monotonic()
+        if ended and time.monotonic() - ended > _IN_VAIN_S:
+            return False
+        await asyncio.sleep(0.01)
+    return False
 
 
 async def _mend(ground: Ground, course: Course) -> None:
