@@ -13,7 +13,7 @@ from tests.support.stack import Stack
 
 _LONGEST = (
     *("test_make_up", "test_promises", "test_sender_answers", "test_sender_faults", "test_sender_bulk"),
-    *("test_sender_pausing", "test_sender_path", "test_sender_routing_processes", "test_sender_routing", "test_junk"),
+    *("test_sender_pausing", "test_sender_path", "test_sender_routing", "test_junk"),
 )
 _shared = pytest.StashKey[RealServers]()
 _outcomes = pytest.StashKey[dict[str, pytest.TestReport]]()
