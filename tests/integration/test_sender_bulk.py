@@ -90,7 +90,7 @@ async def test_what_happens_to_one_mail_of_a_bulk_event_happens_to_no_other(
         assert taken["busy@example.org",].message["Message-ID"] == f"<{mails['busy']['id']}@example.com>"
 
 
-@pytest.mark.parametrize("point", ["build.after=kill", "publish.before=kill@2"])
+@pytest.mark.parametrize("point", ["publish.before=kill@2"])
 async def test_a_death_in_the_middle_of_a_bulk_event_loses_nothing(
     services: ServiceRunner, stack: Stack, point: str
 ) -> None:
