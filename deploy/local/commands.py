@@ -27,11 +27,12 @@ def run_command(paths: DataPaths, arguments: Sequence[str], inherited: Mapping[s
 
 def describe_environment(record: StackRecord, master_secret: str) -> dict[str, str]:
     """Give the settings by which a command finds everything of a stack."""
-    return {
+    environment = {
         "MILENA_KAFKA_BOOTSTRAP_SERVERS": record.kafka,
         "MILENA_DATABASE_URL": record.database_url,
-        "MILENA_SMTP_HOST": record.smtp_host,
-        "MILENA_SMTP_PORT": str(record.smtp_port),
         "MILENA_BASE_URL": record.base_url,
         "MILENA_MASTER_SECRET": master_secret,
     }
+    if record.smtp_host:
+        environment |= {"MILENA_SMTP_HOST": record.smtp_host, "MILENA_SMTP_PORT": str(record.smtp_port)}
+    return environment

@@ -56,7 +56,7 @@ def build_services(settings: StackSettings, ports: Ports, environment: Mapping[s
 def list_ports(settings: StackSettings, ports: Ports) -> list[tuple[str, int]]:
     """Give every port this stack is going to listen on, each with what it is for."""
     wanted = [("HTTP", ports.http)]
-    if settings.smtp_host is None:
+    if settings.catches_mail:
         wanted += [("caught mail, SMTP", ports.mail_smtp), ("caught mail, page", ports.mail_page)]
     if settings.kafka_bootstrap_servers is None:
         wanted += [("Kafka", ports.kafka), ("Kafka's controller", ports.kafka_controller)]

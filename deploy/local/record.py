@@ -20,7 +20,11 @@ class ProcessRecord:
 
 @dataclass(frozen=True)
 class StackRecord:
-    """The content of stack.json. ``mail_url`` and ``mail_dir`` are None where a real relay is used."""
+    """The content of stack.json.
+
+    ``mail_url`` and ``mail_dir`` are None where a real relay is used, ``smtp_host`` and ``smtp_port`` where it is in
+    MILENA_RELAYS.
+    """
 
     base_url: str
     api_key: str
@@ -28,8 +32,8 @@ class StackRecord:
     kafka: str
     database_url: str
     from_address: str
-    smtp_host: str
-    smtp_port: int
+    smtp_host: str | None
+    smtp_port: int | None
     mail_url: str | None
     mail_dir: str | None
     processes: tuple[ProcessRecord, ...] = ()

@@ -33,7 +33,13 @@ class StackSettings(ProcessSettings):
     database_url: SecretStr | None = None
     smtp_host: str | None = None
     smtp_port: int | None = None
+    relays: str | None = None  # the senders read it
     from_address: str = "no-reply@example.com"
+
+    @property
+    def catches_mail(self) -> bool:
+        """Whether mail stays here: no relay of one's own is named."""
+        return self.smtp_host is None and not self.relays
 
     @model_validator(mode="after")
     def _make_absolute(self) -> Self:

@@ -44,7 +44,7 @@ class LocalStack:
     async def start(self) -> StackRecord:
         """Start everything and wait until all of it is ready. Raises StackError."""
         master_secret = read_or_mint_master_secret(self._paths.credentials)
-        catches = self._settings.smtp_host is None
+        catches = self._settings.catches_mail
         if catches:
             self._supervisor.start(build_catcher(self._paths, self._ports, read_environment()))
         await self._servers.start()
@@ -57,8 +57,8 @@ class LocalStack:
             kafka=self._servers.bootstrap_servers,
             database_url=self._servers.database_url,
             from_address=self._settings.from_address,
-            smtp_host=environment["MILENA_SMTP_HOST"],
-            smtp_port=int(environment.get("MILENA_SMTP_PORT", "2525")),
+            smtp_host=environment.get("MILENA_SMTP_HOST"),
+            smtp_port=None if self._settings.relays else int(environment.get("MILENA_SMTP_PORT", "2525")),
             mail_url=environment.get("MILENA_MAIL_URL"),
             mail_dir=str(self._paths.mail) if catches else None,
         )
@@ -84,7 +84,7 @@ class LocalStack:
             "MILENA_KAFKA_BOOTSTRAP_SERVERS": self._servers.bootstrap_servers,
             "MILENA_DATABASE_URL": self._servers.database_url,
         }
-        if self._settings.smtp_host is None:
+        if self._settings.catches_mail:
             addresses |= {
                 "MILENA_SMTP_HOST": LOOPBACK,
                 "MILENA_SMTP_PORT": str(self._ports.mail_smtp),
@@ -150,7 +150,8 @@ def describe_addresses(record: StackRecord) -> list[str]:
     if record.mail_url is not None:
         lines.append(f"  caught mail       {record.mail_url}")
     else:
-        lines.append(f"  relay             {record.smtp_host}:{record.smtp_port} (mail really leaves)")
+        relay = f"{record.smtp_host}:{record.smtp_port}" if record.smtp_host else "those of MILENA_RELAYS"
+        lines.append(f"  relay             {relay} (mail really leaves)")
     return [*lines, f"  development key   {record.api_key}", f"  send from         {record.from_address}"]
 
 

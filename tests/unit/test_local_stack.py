@@ -55,6 +55,12 @@ def test_servers_of_ones_own_need_no_ports_here() -> None:
     assert not [purpose for purpose in purposes if "Kafka" in purpose or "mail" in purpose]
 
 
+def test_no_mail_is_caught_where_relays_of_ones_own_are_named() -> None:
+    relays = read_settings(relays='[{"name": "main", "host": "relay.example.com"}]')
+    assert not any("mail" in purpose for purpose, _ in list_ports(relays, Ports.from_offset(0)))
+    assert [read_settings().catches_mail, relays.catches_mail] == [True, False]
+
+
 def test_each_process_has_its_slot_and_its_health_port() -> None:
     commands = build_services(read_settings(senders=2), Ports.from_offset(0), {"SHARED": "1"})
     by_name = {command.name: command for command in commands}
