@@ -1,14 +1,14 @@
 """From a mail and its ledger entry to the message's bytes, the same whenever it is built (R12). Pure."""
 
 from services.sender.ledger import LedgerEntry
-from services.sender.message import BuiltMessage, Identity, Memo, build_message
+from services.sender.message import BuiltMessage, Memo, build_message, identify
 from shared.events import EmailRequested
 from shared.templates import RenderedContent, render_content
 
 
 def build_mail(mail: EmailRequested, entry: LedgerEntry, memo: Memo | None = None) -> BuiltMessage:
     """Render what is a template and build the message. Raises TemplateError."""
-    identity = Identity(entry.message_id, f"=_{entry.id.int:032x}", entry.accepted_at)
+    identity = identify(entry.id, entry.message_id, entry.accepted_at)
     return build_message(mail, _render(mail), identity, memo)
 
 

@@ -46,9 +46,9 @@ def name_message(email_id: UUID, sender: Mailbox, domain: str | None = None) -> 
     return f"<{email_id}@{domain or sender.domain}>"
 
 
-def identify(email_id: UUID, sender: Mailbox, accepted_at: datetime, domain: str | None = None) -> Identity:
+def identify(email_id: UUID, message_id: str, accepted_at: datetime) -> Identity:
     """What the mail's bytes depend on beside its content."""
-    return Identity(name_message(email_id, sender, domain), f"=_{email_id.int:032x}", accepted_at)
+    return Identity(message_id, f"=_{email_id.int:032x}", accepted_at)
 
 
 def build_message(

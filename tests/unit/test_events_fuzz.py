@@ -193,7 +193,7 @@ def build(work: Work) -> None:
             content = render_content(mail.subject, mail.text, mail.html, mail.variables)
         except TemplateError:
             return
-    built = build_message(mail, content, identify(work.id, mail.from_, work.entry.accepted_at))
+    built = build_message(mail, content, identify(work.id, work.entry.message_id, work.entry.accepted_at))
     assert built.content.endswith(b"\r\n")
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from services.sender.message import BuiltMessage, build_message, identify
+from services.sender.message import BuiltMessage, build_message, identify, name_message
 from shared.addresses import Mailbox, check_name
 from shared.events import Attachment, EmailRequested
 from shared.templates import RenderedContent
@@ -42,7 +42,9 @@ def request(
 
 
 def build(mail: EmailRequested) -> BuiltMessage:
-    return build_message(mail, RenderedContent(mail.subject, mail.text, mail.html), identify(ID, mail.from_, AT))
+    return build_message(
+        mail, RenderedContent(mail.subject, mail.text, mail.html), identify(ID, name_message(ID, mail.from_), AT)
+    )
 
 
 def unstuff(content: bytes) -> bytes:
@@ -151,7 +153,7 @@ def test_one_part_alone_needs_no_multipart(body: str, kind: str) -> None:
 @pytest.mark.parametrize("body", ["lone \ud800 surrogate", "\udcff"])
 def test_a_lone_surrogate_becomes_a_question_mark(body: str) -> None:
     content = RenderedContent(body, body, body)
-    identity = identify(ID, Mailbox("a@example.com"), AT)
+    identity = identify(ID, name_message(ID, Mailbox("a@example.com")), AT)
     with_file = request(attachments=[Attachment(filename="a", content="")])
     for mail in (request(), with_file):
         parsed = read(build_message(mail, content, identity))
@@ -329,12 +331,14 @@ def test_the_date_is_written_in_utc_whatever_zone_it_comes_in() -> None:
     at = AT.astimezone(timezone(timedelta(hours=5)))
     mail = request()
     content = RenderedContent("s", "t", None)
-    built = [build_message(mail, content, identify(ID, mail.from_, each)).content for each in (AT, at)]
+    built = [
+        build_message(mail, content, identify(ID, name_message(ID, mail.from_), each)).content for each in (AT, at)
+    ]
     assert built[0] == built[1]
     assert b"Date: Sat, 31 Jan 2026 09:00:00 +0000" in built[0]
 
 
 def test_the_message_id_takes_the_domain_of_from_or_the_operators() -> None:
     sender = Mailbox("a@Example.COM")
-    assert identify(ID, sender, AT).message_id == f"<{ID}@example.com>"
-    assert identify(ID, sender, AT, "mail.example.net").message_id == f"<{ID}@mail.example.net>"
+    assert name_message(ID, sender) == f"<{ID}@example.com>"
+    assert name_message(ID, sender, "mail.example.net") == f"<{ID}@mail.example.net>"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from services.sender.message import BuiltMessage, Memo, build_message, identify
+from services.sender.message import BuiltMessage, Memo, build_message, identify, name_message
 from shared.addresses import InvalidAddress, Mailbox, check_address, check_name
 from shared.events import Attachment, EmailRequested
 from shared.templates import RenderedContent
@@ -87,7 +87,9 @@ def mails(draw: st.DrawFn) -> EmailRequested:
 
 
 def build(mail: EmailRequested) -> BuiltMessage:
-    return build_message(mail, RenderedContent(mail.subject, mail.text, mail.html), identify(ID, mail.from_, AT))
+    return build_message(
+        mail, RenderedContent(mail.subject, mail.text, mail.html), identify(ID, name_message(ID, mail.from_), AT)
+    )
 
 
 def take_from_wire(content: bytes) -> bytes:
@@ -223,7 +225,7 @@ def test_what_mails_share_is_the_same_bytes_whoever_encoded_it_first(
     for box in recipients:
         one = mail.model_copy(update={"to": [box], "cc": []})
         content = RenderedContent(subject + box.address, mail.text, mail.html)
-        identity = identify(ID, mail.from_, AT)
+        identity = identify(ID, name_message(ID, mail.from_), AT)
         assert build_message(one, content, identity, memo) == build_message(one, content, identity)
 
 
@@ -253,7 +255,7 @@ def test_no_text_breaks_out_of_its_header(breakout: str) -> None:
     mail = EmailRequested(id=ID, from_=Mailbox("a@x.org"), to=[Mailbox("b@x.org")], subject="s", text="t")
     fields: dict[str, Any] = {"headers": {"X-A": breakout}, "to": [Mailbox("b@x.org", breakout)]}
     mail = mail.model_copy(update=fields)
-    built = build_message(mail, RenderedContent(breakout, "t", None), identify(ID, mail.from_, AT))
+    built = build_message(mail, RenderedContent(breakout, "t", None), identify(ID, name_message(ID, mail.from_), AT))
     parsed = message_from_bytes(take_from_wire(built.content), policy=policy.compat32)
     assert set(parsed.keys()) == {
         "From",

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from services.sender.classify import Deferred, Failed, Reply, Sent, Unknown
 from services.sender.http_relay import write_request
 from services.sender.ledger import LedgerEntry
-from services.sender.message import BuiltMessage, build_message, identify
+from services.sender.message import BuiltMessage, build_message, identify, name_message
 from services.sender.parcel import Ending, Parcel
 from services.sender.retries import RetryPolicy
 from services.sender.safety import HEADER, OFF, Safety, allows
@@ -31,7 +31,7 @@ RECIPIENTS = [f"person{n:04}@a-rather-long-domain-name.example.org" for n in ran
 
 def begin(pending: list[str], safety: Safety) -> tuple[Work, Parcel]:
     mail = EmailRequested.model_validate({"from": "a@x.org", "to": pending, "subject": "s", "text": "t"})
-    identity = identify(UUID(int=1), mail.from_, datetime(2026, 1, 1, tzinfo=UTC), None)
+    identity = identify(UUID(int=1), name_message(UUID(int=1), mail.from_), datetime(2026, 1, 1, tzinfo=UTC))
     message = build_message(mail, RenderedContent("s", "t", None), identity)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     work = Work(mail, LedgerEntry(UUID(int=1), "a", "d", "<m@x>", len(pending), now, now), None, pending=pending)
