@@ -1,7 +1,5 @@
 """Senders ended in the middle of their work, by SIGKILL or by SIGTERM, while another one joins and leaves."""
 
-import asyncio
-
 from tests.chaos.judging import judge, reconcile
 from tests.chaos.rig import Rig
 from tests.chaos.verdict import Verdict
@@ -21,28 +19,28 @@ async def end_senders(
 ) -> Verdict:
     """End the first sender `ends` times under load; the second joins after the first end and leaves at the last.
 
-    The relay's delay after the dot keeps claims open, and each end waits until the process itself has claimed. SIGKILL
-    may make doubles, each of which the ledger must show; SIGTERM none.
+    The relay's delay after the dot keeps claims open. Each end waits until the process itself has claimed, however long
+    that takes: mail keeps coming until then. SIGKILL may make doubles, each of which the ledger must show; SIGTERM none.
     """
     rig.relay.script.dot_delay_s = dot_delay_s
     first = await rig.start_sender(0)
     second = None
     portions = ends + 1
     for number in range(1, portions + 1):
-        load = asyncio.create_task(rig.publish(mails // portions))
         leaving = first if number <= ends else second
         assert leaving
-        await rig.wait_claiming(leaving)
-        if number > ends:
-            await rig.terminate(leaving)
-        elif gently:
-            await rig.terminate(leaving, again=True)
-        else:
-            await rig.kill(leaving)
-        if number == 1:
-            second = await rig.start_sender(1)
-        await first.wait_ready()
-        await load
+        claimed = await rig.count_claims(leaving)
+        async with rig.loaded(mails // portions):
+            await rig.wait_claiming(leaving, claimed)
+            if number > ends:
+                await rig.terminate(leaving)
+            elif gently:
+                await rig.terminate(leaving, again=True)
+            else:
+                await rig.kill(leaving)
+            if number == 1:
+                second = await rig.start_sender(1)
+            await first.wait_ready()
     finished = await rig.wait_finished(patience_s)
     verdict = await judge(
         rig, f"a sender gets {'SIGTERM' if gently else 'SIGKILL'} {ends} times, another joins and leaves"

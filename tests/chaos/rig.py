@@ -25,6 +25,7 @@ from tests.support.supervised import Supervised
 SENDER_ADDRESS = "no-reply@example.com"
 _WORDS = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor.\n" * 4
 _LOOK_S = 0.05
+_PORTION_EVERY_S = 2.0
 CLAIMS = "milena_claims_total"
 _STANDING = """
 SELECT count(*) FILTER (WHERE state = 'settled' AND id = ANY($1::uuid[])) AS settled,
@@ -115,6 +116,24 @@ class Rig:
         finally:
             await producer.stop()
 
+    @asynccontextmanager
+    async def loaded(self, portion: int) -> AsyncIterator[None]:
+        """Mail for as long as this lasts: a portion at once, and another every two seconds."""
+        over = asyncio.Event()
+
+        async def keep_up() -> None:
+            while not over.is_set():
+                await self.publish(portion)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), _PORTION_EVERY_S)
+
+        load = asyncio.create_task(keep_up())
+        try:
+            yield
+        finally:
+            over.set()
+            await load
+
     # --- waiting ---
 
     async def wait_taken(self, count: int, timeout_s: float = 120) -> None:
@@ -145,15 +164,17 @@ class Rig:
 
         await wait_until(is_open, timeout_s, "open claims")
 
-    async def wait_claiming(self, sender: Supervised, timeout_s: float = 60) -> None:
-        """Until this process has claimed something that nobody had, from now on."""
+    async def count_claims(self, sender: Supervised) -> float:
+        """How many mails that nobody had this process has claimed."""
+        await sender.scrape()
+        return sender.count(CLAIMS)['{found="new"}']
+
+    async def wait_claiming(self, sender: Supervised, beyond: float, timeout_s: float = 60) -> None:
+        """Until this process has claimed more than `beyond`. Let the load go on meanwhile: others claim it, too."""
 
         async def has_claimed() -> bool:
-            await sender.scrape()
-            return sender.count(CLAIMS)['{found="new"}'] > before
+            return await self.count_claims(sender) > beyond
 
-        await sender.scrape()
-        before = sender.count(CLAIMS)['{found="new"}']
         await wait_until(has_claimed, timeout_s, "a claim of its own")
 
     async def wait_finished(self, timeout_s: float) -> bool:
