@@ -20,7 +20,7 @@ async def end_senders(
     """End the first sender `ends` times under load; the second joins after the first end and leaves at the last.
 
     The relay's delay after the dot keeps claims open. Each end waits until the process itself has claimed, however long
-    that takes: mail keeps coming until then. SIGKILL may make doubles, each of which the ledger must show; SIGTERM none.
+    that takes: mail keeps coming until then. SIGKILL may make doubles, which the ledger must show; SIGTERM none.
     """
     rig.relay.script.dot_delay_s = dot_delay_s
     first = await rig.start_sender(0)
