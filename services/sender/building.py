@@ -1,7 +1,8 @@
 """From a mail and its ledger entry to the message's bytes, the same whenever it is built (R12). Pure."""
 
+from services.sender.form import fill_in
 from services.sender.ledger import LedgerEntry
-from services.sender.message import BuiltMessage, Memo, build_message, identify
+from services.sender.message import BuiltMessage, Memo, build_message, identify, join_message
 from shared.events import EmailRequested
 from shared.templates import RenderedContent, render_content
 
@@ -9,6 +10,10 @@ from shared.templates import RenderedContent, render_content
 def build_mail(mail: EmailRequested, entry: LedgerEntry, memo: Memo | None = None) -> BuiltMessage:
     """Render what is a template and build the message. Raises TemplateError."""
     identity = identify(entry.id, entry.message_id, entry.accepted_at)
+    if memo is not None:
+        parts = fill_in(mail, memo)
+        if parts is not None:
+            return join_message(mail, parts, identity, memo)
     return build_message(mail, _render(mail), identity, memo)
 
 

@@ -101,7 +101,7 @@ class Intake:
         mails = bulk.list_mails()
         fingerprint, echo = mails[0].fingerprint_content(), _echo(mails[0].model_copy(update={"metadata": {}}))
         works = []
-        memo: Memo = {}
+        memo = Memo()
         for mail in mails:
             own_echo = {**echo, "metadata": mail.metadata} if mail.metadata else echo
             work = self._begin(mail, accepted_at, traceparent, mail.compute_digest(fingerprint), own_echo)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache, partial
-from typing import NamedTuple
+from types import EllipsisType
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from services.sender.headers import LINE_MAX, encode_addresses, encode_parameter, encode_text
@@ -19,6 +20,10 @@ from shared.addresses import Mailbox
 from shared.events import Attachment, EmailRequested
 from shared.templates import RenderedContent
 
+if TYPE_CHECKING:
+    from services.sender.form import Form
+
+PLAIN, HTML = b"text/plain", b"text/html"
 _LEADING_DOT = re.compile(rb"\n\.")
 
 
@@ -29,8 +34,21 @@ class BuiltMessage(NamedTuple):
     needs_utf8: bool
 
 
-Memo = dict[object, bytes]
-"""What the mails of one bulk event have in common, encoded by the first of them that is built."""
+class Memo(dict[object, bytes]):
+    """What the mails of one bulk event have in common, encoded by the first of them that is built.
+
+    `form`: their content taken apart; None where it cannot be, `...` before anybody has tried.
+    """
+
+    form: "Form | EllipsisType | None" = ...
+
+
+class Parts(NamedTuple):
+    """A mail's subject, and its bodies as MIME parts with their headers."""
+
+    subject: str
+    text: bytes | None
+    html: bytes | None
 
 
 class Identity(NamedTuple):
@@ -55,13 +73,18 @@ def build_message(
     mail: EmailRequested, content: RenderedContent, identity: Identity, memo: Memo | None = None
 ) -> BuiltMessage:
     """The whole message. Bcc appears nowhere in it. The bytes are the same with a `memo` and without."""
-    text = None if content.text is None else _join_text(b"text/plain", content.text, content.text is mail.text, memo)
-    html = None if content.html is None else _join_text(b"text/html", content.html, content.html is mail.html, memo)
+    text = None if content.text is None else _join_text(PLAIN, content.text, content.text is mail.text, memo)
+    html = None if content.html is None else _join_text(HTML, content.html, content.html is mail.html, memo)
+    return join_message(mail, Parts(content.subject, text, html), identity, memo)
+
+
+def join_message(mail: EmailRequested, parts: Parts, identity: Identity, memo: Memo | None = None) -> BuiltMessage:
+    """The whole message from bodies that are encoded already."""
     if mail.attachments:
-        body = _join_files(mail.attachments, text, html, identity.stem, memo)
+        body = _join_files(mail.attachments, parts.text, parts.html, identity.stem, memo)
     else:
-        body = _join_texts(text, html, identity.stem)
-    message = _build_head(mail, content.subject, identity, memo) + body
+        body = _join_texts(parts.text, parts.html, identity.stem)
+    message = _build_head(mail, parts.subject, identity, memo) + body
     if _LEADING_DOT.search(message):  # in half the time that `in` takes
         message = message.replace(b"\r\n.", b"\r\n..")
     return BuiltMessage(message, _needs_utf8(mail))
@@ -115,7 +138,7 @@ def _format_date(seconds: int) -> str:
 
 def _join_text(media_type: bytes, text: str, is_shared: bool, memo: Memo | None) -> bytes:
     """`is_shared`: no template, or none that has anything to fill in."""
-    return _remember(memo if is_shared else None, media_type, lambda: _join_part(media_type, text))
+    return _remember(memo if is_shared else None, media_type, lambda: join_part(media_type, text))
 
 
 def _join_texts(text: bytes | None, html: bytes | None, stem: str) -> bytes:
@@ -133,7 +156,7 @@ def _join_multipart(subtype: bytes, boundary: str, parts: Sequence[bytes]) -> by
     return b"%b%b%b%b--\r\n" % (head, between, between.join(parts), mark)
 
 
-def _join_part(media_type: bytes, text: str) -> bytes:
+def join_part(media_type: bytes, text: str) -> bytes:
     """A part with its headers. 7bit or base64, never 8bit: no relay needs 8BITMIME for what we send."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -142,11 +165,12 @@ def _join_part(media_type: bytes, text: str) -> bytes:
     else:
         octets = text.encode("utf-8", "replace").replace(b"\n", b"\r\n")  # a bare CR or LF is never sent
         encoding, body = b"base64", base64.encodebytes(octets).replace(b"\n", b"\r\n")
-    return b'Content-Type: %b; charset="utf-8"\r\nContent-Transfer-Encoding: %b\r\n\r\n%b' % (
-        media_type,
-        encoding,
-        body,
-    )
+    return head_part(media_type, encoding) + body
+
+
+def head_part(media_type: bytes, encoding: bytes) -> bytes:
+    """The headers of a part with text in it, and the empty line."""
+    return b'Content-Type: %b; charset="utf-8"\r\nContent-Transfer-Encoding: %b\r\n\r\n' % (media_type, encoding)
 
 
 def _fits(text: str) -> bool:

@@ -5,11 +5,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.sender.building import build_mail
 from services.sender.ledger import LedgerEntry
 from services.sender.message import Memo
 from shared.events import BulkRequested, EmailRequested
+from shared.templates import TemplateError
 
 AT = datetime(2026, 1, 31, 9, tzinfo=UTC)
 FILE = {"filename": "ü.txt", "content": "aGVsbG8="}
@@ -52,7 +55,7 @@ def make_entry(mail: EmailRequested) -> LedgerEntry:
 )
 def test_the_bytes_are_those_of_the_mail_alone(fields: dict[str, Any]) -> None:
     mails = make_bulk(**fields).list_mails()
-    memo: Memo = {}
+    memo = Memo()
     built = [build_mail(mail, make_entry(mail), memo).content for mail in mails]
     assert built == [build_alone(mail) for mail in mails]
     assert len(set(built)) == len(mails)
@@ -60,9 +63,41 @@ def test_the_bytes_are_those_of_the_mail_alone(fields: dict[str, Any]) -> None:
 
 def test_an_attachment_is_encoded_once_for_all() -> None:
     mails = make_bulk(attachments=[FILE]).list_mails()
-    memo: Memo = {}
+    memo = Memo()
     build_mail(mails[0], make_entry(mails[0]), memo)
     encoded = memo[0]
     build_mail(mails[1], make_entry(mails[1]), memo)
     assert memo[0] is encoded
     assert b"aGVsbG8=" in encoded
+
+
+LINES = st.lists(
+    st.sampled_from(["Dear {{ a }},", "{{ b }}", ".", "é", "\n", "\r\n", "\r", "x" * 970, "&"]), max_size=8
+)
+SOURCES = LINES.map("".join)
+TEXTS = st.one_of(st.sampled_from(["Ann", ".", "A & B", "ü", "two\nlines", "x" * 40, ""]), st.text(max_size=8))
+
+
+@given(SOURCES, SOURCES, SOURCES, st.lists(st.tuples(TEXTS, TEXTS | st.integers()), min_size=1, max_size=3))
+def test_a_form_filled_in_is_the_same_bytes_as_the_mail_alone(
+    subject: str, text: str, html: str, values: list[tuple[str, str | int]]
+) -> None:
+    mails = [{"to": f"u{n}@y.org", "variables": {"a": a, "b": b}} for n, (a, b) in enumerate(values) if "\x00" not in a]
+    fields = {"subject": subject.replace("\r", "").replace("\n", ""), "text": text, "html": html}
+    memo = Memo()
+    for mail in make_bulk(**fields, mails=mails or [{"to": "u@y.org", "variables": {"a": "", "b": 1}}]).list_mails():
+        try:
+            expected = build_alone(mail)
+        except TemplateError:
+            with pytest.raises(TemplateError):
+                build_mail(mail, make_entry(mail), memo)
+        else:
+            assert build_mail(mail, make_entry(mail), memo).content == expected
+
+
+def test_a_content_of_names_is_a_form_and_one_with_logic_is_not() -> None:
+    for text, is_form in (("Dear {{ name }}", True), ("{% if name %}x{% endif %}", False)):
+        memo = Memo()
+        for mail in make_bulk(text=text).list_mails():
+            build_mail(mail, make_entry(mail), memo)
+        assert (memo.form is not None) is is_form

@@ -221,7 +221,7 @@ def test_only_an_address_beyond_ascii_makes_a_message_so_and_bcc_is_in_none(mail
 def test_what_mails_share_is_the_same_bytes_whoever_encoded_it_first(
     mail: EmailRequested, recipients: list[Mailbox], subject: str
 ) -> None:
-    memo: Memo = {}
+    memo = Memo()
     for box in recipients:
         one = mail.model_copy(update={"to": [box], "cc": []})
         content = RenderedContent(subject + box.address, mail.text, mail.html)
