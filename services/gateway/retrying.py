@@ -1,7 +1,5 @@
 """The routes by which mails are tried again: one by its id, or those that a filter means."""
 
-import base64
-import binascii
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,6 +21,7 @@ from services.gateway.retry_store import RETRIABLE, Filter, RetryStore
 from services.gateway.store import ReadModel, Row
 from shared.access import ApiScope, KeyLookup
 from shared.apidocs import describe_body, describe_problems
+from shared.cursors import read_time_cursor, write_time_cursor
 from shared.database import DatabaseUnavailable
 from shared.events import list_errors
 from shared.events.requested import Tag
@@ -148,27 +147,12 @@ def _read_filter(wanted: RetryFilter, account: str) -> Filter:
         statuses=tuple(wanted.status),
         since=wanted.since or _FIRST,
         until=wanted.until or _LAST,
-        after=_read_cursor(wanted.after) if wanted.after else (_FIRST, UUID(int=0)),
+        after=read_time_cursor(wanted.after, "/after") if wanted.after else (_FIRST, UUID(int=0)),
         tag=wanted.tag,
         mailing_id=wanted.mailing_id,
         reason=wanted.reason,
         limit=wanted.limit,
     )
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
-    try:
-        at, _, email_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-        moment = datetime.fromisoformat(at)
-        if moment.tzinfo is None:
-            raise ValueError(at)
-        return moment, UUID(email_id)
-    except (binascii.Error, ValueError):
-        raise invalid_content([{"detail": "give the `next` of an earlier answer", "pointer": "/after"}]) from None
-
-
-def _write_cursor(row: Row) -> str:
-    return base64.urlsafe_b64encode(f"{row['created_at'].isoformat()} {row['id']}".encode()).decode()
 
 
 @contextmanager
@@ -220,7 +204,7 @@ def _summarize(rows: list[Row], results: dict[UUID, Result], limit: int) -> Retr
         else:
             assert isinstance(result, Retry)
             done.append(RetryDone(id=result.new_id, retry_of=row["id"], recipients=len(result.mail.recipients)))
-    more = _write_cursor(rows[-1]) if len(rows) == limit else None
+    more = write_time_cursor(rows[-1]["created_at"], rows[-1]["id"]) if len(rows) == limit else None
     return RetriesAccepted(count=len(done), retried=done, left_out=left_out, next=more)
 
 

@@ -3,13 +3,14 @@
 The API only writes the decision on the mail's due row; the sender that leases the row acts on it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from services.sender.classify import Failed, Outcome, Reply, Sent
 from services.sender.ledger import LedgerEntry
 from shared.due import DueRow
-from shared.states import FailureReason
+from shared.states import FailureReason, RecipientState
 
 NOTE_LIMIT = 200  # characters
 
@@ -77,4 +78,10 @@ def settle_by_word(entry: LedgerEntry, recipients: list[str], row: DueRow, inten
 
 def find_relay(entry: LedgerEntry) -> str:
     """The relay that may have the mail."""
-    return next((each.relay for each in reversed(entry.results.values()) if each.relay), "")
+    return pick_relay((each.state, each.relay) for each in entry.results.values())
+
+
+def pick_relay(results: Iterable[tuple[str, str]]) -> str:
+    """The relay that may have a mail, from its recipients' states and relays: others may have got it by another one."""
+    found = sorted((state == RecipientState.UNKNOWN, place, relay) for place, (state, relay) in enumerate(results))
+    return next((relay for _, _, relay in reversed(found) if relay), "")

@@ -15,7 +15,7 @@ from services.sender.ledger import LedgerEntry, LedgerState
 from services.sender.pausing import EVERYTHING, Pauses, Scope
 from services.sender.results import announce
 from services.sender.retries import RetryPolicy
-from services.sender.settling import Decided, Intent, find_refusal, read_intent, settle_by_word
+from services.sender.settling import Decided, Intent, find_refusal, pick_relay, read_intent, settle_by_word
 from services.sender.store import Suppression, Waiting
 from services.sender.suppressing import find_dead_addresses, normalise_address
 from services.sender.suppression_list import BadRow, SuppressionReader, UnreadableList, split_lines, write_rows
@@ -222,3 +222,19 @@ def test_no_line_breaks_the_reader(line: bytes) -> None:
     reader = SuppressionReader("default", NOW)
     reader.read(b"address,until")
     assert isinstance(reader.read(line), BadRow | Suppression | None)
+
+
+@pytest.mark.parametrize(
+    ("results", "relay"),
+    [
+        ([], ""),
+        ([("pending", "")], ""),
+        ([("unknown", "main"), ("sent", "backup")], "main"),
+        ([("unknown", "main"), ("unknown", "backup"), ("failed", "third")], "backup"),
+        ([("deferred", "main"), ("unknown", "")], "main"),
+    ],
+)
+def test_the_relay_that_may_have_a_mail_is_the_one_that_left_it_unknown(
+    results: list[tuple[str, str]], relay: str
+) -> None:
+    assert pick_relay(results) == relay

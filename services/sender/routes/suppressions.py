@@ -8,7 +8,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from services.sender.routes.operators import After, Authorize, Limit, read_cursor, write_cursor
+from services.sender.routes.operators import AFTER_POINTER, After, Authorize, Limit, find_end
 from services.sender.store import Suppression, SuppressionStore
 from services.sender.suppressing import normalise_address
 from services.sender.suppression_list import (
@@ -21,6 +21,7 @@ from services.sender.suppression_list import (
     write_rows,
 )
 from shared.apidocs import describe_problems
+from shared.cursors import read_cursor, write_cursor
 from shared.events.requested import Account, HeaderText
 from shared.events.wire import Instant
 from shared.problems import Problem, invalid_content
@@ -99,11 +100,11 @@ def _setup_entries(app: FastAPI, authorize: Authorize, store: SuppressionStore) 
     ) -> SuppressionPage:
         """List those in force, of one account or of all."""
         await authorize(request)
-        position = read_cursor(after, 2) if after else None
+        position = read_cursor(after, 2, AFTER_POINTER) if after else None
         found = await store.list_some(account, address, (position[0], position[1]) if position else None, limit)
-        last = found[-1] if len(found) == limit else None
         data = [SuppressionEntry.model_validate(each, from_attributes=True) for each in found]
-        return SuppressionPage(data=data, next=write_cursor(last.account, last.address) if last else None)
+        end = find_end(found, limit)
+        return SuppressionPage(data=data, next=write_cursor(end.account, end.address) if end else None)
 
     @app.post(
         "/v1/suppressions",

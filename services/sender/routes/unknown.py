@@ -7,10 +7,11 @@ from uuid import UUID
 from fastapi import FastAPI, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from services.sender.routes.operators import After, Authorize, Limit, read_cursor, refuse_cursor, sign, write_cursor
-from services.sender.settling import NOTE_LIMIT, Intent, find_refusal
+from services.sender.routes.operators import AFTER_POINTER, After, Authorize, Limit, find_end, sign
+from services.sender.settling import NOTE_LIMIT, Intent, find_refusal, pick_relay
 from services.sender.store import Filter, HeldMail, UnknownStore
 from shared.apidocs import describe_problems
+from shared.cursors import read_time_cursor, write_time_cursor
 from shared.events.requested import Account, HeaderText
 from shared.problems import Problem
 
@@ -128,11 +129,11 @@ def _setup_reading(app: FastAPI, authorize: Authorize, store: UnknownStore) -> N
         """List mails whose outcome is unknown and that are not sent again by themselves, oldest first."""
         await authorize(request)
         held_for = None if older_than_s is None else timedelta(seconds=older_than_s)
-        found = await store.list_held(Filter(account, relay, held_for), _read_position(after), limit)
-        last = found[-1] if len(found) == limit else None
+        position = read_time_cursor(after, AFTER_POINTER) if after else None
+        found = await store.list_held(Filter(account, relay, held_for), position, limit)
+        end = find_end(found, limit)
         return UnknownPage(
-            data=[_show(each) for each in found],
-            next=write_cursor(last.accepted_at.isoformat(), str(last.id)) if last else None,
+            data=[_show(each) for each in found], next=write_time_cursor(end.accepted_at, end.id) if end else None
         )
 
     @app.get(
@@ -224,25 +225,14 @@ def _not_found() -> Problem:
     return Problem(404, "not-found", "No such mail waits for an operator.")
 
 
-def _read_position(after: str | None) -> tuple[datetime, UUID] | None:
-    if after is None:
-        return None
-    moment, email_id = read_cursor(after, 2)
-    try:
-        return datetime.fromisoformat(moment), UUID(email_id)
-    except ValueError:
-        raise refuse_cursor() from None
-
-
 def _show(mail: HeldMail) -> UnknownMail:
     recipients: list[dict[str, Any]] = mail.results
-    relay = next((each["relay"] for each in reversed(recipients) if each.get("relay")), "")
     return UnknownMail.model_validate(
         {
             "id": mail.id,
             "account": mail.account,
             "message_id": mail.message_id,
-            "relay": relay,
+            "relay": pick_relay((each["state"], each.get("relay", "")) for each in recipients),
             "attempt": mail.attempt,
             "unknowns": mail.unknowns,
             "accepted_at": mail.accepted_at,
