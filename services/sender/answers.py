@@ -34,7 +34,8 @@ class Rule:
 
     `codes`: reply codes, or `4xx` or `5xx` for a class. `status`: enhanced codes as `subject.detail`, `*` for any
     detail. `words`: a regular expression, found anywhere, in any case. `slower`: the relay wants less at a time.
-    `dead`: the address itself takes no mail, now or later. `against_class`: why a 5yz is not final.
+    `dead`: the address itself takes no mail, now or later. `operators`: credentials or TLS are wanted or refused, so
+    whoever else's mail comes meets the same. `against_class`: why a 5yz is not final.
     """
 
     kind: Kind
@@ -44,6 +45,7 @@ class Rule:
     words: str = ""
     slower: bool = False
     dead: bool = False
+    operators: bool = False
     against_class: str = ""
 
     def admits(self, code: int) -> bool:
@@ -98,8 +100,22 @@ RULES: tuple[Rule, ...] = (
     Rule(Kind.TRANSIENT, "450 4.7.1 <a@x.org>: Recipient address rejected: Greylisted", "4xx", words="gr[ae]y.?list"),
     Rule(Kind.RATE_LIMITED, "421 4.7.0 Try again later, closing connection", "421", "7.*", slower=True),
     # Credentials, TLS, permission (RFC 4954 §6, RFC 3207 §4, RFC 5248): ours to mend.
-    Rule(Kind.RELAYS_TROUBLE, "530 5.7.0 Sign in first", "525 530 534 535 538", against_class=_OPERATORS),
-    Rule(Kind.RELAYS_TROUBLE, "550 5.7.8 No", "5xx", "7.8 7.9 7.10 7.11 7.12 7.13 7.14", against_class=_OPERATORS),
+    Rule(
+        Kind.RELAYS_TROUBLE,
+        "530 5.7.0 Sign in first",
+        "525 530 534 535 538",
+        operators=True,
+        against_class=_OPERATORS,
+    ),
+    Rule(
+        Kind.RELAYS_TROUBLE,
+        "550 5.7.8 No",
+        "5xx",
+        "7.8 7.9 7.10 7.11 7.12 7.13 7.14",
+        operators=True,
+        against_class=_OPERATORS,
+    ),
+    Rule(Kind.RELAYS_TROUBLE, "432 4.7.12 A password transition is needed", "432", operators=True),  # RFC 4954 §6
     Rule(Kind.RELAYS_TROUBLE, "554 5.7.1 Relay access denied", "5xx", words=_OUR_PERMISSION, against_class=_OPERATORS),
     Rule(
         Kind.RELAYS_TROUBLE,
@@ -109,7 +125,7 @@ RULES: tuple[Rule, ...] = (
         slower=True,
         against_class=_OPERATORS,
     ),
-    Rule(Kind.RELAYS_TROUBLE, "454 4.7.0 Temporary authentication failure", "432 454", slower=True),
+    Rule(Kind.RELAYS_TROUBLE, "454 4.7.0 Temporary authentication failure", "454", slower=True),
     # The relay itself.
     Rule(Kind.RELAYS_TROUBLE, "452 4.3.1 Insufficient system storage", "4xx", "3.1 3.2 3.5", slower=True),
     Rule(Kind.RELAYS_TROUBLE, "554 5.3.5 System incorrectly configured", "5xx", "3.5", against_class=_OPERATORS),

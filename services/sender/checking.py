@@ -4,7 +4,6 @@ Needs neither Kafka nor PostgreSQL. Nothing printed contains the password, in an
 """
 
 import asyncio
-import base64
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -13,11 +12,12 @@ from typing import Any
 import aiosmtplib
 
 from services.sender.advice import Name, Step, advise, describe, is_about_tls
-from services.sender.connecting import RelayAddress, tls_context
+from services.sender.connecting import RelayAddress, build_tls_context
 from services.sender.http_checking import HttpCheck
 from services.sender.relay_building import to_address, to_http_address
 from services.sender.relay_settings import HttpRelaySettings
 from services.sender.settings import WorkerSettings
+from services.sender.smtp_client import SmtpClient, conceal
 from services.sender.trial import Envelope, Say, build_content
 
 _ERRORS = (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError, EOFError)
@@ -101,12 +101,12 @@ class RelayCheck:
 
     async def _greet(self) -> str:
         address = self._address
-        self._smtp = aiosmtplib.SMTP(
+        self._smtp = SmtpClient(
             hostname=address.host,
             sock=self._socket,
             use_tls=address.tls == "tls",
             start_tls=False,
-            tls_context=tls_context(address),
+            tls_context=None if address.tls == "none" else build_tls_context(address),
             local_hostname=address.local_hostname,
             timeout=address.timeout_s,
         )
@@ -169,15 +169,7 @@ class RelayCheck:
         self._say(f"  check {advise(step, exc, self._name, tls=address.tls, username=address.username)}")
 
     def _hide(self, words: str) -> str:
-        """A relay may repeat what it was told."""
-        password, username = self._address.password, self._address.username or ""
-        if not password:
-            return words
-        plain = f"\0{username}\0{password}"
-        for secret in (plain, password):
-            encoded = base64.b64encode(secret.encode()).decode()
-            words = words.replace(encoded, "***").replace(encoded.rstrip("="), "***").replace(secret, "***")
-        return words
+        return conceal(words, self._address.username, self._address.password)
 
     async def _leave(self) -> None:
         if self._smtp:

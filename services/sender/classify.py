@@ -96,6 +96,12 @@ def asks_to_slow_down(reply: Reply) -> bool:
     return rule is not None and rule.slower
 
 
+def is_for_operators(reply: Reply) -> bool:
+    """Whether the relay will have nobody's mail until an operator has mended credentials or TLS."""
+    rule = _find(reply)
+    return rule is not None and rule.operators
+
+
 def tells_of_dead_address(reply: Reply) -> bool:
     """Whether the address itself takes no mail, now or later. Meant for the reply to one recipient's RCPT."""
     rule = _find(reply)

@@ -4,13 +4,15 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import aiosmtplib
 
 from services.sender.abilities import Abilities
+from services.sender.classify import Reply, is_for_operators
 from services.sender.conversation import Conversation, Timeouts
 from services.sender.parcel import Parcel
+from services.sender.smtp_client import SmtpClient, conceal
 from shared.retrying import Unavailable
 
 
@@ -84,12 +86,12 @@ class OpenConnection:
 
 async def open_connection(address: RelayAddress) -> OpenConnection:
     """Connect, secure, authenticate. Raises RelayUnavailable, RelayMisconfigured, RelayRefusesCredentials."""
-    smtp = aiosmtplib.SMTP(
+    smtp = SmtpClient(
         hostname=address.host,
         port=address.port,
         use_tls=address.tls == "tls",
         start_tls=address.tls == "starttls",
-        tls_context=_read_authority(address),
+        tls_context=None if address.tls == "none" else read_authority(address),
         local_hostname=address.local_hostname,
         timeout=address.timeout_s,
     )
@@ -104,10 +106,7 @@ async def open_connection(address: RelayAddress) -> OpenConnection:
         raise
     except aiosmtplib.SMTPAuthenticationError as exc:
         smtp.close()
-        if exc.code < 500:
-            raise RelayUnavailable(f"AUTH put off: the relay answered {exc.code}") from exc
-        where = address.describe_settings("username", "password")
-        raise RelayRefusesCredentials(f"AUTH refused: {exc.code}; check {where}") from exc
+        raise _translate_refusal(exc, address) from exc
     except (aiosmtplib.SMTPException, OSError, ssl.SSLError, TimeoutError, ValueError) as exc:
         smtp.close()
         raise _translate(exc, address) from exc
@@ -127,10 +126,23 @@ async def _greet(smtp: aiosmtplib.SMTP) -> None:
         await smtp.helo()
 
 
-def tls_context(address: RelayAddress) -> ssl.SSLContext | None:
-    """What the relay's certificate is held against; None where nothing is encrypted."""
-    if address.tls == "none":
-        return None
+class Verified(Protocol):
+    """An address that says how certificates are verified there."""
+
+    @property
+    def verify(self) -> bool:
+        """Whether they are."""
+
+    @property
+    def ca_file(self) -> str | None:
+        """The authority to trust (PEM); None: the system's."""
+
+    def describe_settings(self, *fields: str) -> str:
+        """How an operator finds those fields."""
+
+
+def build_tls_context(address: Verified) -> ssl.SSLContext:
+    """What the relay's certificate is held against. Raises OSError where the authority cannot be read."""
     context = ssl.create_default_context(cafile=address.ca_file)
     if not address.verify:
         context.check_hostname = False
@@ -138,12 +150,21 @@ def tls_context(address: RelayAddress) -> ssl.SSLContext | None:
     return context
 
 
-def _read_authority(address: RelayAddress) -> ssl.SSLContext | None:
+def read_authority(address: Verified) -> ssl.SSLContext:
+    """The same. Raises RelayMisconfigured, which names the setting."""
     try:
-        return tls_context(address)
+        return build_tls_context(address)
     except OSError as exc:
         where = address.describe_settings("ca_file")
         raise RelayMisconfigured(f"the file in {where} cannot be read: {type(exc).__name__}") from exc
+
+
+def _translate_refusal(exc: aiosmtplib.SMTPAuthenticationError, address: RelayAddress) -> RelayUnavailable:
+    reply = Reply(exc.code, " ".join(exc.message.split()))
+    said = conceal(str(reply), address.username, address.password)
+    if exc.code < 500 and not is_for_operators(reply):
+        return RelayUnavailable(f"AUTH put off: the relay answered {said}")
+    return RelayRefusesCredentials(f"AUTH refused: {said}; check {address.describe_settings('username', 'password')}")
 
 
 def _translate(exc: Exception, address: RelayAddress) -> RelayUnavailable:
@@ -168,7 +189,8 @@ def _translate(exc: Exception, address: RelayAddress) -> RelayUnavailable:
 
 
 def _translate_reply(exc: aiosmtplib.SMTPResponseException, address: RelayAddress) -> RelayUnavailable:
-    said = f"the relay answered {exc.code} {exc.message}"
+    words = str(Reply(exc.code, " ".join(exc.message.split())))
+    said = f"the relay answered {conceal(words, address.username, address.password)}"
     if exc.code >= 500:  # to our address, to EHLO or to STARTTLS: it will not have us
         where = address.describe_settings("host", "port", "local_hostname")
         return RelayMisconfigured(f"{said}; check {where}, and whether it knows this machine's address")

@@ -17,7 +17,7 @@ import aiohttp
 import structlog
 
 from services.sender.classify import Reply
-from services.sender.connecting import RelayMisconfigured, RelayUnavailable
+from services.sender.connecting import RelayMisconfigured, RelayUnavailable, read_authority
 from services.sender.conversation import Timeouts
 from services.sender.parcel import Ending, Parcel
 from services.sender.safety import HEADER as ORIGINAL_RECIPIENTS
@@ -125,7 +125,7 @@ async def connect_http(address: HttpAddress, find_key: Callable[[Parcel], str]) 
     parts = urlsplit(address.url)
     secure = parts.scheme == "https"
     try:
-        context = _tls_context(address) if secure else None
+        context = read_authority(address) if secure else None
         async with asyncio.timeout(address.connect_timeout_s):
             port = parts.port or (443 if secure else 80)
             _, writer = await asyncio.open_connection(parts.hostname, port, ssl=context)
@@ -142,18 +142,6 @@ async def connect_http(address: HttpAddress, find_key: Callable[[Parcel], str]) 
         trust_env=False,
     )
     return HttpOpening(address, session, find_key)
-
-
-def _tls_context(address: HttpAddress) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=address.ca_file)
-    except OSError as exc:
-        where = address.describe_settings("ca_file")
-        raise RelayMisconfigured(f"the file in {where} cannot be read: {type(exc).__name__}") from exc
-    if not address.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class _Forbidden(Exception):

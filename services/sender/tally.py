@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 from services.sender.answers import Kind
-from services.sender.classify import Reply, asks_to_slow_down, kind_of
+from services.sender.classify import Reply, asks_to_slow_down, is_for_operators, kind_of
 from services.sender.parcel import Ending, Parcel
 from shared.metrics import BREAKER_OPEN, RELAY_CONNECTIONS, RELAY_MAILS, RELAY_RATE, RELAY_SLOWED
 
-# AUTH or TLS is wanted or refused (RFC 4954 §6, RFC 3207 §4): only an operator can mend that.
-_OPERATORS_CODES = frozenset({530, 534, 535, 538})
 _UNFIT = (Reply(553, "5.6.7"), Reply(552, "5.3.4"))  # what abilities.py says where the relay cannot carry the mail
 
 
@@ -46,7 +44,7 @@ def judge(parcel: Parcel) -> Judgement:
         why = str(refusals[0]) if refusals else parcel.diagnostic
         return Judgement("broken", Kind.RATE_LIMITED in kinds, why, returnable=True)
     if kinds == {Kind.RELAYS_TROUBLE}:
-        operators = any(reply.code in _OPERATORS_CODES for reply in refusals)
+        operators = any(map(is_for_operators, refusals))
         return Judgement("deferred", slower, str(refusals[0]), operators, returnable=not parcel.content_answered)
     unfit = not parcel.content_answered and any(_is_unfit(reply) for reply in refusals)
     return Judgement("refused" if Kind.PERMANENT in kinds else "deferred", slower, unfit=unfit)

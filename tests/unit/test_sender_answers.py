@@ -15,6 +15,7 @@ from services.sender.classify import (
     Reply,
     asks_to_slow_down,
     classify,
+    is_for_operators,
     kind_of,
     tells_of_dead_address,
 )
@@ -66,6 +67,8 @@ def find_faults_of(rule: Rule) -> list[str]:
         faults.append("the class is overruled without a reason, or a reason is given and it is not")
     if rule.kind is Kind.UNKNOWN or (rule.kind is Kind.RATE_LIMITED and not rule.slower):
         faults.append("kind and pace do not go together")
+    if rule.operators and rule.kind is not Kind.RELAYS_TROUBLE:
+        faults.append("what an operator mends is no fault of the mail")
     if rule.dead and rule.kind is not Kind.PERMANENT:
         faults.append("an address is not dead for now")
     if rule.words:
@@ -99,6 +102,7 @@ BROKEN = [
     ("overruled", replace(RULES[0], against_class="no reason")),
     ("kind and pace", replace(RULES[0], kind=Kind.RATE_LIMITED)),
     ("not dead", replace(RULES[0], dead=True)),
+    ("operator mends", replace(RULES[0], operators=True)),
     ("differ in class", replace(RULES[0], example="452 5.2.2 Mailbox full")),
 ]
 
@@ -192,6 +196,28 @@ def test_a_known_answer_is_understood(answer: str, kind: Kind, slower: bool) -> 
 )
 def test_only_an_answer_about_the_address_calls_it_dead(answer: str, dead: bool) -> None:
     assert tells_of_dead_address(read(answer)) is dead
+
+
+@pytest.mark.parametrize(
+    ("answer", "operators"),
+    [
+        ("530 5.7.0 Must issue a STARTTLS command first", True),
+        ("530 Authentication required", True),
+        ("534 5.7.9 Authentication mechanism is too weak", True),
+        ("535 5.7.8 authentication failed", True),
+        ("538 5.7.11 Encryption required for requested authentication mechanism", True),
+        ("525 5.7.13 User account disabled", True),
+        ("432 4.7.12 A password transition is needed", True),
+        ("550 5.7.8 Authentication credentials invalid", True),
+        ("454 4.7.0 Temporary authentication failure", False),
+        ("421 4.7.0 closing", False),
+        ("554 5.7.1 <a@x.org>: Relay access denied", False),  # perhaps of this recipient's domain alone
+        ("550 5.7.1 Client host blocked using bl.example.org", False),
+        ("550 5.7.1 policy", False),
+    ],
+)
+def test_only_credentials_and_tls_are_wholly_the_operators(answer: str, operators: bool) -> None:
+    assert is_for_operators(read(answer)) is operators
 
 
 @pytest.mark.parametrize(("answer", "kind"), [("450 5.1.1 no", Kind.TRANSIENT), ("550 4.2.0 no", Kind.PERMANENT)])
