@@ -3,11 +3,18 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import InvalidProducerEpoch, OutOfOrderSequenceNumber, ProducerFenced, UnknownProducerId
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    UnknownProducerId,
+)
+from aiokafka.structs import TopicPartition
 
 from shared.partitioning import choose_partition
 
@@ -15,6 +22,7 @@ OUT_OF_STEP = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerEpoch
 """A batch's number is not the one Kafka expects: it refuses this producer's every later one, too."""
 
 _METADATA_PAUSE_S = 0.1
+_RECORD_BYTES = 64  # what a record takes beside key and value
 
 
 def create_producer(options: Mapping[str, Any]) -> AIOKafkaProducer:
@@ -42,3 +50,64 @@ def _pace_metadata(producer: AIOKafkaProducer) -> None:
         return await update(cluster, topics)
 
     client._metadata_update = update_at_times
+
+
+class Message(NamedTuple):
+    """One record to publish."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+Ack = asyncio.Future[Any]
+
+
+async def hand_over(producer: AIOKafkaProducer, messages: Sequence[Message], limit: int) -> list[Ack]:
+    """Let a group go out; gives one acknowledgement for each batch that carries some of it.
+
+    They are the batches' own: wait for them with `asyncio.wait`, which leaves them to the others who wait.
+    `AIOKafkaProducer.send` makes a future for every record, which takes as long as all the rest of it.
+    Raises MessageSizeTooLargeError for a record of more than `limit` bytes, KafkaError where nothing can be sent.
+    """
+    partitions: dict[str, list[int]] = {}
+    for message in messages:
+        if len(message.value) + len(message.key or b"") + _RECORD_BYTES > limit:
+            raise MessageSizeTooLargeError(f"a record of {len(message.value)} bytes")
+        if message.topic not in partitions:
+            partitions[message.topic] = sorted(await producer.partitions_for(message.topic))
+    acks: dict[Ack, None] = {}
+    for topic, key, value, headers in messages:
+        known = partitions[topic]
+        partition = choose_partition(key, known, known)
+        ack = _append(producer, TopicPartition(topic, partition), key, value, headers)
+        if ack is None:  # the batch is full, or on its way once more: wait as everybody does
+            ack = await producer.send(topic, key=key, value=value, headers=headers, partition=partition)
+        acks[ack] = None
+    return list(acks)
+
+
+def _append(
+    producer: AIOKafkaProducer, place: TopicPartition, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]
+) -> Ack | None:
+    """Into the batch that waits for this partition, or a new one; None where it takes no more."""
+    accumulator = producer._message_accumulator
+    if accumulator._closed or accumulator._exception is not None:
+        return None
+    waiting = accumulator._batches.get(place)
+    if waiting:
+        batch = waiting[-1]
+    else:
+        batch = accumulator._append_batch(accumulator.create_builder(), place)
+        batch.future.add_done_callback(note_seen)
+    if batch._builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+        return None
+    ack: Ack = batch.future
+    return ack
+
+
+def note_seen(ack: Ack) -> None:
+    """Whoever waited has his answer; what becomes of the record later is no error that nobody saw."""
+    if not ack.cancelled():
+        ack.exception()

@@ -13,7 +13,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -22,13 +21,11 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from shared.failpoints import PUBLISHER_ACKNOWLEDGED, has_failpoint, reach_failpoint
 from shared.metrics import PUBLISH_SECONDS
-from shared.producing import OUT_OF_STEP, create_producer
+from shared.producing import OUT_OF_STEP, Ack, Message, create_producer, hand_over, note_seen
 from shared.retrying import Unavailable
 from shared.topics import EVENT_HEADROOM
 
 log = structlog.get_logger(__name__)
-
-Ack = asyncio.Future[Any]
 
 
 class PublishError(Exception):
@@ -45,16 +42,6 @@ class OutcomeUnknown(PublishError):
 
 class EventTooLarge(PublishError):
     """The event exceeds what Kafka lets through; nothing was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One record to publish."""
-
-    topic: str
-    key: bytes | None
-    value: bytes
-    headers: list[tuple[str, bytes]]
 
 
 class Publisher:
@@ -74,7 +61,7 @@ class Publisher:
         linger_ms: int = 0,
         ack_timeout_s: float = 5.0,
     ) -> None:
-        self._options = {
+        self._options: dict[str, Any] = {
             "bootstrap_servers": bootstrap_servers,
             "client_id": client_id,
             "acks": "all",
@@ -164,13 +151,33 @@ class Publisher:
         except MessageSizeTooLargeError as exc:
             raise EventTooLarge("the event is larger than the topic allows") from exc
         except KafkaError as exc:
-            if producer._sender.sender_task.done():
-                self._replace(producer)
-            raise PublisherUnavailable(f"kafka refused the event: {type(exc).__name__}") from exc
+            raise self._on_refused(producer, exc) from exc
+        self._watch(ack)
+        return ack
+
+    async def _hand_over(self, messages: Sequence[Message]) -> list[Ack]:
+        producer = self._producer
+        if producer is None:
+            raise PublisherUnavailable("kafka is not connected")
+        try:
+            acks = await hand_over(producer, messages, self._options["max_request_size"])
+        except MessageSizeTooLargeError as exc:
+            raise EventTooLarge("the event is larger than the topic allows") from exc
+        except KafkaError as exc:
+            raise self._on_refused(producer, exc) from exc
+        for ack in acks:
+            self._watch(ack)
+        return acks
+
+    def _on_refused(self, producer: AIOKafkaProducer, exc: KafkaError) -> PublisherUnavailable:
+        if producer._sender.sender_task.done():
+            self._replace(producer)
+        return PublisherUnavailable(f"kafka refused the event: {type(exc).__name__}")
+
+    def _watch(self, ack: Ack) -> None:
         self._forget_acknowledged()
         if not self._pending or time.monotonic() - self._pending[-1][0] > 0.1:
             self._pending.append((time.monotonic(), ack))  # a sample every 100 ms is enough to see silence
-        return ack
 
     def _forget_acknowledged(self) -> None:
         while self._pending and self._pending[0][1].done():
@@ -193,7 +200,7 @@ class Publisher:
         except TimeoutError as exc:
             if ack is None:
                 raise PublisherUnavailable("kafka has no leader for the topic") from exc
-            ack.add_done_callback(_note_seen)
+            ack.add_done_callback(note_seen)
             raise OutcomeUnknown("kafka has not acknowledged in time") from exc
         except KafkaError as exc:
             if isinstance(exc, OUT_OF_STEP):
@@ -209,7 +216,7 @@ class Publisher:
         published once more, some of it perhaps a second time.
         """
         producer, replaced = self._producer, self._replaced
-        acks = [await self.send(message) for message in messages]
+        acks = await self._hand_over(messages)
         try:
             for ack in acks:
                 if replaced and not ack.done():  # one that is replaced may never tell
@@ -225,12 +232,6 @@ class Publisher:
         finally:
             for ack in acks:
                 if not ack.done():
-                    ack.add_done_callback(_note_seen)
+                    ack.add_done_callback(note_seen)
         if has_failpoint(PUBLISHER_ACKNOWLEDGED):
             await reach_failpoint(PUBLISHER_ACKNOWLEDGED, [message.value for message in messages])
-
-
-def _note_seen(ack: Ack) -> None:
-    """Whoever waited has his answer; what becomes of the record later is no error that nobody saw."""
-    if not ack.cancelled():
-        ack.exception()

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from shared.events import EmailRequested, EventType, build_headers
 from shared.metrics import EMAILS_ACCEPTED
-from shared.publisher import Message
+from shared.producing import Message
 
 SOURCE = "/milena/gateway"
 

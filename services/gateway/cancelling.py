@@ -15,7 +15,7 @@ from shared.apidocs import describe_problems
 from shared.database import DatabaseUnavailable
 from shared.events import CancellationRequested, EventType, build_headers, new_email_id
 from shared.problems import Problem
-from shared.publisher import Message
+from shared.producing import Message
 from shared.tracing import continue_trace
 from shared.web import authenticate
 

@@ -16,7 +16,7 @@ from shared.events import (
     UnreadableEvent,
     build_headers,
 )
-from shared.publisher import Message
+from shared.producing import Message
 from shared.states import FailureReason, RecipientState
 from shared.tracing import continue_trace
 

@@ -27,7 +27,8 @@ from shared.events import (
     read_email,
 )
 from shared.metrics import EVENTS_SKIPPED
-from shared.publisher import Message, Publisher
+from shared.producing import Message
+from shared.publisher import Publisher
 from shared.tracing import find_trace_id
 from shared.turns import take_turns
 

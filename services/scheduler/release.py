@@ -13,7 +13,8 @@ from services.scheduler.failures import SOURCE
 from services.scheduler.store import SchedulerStore
 from shared.due import DueRow
 from shared.events import build_headers
-from shared.publisher import Ack, EventTooLarge, Message, Publisher
+from shared.producing import Ack, Message
+from shared.publisher import EventTooLarge, Publisher
 from shared.tracing import continue_trace
 
 log = structlog.get_logger(__name__)

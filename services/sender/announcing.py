@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from services.sender.results import Told, announce
 from services.sender.work import Work
 from shared.events import Coordinates, EmailFailed, EventType, build_headers
-from shared.publisher import Message, Publisher
+from shared.producing import Message
+from shared.publisher import Publisher
 from shared.topics import Topics
 
 SOURCE = "/milena/sender"

@@ -10,7 +10,8 @@ from aiokafka.errors import OutOfOrderSequenceNumber
 from aiokafka.producer.message_accumulator import MessageBatch
 from aiokafka.structs import TopicPartition
 
-from shared.publisher import Message, OutcomeUnknown, Publisher, PublisherUnavailable
+from shared.producing import Message, hand_over
+from shared.publisher import EventTooLarge, OutcomeUnknown, Publisher, PublisherUnavailable
 from tests.support.records import TopicReader
 from tests.support.stack import Stack
 
@@ -104,3 +105,33 @@ async def test_a_broker_that_is_away_is_asked_for_leaders_ten_times_a_second(sta
     await ack
     await publisher.stop()
     assert 2 <= tries <= 40  # an update may ask two connections
+
+
+async def test_a_group_shares_batches_goes_beyond_a_full_one_and_waits_for_all_of_them(stack: Stack) -> None:
+    publisher = await start_publisher(stack)
+    values = [b'{"n": %d, "x": "%b"}' % (number, b"x" * 50_000) for number in range(12)]
+    group = [Message(stack.topics.sent, b"the same", value, []) for value in values]
+    try:
+        assert publisher._producer
+        acks = await hand_over(publisher._producer, group, 100_000)
+        await asyncio.wait(acks)
+        await publisher.publish_all(group)
+        with pytest.raises(EventTooLarge):
+            await publisher.publish_all([*group, Message(stack.topics.sent, b"k", b"x" * 2_000_000, [])])
+    finally:
+        await publisher.stop()
+    async with TopicReader(stack.bootstrap_servers, stack.topics.sent) as reader:
+        await reader.wait_for(lambda seen: True, 24)
+        assert [seen.data["n"] for seen in reader.seen] == [*range(12), *range(12)]
+    assert len(acks) < len(group)
+
+
+async def test_a_group_alone_in_its_batch_makes_no_future_a_record(stack: Stack) -> None:
+    publisher = await start_publisher(stack)
+    try:
+        assert publisher._producer
+        acks = await hand_over(publisher._producer, [Message(stack.topics.sent, b"k", b"{}", [])] * 50, 100_000)
+        assert len(acks) == 1
+        assert (await acks[0]).offset == 0
+    finally:
+        await publisher.stop()

@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 
 from shared.batching import BatchConsumer, Record
-from shared.publisher import Message, Publisher
+from shared.producing import Message
+from shared.publisher import Publisher
 from tests.support.stack import Stack
 
 

@@ -36,7 +36,7 @@ from shared.events import (
     read_cancellation,
     read_email,
 )
-from shared.publisher import Message
+from shared.producing import Message
 from shared.templates import RenderedContent, TemplateError, render_content
 from tests.unit.test_events import EMAILS, ID, JSON, MINIMAL, TIMES
 
