@@ -1,5 +1,9 @@
 """Every metric of every process, with its meaning, in one place."""
 
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Sequence
+
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 
 __all__ = ["CONTENT_TYPE", "render_metrics"]
@@ -76,6 +80,14 @@ DUE_FAILED = Counter(
 )
 ROWS_DELETED = Counter("milena_rows_deleted_total", "Rows kept for long enough and deleted, by table", ["table"])
 CALLBACK_ATTEMPTS = Counter("milena_callback_attempts_total", "Callback requests made, by outcome", ["outcome"])
+
+
+def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
+    """Observe a group at the cost of one; `observe` takes 2 µs for each."""
+    bounds: list[float] = histogram._upper_bounds
+    for bucket, count in Tally(bisect_left(bounds, value) for value in values).items():
+        histogram._buckets[bucket].inc(count)
+    histogram._sum.inc(sum(values))
 
 
 def render_metrics() -> bytes:

@@ -62,10 +62,11 @@ class Claiming:
         found = await self._store.claim(admitted)
         ready = []
         known = []
+        answered = time.monotonic()
         for work in admitted:
             each = found[work.id]
             if each.fresh:
-                work.confirm_lease(asked, each.now)
+                work.confirm_lease(asked, each.now, answered)
                 self._prepare(work, each)
                 ready.append(work)
             else:
@@ -227,6 +228,9 @@ class Claiming:
     def _prepare(self, work: Work, found: Found) -> None:
         entry = work.entry
         work.outcomes, work.refused = {}, {}
+        if found.plain and work.due is None and not self.safety.allowed_domains and entry.expires_at > found.now:
+            work.pending = entry.pending_of(work.mail.recipients)  # nothing stands against most mails
+            return
         intent = read_intent(work.due)
         if work.due and intent in (Intent.SENT, Intent.FAILED):
             work.outcomes = settle_by_word(entry, work.mail.recipients, work.due, intent)

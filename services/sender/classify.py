@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.sender.answers import Kind, Rule, find_rule
 from shared.states import FailureReason
@@ -28,8 +29,7 @@ class Reply:
         return f"{self.code} {self.text}"[:TEXT_LIMIT].rstrip()
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """The relay took the mail for this recipient."""
 
     reply: Reply

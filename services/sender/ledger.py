@@ -5,16 +5,18 @@ publishes identically what was settled before.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 
-from services.sender.classify import TEXT_LIMIT, Deferred, Failed, Outcome, Sent, Unknown
+from services.sender.classify import TEXT_LIMIT, Deferred, Failed, Outcome, Reply, Sent, Unknown
 from services.sender.retries import RetryPolicy
+from shared.events import format_time
 from shared.states import FINAL_STATES, FailureReason, RecipientState
 
 MAX_UNKNOWNS = 3
@@ -31,8 +33,7 @@ class LedgerState(StrEnum):
     SETTLED = "settled"
 
 
-@dataclass(frozen=True, slots=True)
-class RecipientResult:
+class RecipientResult(NamedTuple):
     """What one attempt brought for one recipient."""
 
     address: str
@@ -47,15 +48,16 @@ class RecipientResult:
 
     def to_json(self) -> dict[str, Any]:
         """As stored; defaults left out."""
-        stored = {"address": self.address, "state": self.state, "attempt": self.attempt, "at": self.at}
-        optional = {
-            "text": self.text,
-            "code": self.code,
-            "enhanced": self.enhanced,
-            "relay": self.relay,
-            "reason": self.reason,
+        stored: dict[str, Any] = {
+            "address": self.address,
+            "state": self.state,
+            "attempt": self.attempt,
+            "at": self.at,
         }
-        return stored | {name: value for name, value in optional.items() if value}
+        for name, value in zip(_OPTIONAL, self[4:], strict=True):
+            if value:
+                stored[name] = value
+        return stored
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "RecipientResult":
@@ -72,6 +74,9 @@ class RecipientResult:
             stored.get("relay", ""),
             FailureReason(reason) if reason else None,
         )
+
+
+_OPTIONAL = RecipientResult._fields[4:]  # stored where there is something to store
 
 
 @dataclass(slots=True)
@@ -120,10 +125,17 @@ class LedgerEntry:
         self, outcomes: Mapping[str, Outcome], now: datetime, policy: RetryPolicy, *, relay: str, hold: bool
     ) -> None:
         """Take the outcomes of this attempt in: results, state, retry time. `now` is PostgreSQL's."""
+        at = _write_time(now)
+        if len(outcomes) == 1 and self.recipient_count == 1 and not self.results:
+            ((address, only),) = outcomes.items()
+            if type(only) is Sent:  # what becomes of nearly every mail
+                result = _to_sent(address, only.reply, self.attempt, at, relay)
+                self.results[address] = result if len(result.text) * 4 <= TEXT_LIMIT else _cut(result, TEXT_LIMIT)
+                self.state, self.retry_at = LedgerState.SETTLED, None
+                return
         unknown = any(isinstance(each, Unknown) for each in outcomes.values())
         self.unknowns += unknown
         held = unknown and (hold or self.unknowns > MAX_UNKNOWNS)
-        at = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         longest = min(TEXT_LIMIT, _ALL_WORDS // self.recipient_count)
         for address, outcome in outcomes.items():
             result = _to_result(address, outcome, self.attempt, at, relay, held)
@@ -148,8 +160,7 @@ class LedgerEntry:
 
 def _to_result(address: str, outcome: Outcome, attempt: int, at: str, relay: str, held: bool) -> RecipientResult:
     if isinstance(outcome, Sent):
-        reply = outcome.reply
-        return RecipientResult(address, RecipientState.SENT, attempt, at, str(reply), reply.code, reply.enhanced, relay)
+        return _to_sent(address, outcome.reply, attempt, at, relay)
     if isinstance(outcome, Unknown):
         state = RecipientState.UNKNOWN if held else RecipientState.DEFERRED
         return RecipientResult(
@@ -161,9 +172,19 @@ def _to_result(address: str, outcome: Outcome, attempt: int, at: str, relay: str
     return RecipientResult(address, state, attempt, at, outcome.diagnostic, code, enhanced, relay, outcome.reason)
 
 
+@lru_cache(maxsize=16)
+def _write_time(now: datetime) -> str:
+    """Kept for the others of a group, which share it."""
+    return format_time(now)
+
+
+def _to_sent(address: str, reply: Reply, attempt: int, at: str, relay: str) -> RecipientResult:
+    return RecipientResult(address, RecipientState.SENT, attempt, at, str(reply), reply.code, reply.enhanced, relay)
+
+
 def _cut(result: RecipientResult, longest: int) -> RecipientResult:
     text = result.text.encode()[:longest].decode("utf-8", "ignore")
-    return replace(result, text=text)
+    return result._replace(text=text)
 
 
 def defer_all(recipients: list[str], diagnostic: str, reason: FailureReason) -> dict[str, Outcome]:

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,7 @@ from shared.consuming import FaustLane, FaustTicket
 from shared.due import DueRow
 from shared.events import EmailRequested
 from shared.failpoints import name_points
-from shared.metrics import ACCEPTED_TO_SENT, MAILS_SETTLED
+from shared.metrics import ACCEPTED_TO_SENT, MAILS_SETTLED, observe_all
 from shared.stage import Stage
 from shared.states import FailureReason
 from shared.templates import TemplateError
@@ -357,7 +357,8 @@ class Pipeline:
             return
         self._bugs = 0
         work.relay = parcel.relay
-        work.outcomes = work.refused | assess(work, parcel)
+        assessed = assess(work, parcel)
+        work.outcomes = work.refused | assessed if work.refused else assessed
         self._end_transit(work)
 
     def _end_transit(self, work: Work) -> None:
@@ -366,14 +367,15 @@ class Pipeline:
         self._claim.wake()
 
     async def _settle_group(self, works: list[Work]) -> None:
-        for work in works:
-            if work.outcomes:  # taken in once, however often the statement is repeated
-                self._apply(work)
+        self._apply([work for work in works if work.outcomes])  # once, however often the statement is repeated
         if self.suppress:  # before, so that it may be repeated
             await self.suppress([work.entry for work in works])
-        settled = await self._store.settle(works)
+        lost = await self._store.settle(works)
+        if not lost:
+            self._publish.put_all(works)
+            return
         for work in works:
-            if work.id in settled:
+            if work.id not in lost:
                 self._publish.put(work)
             else:
                 # Somebody took the mail over, or the answer to the first try was lost: the ledger decides.
@@ -383,19 +385,25 @@ class Pipeline:
                 self.claiming.give_up(work)
                 self._claim.put(work)
 
-    def _apply(self, work: Work) -> None:
-        outcomes, work.outcomes = work.outcomes, {}
-        entry = work.entry
-        hold = work.must_hold or work.mail.on_unknown == "hold"
-        entry.apply(outcomes, work.now(), self._policy.retries, relay=work.relay, hold=hold)
-        repeated = work.due is not None and not work.due.columns["announced"]
-        work.attempt_announced = None if repeated else entry.attempt
-        self._count(work, entry.state, entry.accepted_at)
-
-    def _count(self, work: Work, state: LedgerState, accepted_at: datetime) -> None:
-        _SETTLED[state].inc()
-        if state is LedgerState.SETTLED:
-            ACCEPTED_TO_SENT.observe(max(timedelta(0), work.now() - accepted_at).total_seconds())
+    def _apply(self, works: list[Work]) -> None:
+        """Take the outcomes of a group in. All its mails have one time: PostgreSQL's, and to write it takes long."""
+        if not works:
+            return
+        now = works[0].now()
+        seconds = []
+        for work in works:
+            outcomes, work.outcomes = work.outcomes, {}
+            entry = work.entry
+            hold = work.must_hold or work.mail.on_unknown == "hold"
+            entry.apply(outcomes, now, self._policy.retries, relay=work.relay, hold=hold)
+            repeated = work.due is not None and not work.due.columns["announced"]
+            work.attempt_announced = None if repeated else entry.attempt
+            if entry.state is LedgerState.SETTLED:
+                seconds.append(max(0.0, (now - entry.accepted_at).total_seconds()))
+            else:
+                _SETTLED[entry.state].inc()
+        _SETTLED[LedgerState.SETTLED].inc(len(seconds))
+        observe_all(ACCEPTED_TO_SENT, seconds)
 
     async def _publish_group(self, works: list[Work]) -> None:
         await self._announcer.publish(works)

@@ -4,8 +4,7 @@ The data is built as plain values: validating what we have just made ourselves c
 (docs/performance.md). `tests/unit` holds every shape made here against the models of shared/events.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -17,8 +16,7 @@ from shared.states import FINAL_STATES, FailureReason, RecipientState
 _STATE_ORDER = {RecipientState.DEFERRED: 0, RecipientState.UNKNOWN: 1, RecipientState.FAILED: 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """One result event: its type, identity and time, and its data as it goes on the topic."""
 
     type: EventType
@@ -31,8 +29,7 @@ class Told:
         return orjson.dumps(self.data)
 
 
-@dataclass(frozen=True, slots=True)
-class Announcement:
+class Announcement(NamedTuple):
     """The events of one mail in order. `completing` is to leave only after the others are acknowledged."""
 
     events: list[Told]

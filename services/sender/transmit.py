@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from services.sender.classify import Deferred, Outcome, Unknown, classify
+from services.sender.classify import Deferred, Outcome, Sent, Unknown, classify
 from services.sender.message import BuiltMessage
 from services.sender.parcel import Ending, Parcel
 from services.sender.safety import OFF, Safety
@@ -33,6 +33,10 @@ def pack(
 
 def assess(work: Work, parcel: Parcel) -> dict[str, Outcome]:
     """What the ending of a transmission means for each pending recipient."""
+    if parcel.content_answered and len(work.pending) == 1 and len(parcel.replies) == 1:
+        only = parcel.replies[0]
+        if only is not None and 200 <= only.code < 300:  # what becomes of nearly every mail
+            return {work.pending[0]: Sent(only)}
     outcomes: dict[str, Outcome] = {}
     answers_dot = parcel.ending is Ending.ANSWERED and parcel.content_answered
     if len(parcel.recipients) == 1:  # the only one, or the one that all mail is redirected to

@@ -12,12 +12,12 @@ from services.sender.message import Memo
 from services.sender.parcel import Troubles
 from shared.consuming import FaustTicket
 from shared.due import DueRow
-from shared.events import EmailRequested
+from shared.events import EmailRequested, make_uuid
 
 
 def new_token() -> UUID:
     """A claim's token: distinct, not secret; uuid4 would ask the kernel for each."""
-    return UUID(int=getrandbits(128))
+    return make_uuid(getrandbits(128))
 
 
 @dataclass(slots=True, eq=False)
@@ -52,13 +52,13 @@ class Work:
         """The email id."""
         return self.entry.id
 
-    def confirm_lease(self, asked: float, database_time: datetime) -> None:
-        """A claim or renewal asked for at monotonic time `asked` has been acknowledged."""
+    def confirm_lease(self, asked: float, database_time: datetime, answered: float | None = None) -> None:
+        """A claim or renewal asked for at monotonic time `asked` has been acknowledged, just now or at `answered`."""
         if not self.lease_confirmed:
             self.began = asked  # what it waited for before does not make it late
         self.lease_confirmed = asked
         self.database_time = database_time
-        self.database_time_at = time.monotonic()
+        self.database_time_at = time.monotonic() if answered is None else answered
 
     def now(self) -> datetime:
         """PostgreSQL's clock, carried on by ours."""

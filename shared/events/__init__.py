@@ -9,6 +9,7 @@ from shared.events.identity import (
     derive_bulk_entry_id,
     derive_event_id,
     derive_record_id,
+    make_uuid,
     name_event,
     new_email_id,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "derive_record_id",
     "format_time",
     "list_errors",
+    "make_uuid",
     "name_event",
     "new_email_id",
     "open_record",

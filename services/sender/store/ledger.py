@@ -20,8 +20,9 @@ KEEP_CANCELLATION = timedelta(hours=24)
 DUE = DueTable("sender.due")
 DECIDED = DueTable("sender.due", where="intent IN ('sent', 'failed')")
 
-# One statement claims what is new, and looks up what stands against sending. Ids that are in the ledger already come
-# back with `fresh` false; their story is told by `load`.
+# One statement claims what is new, and looks up what stands against sending. Only ids of which there is something to
+# say come back: those in the ledger already (`fresh` false; `load` tells their story), cancelled and suppressed ones.
+# The first row, without an id, has the time.
 _CLAIM = """
 WITH asked AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::timestamptz[],
@@ -32,14 +33,18 @@ fresh AS (
                                state, token, lease_until)
     SELECT id, account, digest, message_id, echo::json, recipient_count, accepted_at, expires_at,
            'claimed', token, now() + $10 FROM asked ORDER BY id
-    ON CONFLICT (id) DO NOTHING RETURNING id)
-SELECT asked.id, fresh.id IS NOT NULL AS fresh, now() AS now,
-       EXISTS (SELECT 1 FROM sender.cancellation c
-               WHERE c.id = asked.id AND c.account = asked.account AND c.until > now()) AS cancelled,
-       ARRAY(SELECT s.address FROM sender.suppression s
-             WHERE s.account = asked.account AND s.address = ANY(string_to_array(asked.recipients, E'\\n'))
-               AND (s.until IS NULL OR s.until > now())) AS suppressed
-FROM asked LEFT JOIN fresh USING (id)
+    ON CONFLICT (id) DO NOTHING RETURNING id),
+found AS (
+    SELECT asked.id, fresh.id IS NOT NULL AS fresh,
+           EXISTS (SELECT 1 FROM sender.cancellation c
+                   WHERE c.id = asked.id AND c.account = asked.account AND c.until > now()) AS cancelled,
+           ARRAY(SELECT s.address FROM sender.suppression s
+                 WHERE s.account = asked.account AND s.address = ANY(string_to_array(asked.recipients, E'\\n'))
+                   AND (s.until IS NULL OR s.until > now())) AS suppressed
+    FROM asked LEFT JOIN fresh USING (id))
+SELECT NULL::uuid AS id, true AS fresh, now() AS now, false AS cancelled, '{}'::text[] AS suppressed
+UNION ALL
+SELECT id, fresh, now(), cancelled, suppressed FROM found WHERE NOT fresh OR cancelled OR suppressed <> '{}'
 """
 
 _LOAD = """
@@ -71,8 +76,11 @@ settled AS (
         token = NULL, lease_until = NULL, updated_at = now()
     FROM asked WHERE l.id = asked.id AND l.token = asked.token RETURNING l.id)"""
 
+# What was not ours any more comes back.
+_LOST = "SELECT id FROM asked WHERE NOT EXISTS (SELECT 1 FROM settled WHERE settled.id = asked.id)"
+
 _SETTLE = f"""{_SETTLED}
-SELECT id FROM settled
+{_LOST}
 """
 
 _SETTLE_WITH_DUE = f"""{_SETTLED},
@@ -85,7 +93,7 @@ waiting AS (
     ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, due_at = excluded.due_at, event = excluded.event,
         lease_token = excluded.lease_token, lease_until = excluded.lease_until, announced = false,
         paused_account = NULL, paused_tag = NULL, resume_at = NULL, intent = NULL, intent_note = NULL)
-SELECT id FROM settled
+{_LOST}
 """
 
 _RELEASE = """
@@ -143,6 +151,7 @@ class Found:
     cancelled: bool
     suppressed: frozenset[str]  # lower case
     now: datetime
+    plain: bool = False  # new, and nothing stands against it
 
 
 class SenderStore:
@@ -154,7 +163,7 @@ class SenderStore:
 
     async def claim(self, works: Sequence[Work]) -> dict[UUID, Found]:
         """Insert what is new under its token; tell of each id whether it was, and whether it is cancelled."""
-        ordered = sorted(works, key=lambda work: work.id)
+        ordered = sorted(works, key=_order)
         entries = [work.entry for work in ordered]
         rows = await self.database.fetch(
             _CLAIM,
@@ -170,9 +179,12 @@ class SenderStore:
             self.lease,
             ["\n".join(work.mail.recipients).lower() for work in ordered],
         )
-        return {
-            row["id"]: Found(row["fresh"], row["cancelled"], frozenset(row["suppressed"]), row["now"]) for row in rows
-        }
+        times, *others = rows
+        plain = Found(True, False, frozenset(), times["now"], plain=True)
+        found = dict.fromkeys((entry.id for entry in entries), plain)
+        for row in others:
+            found[row["id"]] = Found(row["fresh"], row["cancelled"], frozenset(row["suppressed"]), row["now"])
+        return found
 
     async def load(self, ids: Sequence[UUID]) -> dict[UUID, tuple[LedgerEntry, Standing]]:
         """Rows by id, with how each one's claim stands."""
@@ -181,7 +193,7 @@ class SenderStore:
 
     async def take(self, taken: Sequence[tuple[Work, Standing]]) -> dict[UUID, datetime]:
         """Claim rows as they were read; returns PostgreSQL's time for those still as read."""
-        ordered = sorted(taken, key=lambda pair: pair[0].id)
+        ordered = sorted(taken, key=lambda pair: _order(pair[0]))
         rows = await self.database.fetch(
             _TAKE,
             [work.id for work, _ in ordered],
@@ -195,8 +207,8 @@ class SenderStore:
         return {row["id"]: row["now"] for row in rows}
 
     async def settle(self, works: Sequence[Work]) -> set[UUID]:
-        """Write outcomes and, where recipients remain, due rows, in one transaction; returns the ids still ours."""
-        ordered = sorted(works, key=lambda work: work.id)
+        """Write outcomes and, where recipients remain, due rows, in one transaction; returns ids that were not ours."""
+        ordered = sorted(works, key=_order)
         entries = [work.entry for work in ordered]
         args: list[Any] = [
             [entry.id for entry in entries],
@@ -222,12 +234,12 @@ class SenderStore:
 
     async def release(self, works: Sequence[Work]) -> None:
         """Give claims back: no content was written, no attempt is counted."""
-        ordered = sorted(works, key=lambda work: work.id)
+        ordered = sorted(works, key=_order)
         await self.database.fetch(_RELEASE, [work.id for work in ordered], [work.token for work in ordered])
 
     async def renew(self, works: Sequence[Work]) -> dict[UUID, datetime]:
         """Extend the leases of claims; returns PostgreSQL's time for those still ours."""
-        ordered = sorted(works, key=lambda work: work.id)
+        ordered = sorted(works, key=_order)
         rows = await self.database.fetch(
             _RENEW, [work.id for work in ordered], [work.token for work in ordered], self.lease
         )
@@ -235,7 +247,7 @@ class SenderStore:
 
     async def park(self, works: Sequence[Work]) -> None:
         """Store mails that somebody else holds, due when his lease has ended; a stored one stays as it is."""
-        ordered = sorted(works, key=lambda work: work.id)
+        ordered = sorted(works, key=_order)
         await self.database.fetch(
             _PARK,
             [work.id for work in ordered],
@@ -246,7 +258,7 @@ class SenderStore:
 
     async def mark_announced(self, works: Sequence[Work]) -> None:
         """The events of these unfinished mails are published: their due rows may be leased again."""
-        ordered = sorted(works, key=lambda work: work.id)
+        ordered = sorted(works, key=_order)
         await self.database.fetch(_ANNOUNCED, [work.id for work in ordered], [work.token for work in ordered])
 
     async def finish(self, works: Sequence[Work]) -> None:
@@ -303,6 +315,11 @@ class SenderStore:
         await self.database.fetch(
             _CANCEL, [each for each, _ in ordered], [account for _, account in ordered], KEEP_CANCELLATION
         )
+
+
+def _order(work: Work) -> int:
+    """As PostgreSQL orders ids; a UUID compares itself at ten times the cost of its number."""
+    return work.entry.id.int
 
 
 def _to_entry(row: Any) -> LedgerEntry:
