@@ -38,7 +38,7 @@ def assess(work: Work, parcel: Parcel) -> dict[str, Outcome]:
         if only is not None and 200 <= only.code < 300:  # what becomes of nearly every mail
             return {work.pending[0]: Sent(only)}
     outcomes: dict[str, Outcome] = {}
-    answers_dot = parcel.ending is Ending.ANSWERED and parcel.content_answered
+    answers_dot = parcel.content_answered  # of a part of it, where another part had no answer (remainder.py)
     if len(parcel.recipients) == 1:  # the only one, or the one that all mail is redirected to
         replies = list(parcel.replies or [None]) * len(work.pending)
     else:
