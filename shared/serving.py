@@ -1,5 +1,8 @@
 """How every API process listens."""
 
+import asyncio
+from typing import Any
+
 import httptools
 import uvicorn
 from fastapi import FastAPI
@@ -11,6 +14,40 @@ from shared.settings import HttpSettings
 STOP_GRACE_S = 10
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request's line and headers."""
+_HELD_LIMIT = 16 * 1024  # bytes; more is not worth copying
+
+
+class JoinedWrites:
+    """A transport that writes at once what is written in one turn of the loop.
+
+    uvicorn writes an answer's head and its body apart, and uvloop hands each to the kernel at once: two packets, and a
+    caller who wakes up twice. Measured, half of what a mail costs the gateway's API was in write(2).
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Hold the data until the end of this turn; a large piece goes out with what is held."""
+        if not self._held and len(data) < _HELD_LIMIT:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._held.append(data)
+        if len(data) >= _HELD_LIMIT:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is held, then close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._held and not self._transport.is_closing():
+            self._transport.write(b"".join(self._held))
+        self._held.clear()
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -21,6 +58,10 @@ class HttpProtocol(HttpToolsProtocol):
     """
 
     _unread = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A caller has connected."""
+        super().connection_made(JoinedWrites(transport))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the connection. 400 and a closed connection for a head beyond HEAD_LIMIT."""

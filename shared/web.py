@@ -1,16 +1,17 @@
 """What every API has: request ids, who may call, how much may be sent, health and metrics, problems.
 
 `setup_web` is called once per application, before the first request. The middlewares are plain ASGI: Starlette's
-BaseHTTPMiddleware costs a task and two streams for each request, more than accepting a mail does.
+BaseHTTPMiddleware costs a task and two streams for each request, more than accepting a mail does. They stand before
+FastAPI's own stack, which answers for bugs, reads the environment for telemetry, and has no say in what is hot.
 """
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from random import getrandbits
 from types import MappingProxyType
 from typing import Any
-from uuid import uuid4
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -45,16 +46,21 @@ def setup_web(
     those to certain paths; more is 413, with the limit and `body_note` in the answer. `hot_posts`: see HotPosts.
     """
     setup_problems(app)
-    if hot_posts:
-        app.add_middleware(HotPosts, endpoints=hot_posts, handlers=app.exception_handlers)
-    app.add_middleware(BodyLimit, limit=body_limit, note=body_note, by_path=body_limits)
-    app.add_middleware(
-        AllowedNetworks,
-        allowed=settings.allowed_networks,
-        metrics_allowed=settings.metrics_allowed_networks,
-        trusted_proxies=settings.trusted_proxies,
-    )
-    app.add_middleware(RequestId)
+    build_stack = app.build_middleware_stack
+
+    def build() -> ASGIApp:
+        inner = build_stack()
+        if hot_posts:
+            inner = HotPosts(inner, endpoints=hot_posts, handlers=app.exception_handlers)
+        allowed = AllowedNetworks(
+            BodyLimit(inner, limit=body_limit, note=body_note, by_path=body_limits),
+            allowed=settings.allowed_networks,
+            metrics_allowed=settings.metrics_allowed_networks,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        return RequestId(allowed)
+
+    app.build_middleware_stack = build  # type: ignore[method-assign]
     _add_health(app, checks)
 
 
@@ -91,7 +97,7 @@ class RequestId:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         given = _find_header(scope, b"x-request-id")
-        request_id = given if given and _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex.encode()
+        request_id = given if given and _SANE_REQUEST_ID.fullmatch(given) else b"%032x" % getrandbits(128)
         scope.setdefault("state", {})["request_id"] = request_id.decode()
 
         async def send_with_id(message: Message) -> None:
@@ -188,7 +194,8 @@ class HotPosts:
     """Serves POST to a few exact paths without a router: behind all other middlewares, before FastAPI's own stack.
 
     That stack (handlers of exceptions twice, an exit stack, matching, dependencies) costs as much as accepting a mail.
-    `handlers`: those of the app, so that every error leaves as it does elsewhere; a bug is left to whoever is outside.
+    `handlers`: those of the app, so that every error leaves as it does elsewhere. A bug is answered, then raised, for
+    the server's log.
     """
 
     def __init__(
@@ -205,18 +212,19 @@ class HotPosts:
         if endpoint is None:
             return await self._app(scope, receive, send)
         request = Request(scope, receive, send)
+        bug: Exception | None = None
         try:
             response = await endpoint(request)
         except Exception as exc:
-            response = await self._answer(request, exc)
+            handle = self._find_handler(type(exc))
+            bug = exc if handle is self._handlers[Exception] else None
+            response = await handle(request, exc)
         await response(scope, receive, send)
+        if bug:
+            raise bug
 
-    async def _answer(self, request: Request, exc: Exception) -> Response:
-        for kind in type(exc).__mro__:
-            if kind in self._handlers and kind is not Exception:
-                answer: Response = await self._handlers[kind](request, exc)
-                return answer
-        raise exc
+    def _find_handler(self, kind: type[Exception]) -> Callable[..., Any]:
+        return next(self._handlers[each] for each in kind.__mro__ if each in self._handlers)
 
 
 def find_caller(

@@ -21,6 +21,7 @@ from services.gateway.store import ReadModel
 from shared.access import AccessStore, KeyLookup
 from shared.apidocs import ProblemDocument, add_schemas
 from shared.database import Database
+from shared.process import calm_collector
 from shared.publisher import Publisher
 from shared.topics import Topics
 from shared.web import setup_web
@@ -44,6 +45,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
     @asynccontextmanager
     async def live(_app: FastAPI) -> AsyncIterator[None]:
         await publisher.start(wait=False)
+        calm_collector()
         yield
         await publisher.stop()
         await database.close()

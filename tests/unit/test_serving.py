@@ -100,3 +100,17 @@ async def test_a_body_whose_end_is_a_matter_of_opinion_is_refused(framing: bytes
         writer.write(b"POST / HTTP/1.1\r\nhost: x\r\n" + framing + END + b"0" + END)
         status, _ = await read_answer(reader)
         assert status == b"HTTP/1.1 400 Bad Request"
+
+
+async def test_an_answer_leaves_in_one_piece() -> None:
+    async with connect() as (reader, writer):
+        for body in (b"", b"four"):
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d%b%b" % (len(body), END, body))
+            said = await asyncio.wait_for(reader.read(100_000), 5)
+            assert said.endswith(END + b"%d" % len(body))
+
+
+async def test_the_last_answer_is_whole_before_the_connection_is_closed() -> None:
+    async with connect() as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 4" + END + b"four")
+        assert (await asyncio.wait_for(reader.read(), 5)).endswith(END + b"4")
