@@ -35,7 +35,8 @@ class Rule:
     `codes`: reply codes, or `4xx` or `5xx` for a class. `status`: enhanced codes as `subject.detail`, `*` for any
     detail. `words`: a regular expression, found anywhere, in any case. `slower`: the relay wants less at a time.
     `dead`: the address itself takes no mail, now or later. `operators`: credentials or TLS are wanted or refused, so
-    whoever else's mail comes meets the same. `against_class`: why a 5yz is not final.
+    whoever else's mail comes meets the same. `too_many`: of one transaction's recipients; welcome in another, at once.
+    `against_class`: why a 5yz is not final.
     """
 
     kind: Kind
@@ -46,6 +47,7 @@ class Rule:
     slower: bool = False
     dead: bool = False
     operators: bool = False
+    too_many: bool = False
     against_class: str = ""
 
     def admits(self, code: int) -> bool:
@@ -132,9 +134,17 @@ RULES: tuple[Rule, ...] = (
     Rule(Kind.RELAYS_TROUBLE, "451 4.4.5 Mail system congestion", "4xx", "4.5", slower=True),
     Rule(Kind.RELAYS_TROUBLE, "421 Service not available", "421", slower=True),
     # Too many recipients at once.
-    Rule(Kind.TRANSIENT, "452 4.5.3 Too many recipients", "4xx", "5.3"),
-    Rule(Kind.TRANSIENT, "552 5.5.3 Too many", "552", "5.3", against_class=_AS_452),
-    Rule(Kind.TRANSIENT, "552 Too many recipients", "552", words="too many recipients", against_class=_AS_452),
+    Rule(Kind.TRANSIENT, "452 4.5.3 Too many recipients", "4xx", "5.3", too_many=True),
+    Rule(Kind.TRANSIENT, "452 too many recipients", "452", words="too many recipients", too_many=True),
+    Rule(Kind.TRANSIENT, "552 5.5.3 Too many", "552", "5.3", too_many=True, against_class=_AS_452),
+    Rule(
+        Kind.TRANSIENT,
+        "552 Too many recipients",
+        "552",
+        words="too many recipients",
+        too_many=True,
+        against_class=_AS_452,
+    ),
     # One recipient, one destination, one content: later.
     Rule(Kind.TRANSIENT, "450 4.2.1 Mailbox busy", "4xx", "1.* 2.* 6.*"),
     Rule(Kind.TRANSIENT, "451 4.4.1 No answer from host", "4xx", "4.*"),

@@ -17,12 +17,12 @@ class Gate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """`failures` connects, or `troubles` mails, in a row without a success open the breaker.
+    """`failures` connects, or `troubles` in a row without an answer to any mail open the breaker.
 
     Then a probe after growing pauses, the last ones of `last_probe_s` at most, so that mail flows within 10 s of a
     return. What only an operator can mend is tried every `operators_probe_s`: a server may lock out who guesses.
     `retry_s` is the pause between connects before it opens. A relay that takes mail but refuses one more connection is
-    asked for more after `more_after_s`.
+    asked for more after the same pause, twice as long each time that it refuses again, up to `more_after_s`.
     """
 
     failures: int = 3
@@ -35,7 +35,10 @@ class BreakerPolicy:
 
 
 class Breaker:
-    """Counts what went wrong in a row. Methods that may open it, or close it, say whether they just have."""
+    """Counts what went wrong in a row, at whatever connection: any answer to a mail between shows that the relay works.
+
+    Methods that may open it, or close it, say whether they just have.
+    """
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self.policy = policy
@@ -44,6 +47,7 @@ class Breaker:
         self.troubled = False  # whether a success would change anything
         self._troubles = 0
         self._probes = 0
+        self._declined = 0
         self._operators = False
 
     def on_refused(self, *, operators: bool, others_under_way: bool) -> bool:
@@ -58,12 +62,12 @@ class Breaker:
 
     def on_connected(self) -> None:
         """A connect succeeded: after an outage, mail must show the rest."""
-        self.failures = 0
+        self.failures = self._declined = 0
         if self.gate is Gate.OPEN:
             self.gate = Gate.TRIAL
 
     def on_trouble(self, *, operators: bool) -> bool:
-        """A mail met the relay's own trouble: the connection broke or hung, or an answer that is about no mail."""
+        """The relay's own trouble: a connection that carried mail broke or hung, or an answer that is about no mail."""
         self.troubled = True
         self._troubles += 1
         if self.gate is Gate.OPEN:
@@ -89,6 +93,12 @@ class Breaker:
         pause_s = min(first * float(2 ** min(self._probes, 20)), longest)
         self._probes += 1
         return pause_s * (0.7 + 0.3 * chance)
+
+    def next_more_s(self) -> float:
+        """How long a relay that takes mail, but has refused one more connection, is not asked for more."""
+        pause_s = min(self.policy.retry_s * float(2 ** min(self._declined, 20)), self.policy.more_after_s)
+        self._declined += 1
+        return pause_s
 
     def _open(self, *, operators: bool) -> bool:
         self.gate = Gate.OPEN

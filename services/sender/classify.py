@@ -1,7 +1,7 @@
 """Where an SMTP reply is turned into an outcome, by the table in answers.py. Pure. One call per recipient."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.sender.answers import Kind, Rule, find_rule
@@ -14,10 +14,14 @@ TEXT_LIMIT = 500  # characters of a relay's words that are kept; see ledger.py f
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A relay's answer: its code, and its words without the code (lines joined by a space)."""
+    """A relay's answer: its code, and its words without the code (lines joined by a space).
+
+    `pause_s`: for how many seconds it wants no mail at all, where it says so (`Retry-After` of a send API).
+    """
 
     code: int
     text: str = ""
+    pause_s: float | None = field(default=None, compare=False)
 
     @property
     def enhanced(self) -> str | None:
@@ -100,6 +104,12 @@ def is_for_operators(reply: Reply) -> bool:
     """Whether the relay will have nobody's mail until an operator has mended credentials or TLS."""
     rule = _find(reply)
     return rule is not None and rule.operators
+
+
+def lacks_room(reply: Reply) -> bool:
+    """Whether a recipient is only one too many for this transaction, and welcome in the next (RFC 5321 §4.5.3.1.10)."""
+    rule = _find(reply)
+    return rule is not None and rule.too_many
 
 
 def tells_of_dead_address(reply: Reply) -> bool:

@@ -6,7 +6,8 @@ from uuid import uuid4
 import aiohttp
 
 from services.sender.connecting import RelayUnavailable
-from services.sender.http_relay import HttpAddress, HttpOpening, connect_http, translate, write_request
+from services.sender.http_api import HttpAddress, translate, write_request
+from services.sender.http_relay import HttpOpening, connect_http
 from services.sender.parcel import Parcel
 from services.sender.trial import Envelope, Say, build_content
 

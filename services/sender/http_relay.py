@@ -1,16 +1,12 @@
 """A relay of kind `http`: a provider's send API that takes the mail as JSON with a bearer token (docs/relays.md)."""
 
 import asyncio
-import base64
 import contextlib
-import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from email import policy
-from email.message import EmailMessage
-from email.parser import BytesHeaderParser
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -19,84 +15,12 @@ import structlog
 from services.sender.classify import Reply
 from services.sender.connecting import RelayMisconfigured, RelayUnavailable, read_authority
 from services.sender.conversation import Timeouts
+from services.sender.http_api import HttpAddress, read_retry_after, translate, write_request
 from services.sender.parcel import Ending, Parcel
-from services.sender.safety import HEADER as ORIGINAL_RECIPIENTS
 
 log = structlog.get_logger(__name__)
 
 _EXCERPT = 2000  # bytes of an answer that are read
-_MISDIRECTED = frozenset({404, 405, 407, 410})
-_TOO_FAST = frozenset({408, 425, 429})
-_AWAY = frozenset({502, 503, 504})
-_PARSER = BytesHeaderParser(policy=policy.default)
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAddress:
-    """Where the API is. `timeout_s`: for a whole request; what takes longer has an unknown outcome."""
-
-    name: str
-    url: str
-    token: str = field(repr=False)
-    verify: bool = True
-    ca_file: str | None = None
-    connect_timeout_s: float = 5.0
-    timeout_s: float = 30.0
-
-    def describe_settings(self, *fields: str) -> str:
-        """How an operator finds those fields."""
-        return f"{' and '.join(fields)} of relay {self.name!r} in MILENA_RELAYS"
-
-
-def translate(status: int, said: str, address: HttpAddress) -> tuple[Reply, bool]:
-    """An HTTP answer as the SMTP reply nearest to it, and whether it is about the mail at all.
-
-    The words begin with `HTTP` and the status, so that nobody takes the code for the provider's own.
-    """
-    words = f"HTTP {status} {said}".rstrip()
-    if 200 <= status < 300:
-        return Reply(250, f"2.0.0 {words}"), True
-    if status in (401, 403):
-        return Reply(535, f"5.7.8 {words}; check {address.describe_settings('token')}"), False
-    if 300 <= status < 400 or status in _MISDIRECTED:
-        return Reply(530, f"5.7.0 {words}; check {address.describe_settings('url')}"), False
-    if status in _TOO_FAST:
-        return Reply(451, f"4.7.28 {words}"), True
-    if 400 <= status < 500:
-        return Reply(550, f"5.6.0 {words}"), True
-    return Reply(451, f"{'4.3.2' if status in _AWAY else '4.3.0'} {words}"), True
-
-
-def write_request(parcel: Parcel) -> bytes:
-    """The JSON body. `envelope` says who gets the mail; `from`, `to`, `cc` and `subject` are what its header shows.
-
-    Of a redirected mail (safety.py) `to` and `cc` are those of the envelope, for a provider that goes by them.
-    """
-    raw = unstuff(parcel.content)
-    header = _PARSER.parsebytes(raw)
-    assert isinstance(header, EmailMessage)
-    envelope_to = [each.decode() for each in parcel.recipients]
-    redirected = header[ORIGINAL_RECIPIENTS] is not None
-    body = {
-        "from": str(header["From"] or ""),
-        "to": envelope_to if redirected else _list_addresses(header, "To"),
-        "cc": [] if redirected else _list_addresses(header, "Cc"),
-        "subject": str(header["Subject"] or ""),
-        "message_id": str(header["Message-ID"] or ""),
-        "envelope": {"from": parcel.sender.decode(), "to": envelope_to},
-        "raw": base64.b64encode(raw).decode(),
-    }
-    return json.dumps(body).encode()
-
-
-def unstuff(content: bytes) -> bytes:
-    """Without the dots that RFC 5321 §4.5.2 has doubled."""
-    return (b"\r\n" + content).replace(b"\r\n.", b"\r\n")[2:]
-
-
-def _list_addresses(header: EmailMessage, name: str) -> list[str]:
-    found = header[name]
-    return [str(each) for each in found.addresses] if found else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +115,15 @@ class HttpLine:
         """End, whatever is going on: a request whose content went out has an unknown outcome."""
         if self.closing:
             return
-        self.closing = True
         if self._task and not self._is_idle:
             self._task.cancel()
-        self._task = asyncio.create_task(self._end(self._task), name="http-relay-end")
+        self._end_after_this()
+
+    def _end_after_this(self) -> None:
+        """As an SMTP connection does, where a request broke: the next one may meet the same."""
+        if not self.closing:
+            self.closing = True
+            self._task = asyncio.create_task(self._end(self._task), name="http-relay-end")
 
     @property
     def _is_idle(self) -> bool:
@@ -236,7 +165,8 @@ class HttpLine:
                 address.url, data=write(), headers=self._headers(parcel, payload), allow_redirects=False
             ) as answer:
                 said = await _read_excerpt(answer)
-            reply, about_mail = translate(answer.status, said, address)
+            pause_s = read_retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
+            reply, about_mail = translate(answer.status, said, address, pause_s)
             ending = Ending.ANSWERED
         except _Forbidden:
             ending, why = Ending.FORBIDDEN, "the claim's lease has run out"
@@ -255,6 +185,8 @@ class HttpLine:
             ending = Ending.UNANSWERED if written else Ending.INTERRUPTED
         finally:
             self._asked = 0.0
+        if ending in (Ending.INTERRUPTED, Ending.UNANSWERED):
+            self._end_after_this()
         parcel.replies = [reply] * len(parcel.recipients) if reply else []
         parcel.content_answered = about_mail
         parcel.end(ending, why)

@@ -30,6 +30,52 @@ class Pacer:
         self._fraction, self._last = 0.0, None
 
 
+_LOOKED_AT_S, _KEPT_S = 1.0, 10.0
+_LEAST, _ENOUGH = 20, 100  # answers: before anything is concluded, and for a conclusion to stand
+_USUAL, _USUAL_EXPLICIT = 0.1, 0.05  # shares of answers that say nothing of how much a relay gets
+_CLEARLY = 3.0  # standard deviations above them
+
+
+class Complaints:
+    """Tells a relay that wants fewer mails from one that puts some of them off, as greylisting and passing errors do.
+
+    450, 451 and 421 may mean anything: they count where they are clearly over a tenth of the answers of at least a
+    second. What speaks of rates, quotas or load counts at once where it is clearly over a twentieth; a relay that takes
+    so many a second and not one more is met at that share with a twentieth above its limit. 4 % of stray 451 and 421
+    among 3,000 answers a second would otherwise cut the rate every second, whatever it is by then.
+    """
+
+    def __init__(self) -> None:
+        self._since = -math.inf
+        self._ended = 0
+        self._count = self._explicit = 0
+
+    def hear(self, now: float, ended: int, *, explicit: bool) -> bool:
+        """A complaint, in the `ended`-th answer of all. Returns whether the relay means how much it gets."""
+        begins = self._since == -math.inf
+        if begins or (now - self._since > _KEPT_S and ended - self._ended >= _ENOUGH):
+            self._forget(now, ended - 1)
+        self._count += 1
+        self._explicit += explicit
+        answers = ended - self._ended
+        if answers < _LEAST:
+            return False
+        patient = now - self._since >= _LOOKED_AT_S and _exceeds(self._count, answers, _USUAL)
+        if not patient and not _exceeds(self._explicit, answers, _USUAL_EXPLICIT):
+            return False
+        self._forget(now, ended)
+        return True
+
+    def _forget(self, now: float, ended: int) -> None:
+        self._since, self._ended = now, ended
+        self._count = self._explicit = 0
+
+
+def _exceeds(count: int, answers: int, share: float) -> bool:
+    usual = answers * share
+    return count > usual + _CLEARLY * math.sqrt(usual)
+
+
 _CUT = 0.5
 _BETWEEN_CUTS_S = 1.0  # what asks for fewer within it was on its way before the last cut
 _GROWTH = 0.05  # of the rate at which the relay complained, added each second without a complaint, but at least

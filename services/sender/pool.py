@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -10,28 +9,17 @@ import structlog
 
 from services.sender.connecting import RelayUnavailable
 from services.sender.conversation import Timeouts
+from services.sender.feed import Feed
 from services.sender.lines import Address, Line, Opened
-from services.sender.parcel import Carrier, Parcel
+from services.sender.parcel import Parcel
 
 log = structlog.get_logger(__name__)
 
 _WAIT_S = 0.25
 
 
-class Source(Carrier, Protocol):
-    """The relay, as its connections see it: mail that waits, how many may begin, and who hears of connections."""
-
-    queue: deque[Parcel]
-    allowance: int
-    on_wire: int
-
-    @property
-    def available(self) -> bool:
-        """Whether connections are of any use."""
-
-    @property
-    def connections(self) -> int:
-        """How many there may be."""
+class Listener(Protocol):
+    """Who hears of connections and of mails that end."""
 
     def on_opened(self, opened: Opened) -> None:
         """A connection has been opened, and is idle."""
@@ -39,30 +27,39 @@ class Source(Carrier, Protocol):
     def on_refused(self, exc: RelayUnavailable) -> None:
         """One could not be opened."""
 
-    def on_lost(self, line: Line, untouched: list[Parcel]) -> None:
+    def hear(self, parcel: Parcel, seat: "Seat") -> bool:
+        """The ending of a parcel that was on the wire. True: it goes on, see Carrier."""
+
+    def on_lost(self, line: Line, seat: "Seat", untouched: list[Parcel]) -> None:
         """One has ended; `untouched` had not begun."""
 
 
 class Seat:
-    """A place at the queue: what one connection may still carry."""
+    """A place at the queue: what one connection may still carry. `troubled`: it has met the relay's own trouble."""
 
-    __slots__ = ("_source", "left")
+    __slots__ = ("_feed", "_listener", "left", "troubled")
 
-    def __init__(self, source: Source, mails: int) -> None:
-        self._source = source
+    def __init__(self, listener: Listener, feed: Feed, mails: int) -> None:
+        self._listener = listener
+        self._feed = feed
         self.left = mails
+        self.troubled = False
 
     def next_parcel(self) -> Parcel | None:
         """The next mail; None while there is none, or none may begin. The hot path: a few integers."""
-        source = self._source
-        if not source.queue or source.allowance <= 0 or self.left <= 0:
+        feed = self._feed
+        if not feed.queue or feed.allowance <= 0 or self.left <= 0:
             return None
-        source.allowance -= 1
+        feed.allowance -= 1
         self.left -= 1
-        source.on_wire += 1
-        parcel = source.queue.popleft()
-        parcel.carrier = source
+        feed.on_wire += 1
+        parcel = feed.queue.popleft()
+        parcel.carrier = self
         return parcel
+
+    def takes_back(self, parcel: Parcel) -> bool:
+        """The ending of what it has carried, before anybody else hears of it (parcel.py)."""
+        return self._listener.hear(parcel, self)
 
 
 class Pool:
@@ -70,7 +67,8 @@ class Pool:
 
     def __init__(
         self,
-        source: Source,
+        listener: Listener,
+        feed: Feed,
         address: Address,
         connect: Callable[..., Awaitable[Opened]],
         timeouts: Timeouts,
@@ -80,7 +78,8 @@ class Pool:
         self.idle: list[Line] = []
         self.opening: set[asyncio.Task[None]] = set()
         self.dialling = 0  # connects under way; the others of `opening` pause before theirs
-        self._source = source
+        self._listener = listener
+        self._feed = feed
         self._address = address
         self._connect = connect
         self._timeouts = timeouts
@@ -105,8 +104,8 @@ class Pool:
 
     def feed(self) -> None:
         """Begin on idle connections what may begin."""
-        source = self._source
-        while self.idle and source.queue and source.allowance > 0:
+        feed = self._feed
+        while self.idle and feed.queue and feed.allowance > 0:
             line = self.idle.pop()
             if line.closing:  # it has said QUIT, and waits for the answer
                 continue
@@ -133,17 +132,17 @@ class Pool:
 
     async def _try_open(self, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
-        while pause_s and self.size >= self._source.connections:
+        while pause_s and self.size >= self._feed.throttle.connections:
             await asyncio.sleep(_WAIT_S)  # a probe, too, needs a share
         try:
             opened = await self._dial()
         except RelayUnavailable as exc:
             self._forget_opening()
-            self._source.on_refused(exc)
+            self._listener.on_refused(exc)
         except Exception as exc:
             log.exception("connecting failed", relay=self._address.name)
             self._forget_opening()
-            self._source.on_refused(RelayUnavailable(f"internal error: {type(exc).__name__}"))
+            self._listener.on_refused(RelayUnavailable(f"internal error: {type(exc).__name__}"))
         else:
             self._forget_opening()
             self._take_in(opened)
@@ -162,17 +161,17 @@ class Pool:
             self.opening.discard(task)
 
     def _take_in(self, opened: Opened) -> None:
-        seat = Seat(self._source, self._mails_per_connection)
+        seat = Seat(self._listener, self._feed, self._mails_per_connection)
         line = opened.converse(self._address.name, self._timeouts, seat.next_parcel, self._on_idle, self._on_lost)
         self.open[line] = seat
         self.idle.append(line)
-        self._source.on_opened(opened)
+        self._listener.on_opened(opened)
 
     # --- ending ---
 
     def _on_idle(self, line: Line) -> None:
         seat = self.open[line]
-        if seat.left <= 0 or not self._source.available:
+        if seat.left <= 0 or not self._feed.available:
             self._end(line)
         elif parcel := seat.next_parcel():
             line.begin(parcel)
@@ -180,16 +179,16 @@ class Pool:
             self.idle.append(line)
 
     def _on_lost(self, line: Line, untouched: list[Parcel]) -> None:
-        self.open.pop(line, None)
+        seat = self.open.pop(line)
         with contextlib.suppress(ValueError):
             self.idle.remove(line)
-        self._source.on_lost(line, untouched)
+        self._listener.on_lost(line, seat, untouched)
 
     def end_surplus(self) -> None:
         """Connections beyond the share end: the idle at once, the others after the mail they carry."""
         staying = [line for line, seat in self.open.items() if seat.left > 0 and not line.closing]
         staying.sort(key=self.idle.__contains__)  # those at work stay rather than the idle
-        for line in staying[self._source.connections :]:
+        for line in staying[self._feed.throttle.connections :]:
             self.open[line].left = 0
             if line in self.idle:
                 self._end(line)

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 
 from services.sender.connecting import RelayAddress, open_connection
 from services.sender.conversation import Timeouts
-from services.sender.http_relay import HttpAddress, connect_http
+from services.sender.http_api import HttpAddress
+from services.sender.http_relay import connect_http
 from services.sender.lines import Address, Opened
 from services.sender.parcel import Parcel
 from services.sender.pipeline import Pipeline

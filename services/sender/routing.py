@@ -38,12 +38,12 @@ class Relays:
         self._closing = False
         self._task: asyncio.Task[None] | None = None
         for relay in self.relays:
-            relay.on_ready = on_ready
+            relay.hooks.on_ready = on_ready
             self._listen(relay)
 
     def _listen(self, relay: Relay) -> None:
-        relay.on_returned = lambda parcels: self._replace(parcels, relay)
-        relay.on_unfit = lambda parcel: self._find_fitting(parcel, relay)
+        relay.hooks.on_returned = lambda parcels: self._replace(parcels, relay)
+        relay.hooks.on_unfit = lambda parcel: self._find_fitting(parcel, relay)
 
     # --- what the pipeline knows ---
 
@@ -160,7 +160,7 @@ class Relays:
             now = time.monotonic()
             self._flowed = max(self._flowed, *(relay.traffic.last_end for relay in self.relays))
             for relay in self.relays:
-                if relay.queue and now - relay.queue[0].queued > MOVE_AFTER_S:
+                if relay.count_waiting(now - MOVE_AFTER_S):
                     self._relieve(relay, now)
 
     def _relieve(self, relay: Relay, now: float) -> None:
@@ -169,6 +169,6 @@ class Relays:
         if room:
             self._place(relay.give_up(room), now, relay)
         if now - self._flowed < PARK_AFTER_S:
-            late = sum(1 for parcel in relay.queue if now - parcel.queued > PARK_AFTER_S)
+            late = relay.count_waiting(now - PARK_AFTER_S)
             if late:
                 self._on_late(relay.give_up(late))

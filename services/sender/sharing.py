@@ -93,5 +93,5 @@ class Sharing:
             rate = min(rate, max(_IDLE_RATE, 1.5 * relay.traffic.rate))
         wish = Wish(self._process, connections, rate, relay.open_connections)
         return Report(
-            relay.name, wish, relay.breaker.gate.value, relay.last_error, relay.traffic.rate, relay.brake.rate
+            relay.name, wish, relay.breaker.gate.value, relay.last_error, relay.traffic.rate, relay.throttle.brake.rate
         )

@@ -15,16 +15,24 @@ class Judgement:
     """What one ending says of the relay. `outcome` is the metric's label.
 
     `trouble`: the relay's own, in its words; empty where the answer was about the mail. `returnable`: the mail has not
-    been tried in any sense that counts, and may go on. `unfit`: this relay cannot carry it, another may.
+    been tried in any sense that counts, and may go on. `unfit`: this relay cannot carry it, another may. `slower`: it
+    may mean that mail comes too fast; `explicit`: it says so. `pause_s`: it wants none at all for so long.
     """
 
     outcome: str
     slower: bool = False
+    explicit: bool = False
+    pause_s: float = 0.0
     trouble: str = ""
     operators: bool = False
     returnable: bool = False
     unfit: bool = False
     silent: bool = False  # says nothing of the relay
+
+    @property
+    def broken(self) -> bool:
+        """Whether the connection broke or hung with it."""
+        return self.outcome in ("broken", "unknown")
 
 
 def judge(parcel: Parcel) -> Judgement:
@@ -34,20 +42,23 @@ def judge(parcel: Parcel) -> Judgement:
         return Judgement("not_begun", silent=True)
     replies = [reply for reply in parcel.replies if reply is not None]
     refusals = [reply for reply in replies if reply.code >= 400]
-    slower = any(asks_to_slow_down(reply) for reply in refusals)
-    if ending is Ending.UNANSWERED:
-        return Judgement("unknown", slower, parcel.diagnostic)
-    if parcel.content_answered and len(refusals) < len(replies):
-        return Judgement("sent", slower)
     kinds = {kind_of(reply) for reply in refusals}
+    explicit = Kind.RATE_LIMITED in kinds
+    slower = explicit or any(asks_to_slow_down(reply) for reply in refusals)
+    pause_s = max((reply.pause_s or 0.0 for reply in refusals), default=0.0)
+    if ending is Ending.UNANSWERED:
+        return Judgement("unknown", slower, explicit, trouble=parcel.diagnostic)
+    if parcel.content_answered and len(refusals) < len(replies):
+        return Judgement("sent", slower, explicit)
     if ending is Ending.INTERRUPTED:
         why = str(refusals[0]) if refusals else parcel.diagnostic
-        return Judgement("broken", Kind.RATE_LIMITED in kinds, why, returnable=True)
+        return Judgement("broken", explicit, explicit, trouble=why, returnable=True)
     if kinds == {Kind.RELAYS_TROUBLE}:
-        operators = any(map(is_for_operators, refusals))
-        return Judgement("deferred", slower, str(refusals[0]), operators, returnable=not parcel.content_answered)
+        operators, returnable = any(map(is_for_operators, refusals)), not parcel.content_answered
+        return Judgement("deferred", slower, explicit, pause_s, str(refusals[0]), operators, returnable)
     unfit = not parcel.content_answered and any(_is_unfit(reply) for reply in refusals)
-    return Judgement("refused" if Kind.PERMANENT in kinds else "deferred", slower, unfit=unfit)
+    outcome = "refused" if Kind.PERMANENT in kinds else "deferred"
+    return Judgement(outcome, slower, explicit, pause_s, unfit=unfit)
 
 
 def _is_unfit(reply: Reply) -> bool:

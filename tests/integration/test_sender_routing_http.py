@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import default
 from typing import Any
@@ -15,7 +17,8 @@ from aiohttp import web
 
 from services.sender.breaker import BreakerPolicy, Gate
 from services.sender.conversation import Timeouts
-from services.sender.http_relay import HttpAddress, connect_http
+from services.sender.http_api import HttpAddress, read_retry_after
+from services.sender.http_relay import connect_http
 from services.sender.parcel import Ending, Parcel
 from services.sender.relay import Relay
 
@@ -186,3 +189,52 @@ async def test_an_api_that_is_away_opens_the_breaker() -> None:
             sending.submit()
         await sending.wait_done(5)
         assert not sending.relay.available or sending.relay.breaker.gate is Gate.TRIAL
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_pause_that_an_api_asks_for_is_kept(status: int) -> None:
+    async with run_api(respond(status, **{"Retry-After": "1"})) as api, send_to(api.port) as sending:
+        sending.submit()
+        await sending.wait_done()
+        began = time.monotonic()
+        assert not sending.relay.available
+        assert sending.relay.capacity == 0
+        assert "takes no mail for now: it asked for no mail for 1 s: 451" in (sending.relay.describe_fault() or "")
+        sending.submit()
+        assert len(sending.returned) == 1, "nothing waits for it here"
+        api.answer = respond(200)
+        async with asyncio.timeout(5):
+            while not sending.relay.available:
+                await asyncio.sleep(0.01)
+        assert time.monotonic() - began > 0.9
+        assert len(api.asked) == 1
+        sending.submit()
+        assert (await sending.wait_done(2)).content_answered
+        assert sending.relay.describe_fault() is None
+        assert sending.relay.last_error is None
+
+
+NOW = datetime(2026, 11, 21, 22, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        (" 7 ", 7),
+        ("86400", 300),
+        ("9" * 400, 300),
+        ("Sat, 21 Nov 2026 22:00:30 GMT", 30),
+        ("Sat, 21 Nov 2026 22:00:30", 30),
+        ("Sat, 21 Nov 2026 21:00:00 GMT", 0),
+        ("Sat, 21 Nov 2099 21:00:00 GMT", 300),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_within_bounds(text: str | None, seconds: float | None) -> None:
+    assert read_retry_after(text, NOW) == seconds

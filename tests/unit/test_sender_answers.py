@@ -17,6 +17,7 @@ from services.sender.classify import (
     classify,
     is_for_operators,
     kind_of,
+    lacks_room,
     tells_of_dead_address,
 )
 from shared.states import FailureReason
@@ -69,6 +70,8 @@ def find_faults_of(rule: Rule) -> list[str]:
         faults.append("kind and pace do not go together")
     if rule.operators and rule.kind is not Kind.RELAYS_TROUBLE:
         faults.append("what an operator mends is no fault of the mail")
+    if rule.too_many and rule.kind is not Kind.TRANSIENT:
+        faults.append("who is welcome at once is refused for no other reason")
     if rule.dead and rule.kind is not Kind.PERMANENT:
         faults.append("an address is not dead for now")
     if rule.words:
@@ -102,6 +105,7 @@ BROKEN = [
     ("overruled", replace(RULES[0], against_class="no reason")),
     ("kind and pace", replace(RULES[0], kind=Kind.RATE_LIMITED)),
     ("not dead", replace(RULES[0], dead=True)),
+    ("welcome at once", replace(RULES[1], too_many=True)),
     ("operator mends", replace(RULES[0], operators=True)),
     ("differ in class", replace(RULES[0], example="452 5.2.2 Mailbox full")),
 ]
@@ -218,6 +222,24 @@ def test_only_an_answer_about_the_address_calls_it_dead(answer: str, dead: bool)
 )
 def test_only_credentials_and_tls_are_wholly_the_operators(answer: str, operators: bool) -> None:
     assert is_for_operators(read(answer)) is operators
+
+
+@pytest.mark.parametrize(
+    ("answer", "welcome"),
+    [
+        ("452 4.5.3 Error: too many recipients", True),
+        ("452 too many recipients", True),
+        ("552 5.5.3 Too many", True),
+        ("552 Too many recipients", True),
+        ("452 4.2.2 mailbox full", False),
+        ("452 4.3.1 Insufficient system storage", False),
+        ("450 4.7.1 too many recipients in the last hour", False),
+        ("550 5.5.3 Too many recipients", False),
+        ("250 too many recipients", False),
+    ],
+)
+def test_only_one_too_many_of_a_transaction_is_welcome_in_the_next(answer: str, welcome: bool) -> None:
+    assert lacks_room(read(answer)) is welcome
 
 
 @pytest.mark.parametrize(("answer", "kind"), [("450 5.1.1 no", Kind.TRANSIENT), ("550 4.2.0 no", Kind.PERMANENT)])

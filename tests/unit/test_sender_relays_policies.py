@@ -37,6 +37,13 @@ def test_troubles_in_a_row_open_it_and_an_answer_between_them_does_not() -> None
     assert [breaker.on_trouble(operators=False) for _ in range(3)] == [False, False, True]
 
 
+def test_a_relay_that_is_full_is_asked_for_more_ever_less_often_until_it_has_let_one_in() -> None:
+    breaker = Breaker(BreakerPolicy(retry_s=0.2, more_after_s=10))
+    assert [breaker.next_more_s() for _ in range(8)] == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10]
+    breaker.on_connected()
+    assert breaker.next_more_s() == 0.2
+
+
 def test_after_an_outage_one_answered_mail_closes_it_and_one_in_trouble_opens_it_again() -> None:
     breaker = Breaker(BreakerPolicy(failures=1))
     breaker.on_refused(operators=False, others_under_way=False)
@@ -196,9 +203,23 @@ def test_only_what_names_credentials_is_the_operators() -> None:
     assert not judge(end(Ending.ANSWERED, Reply(454, "4.7.0 temporary failure"))).operators
 
 
-def test_a_refusal_for_pace_is_heard_as_such() -> None:
-    assert judge(end(Ending.ANSWERED, Reply(450, "4.7.28 rate limit exceeded"), answered=True)).slower
-    assert not judge(end(Ending.ANSWERED, Reply(450, "4.2.1 mailbox busy"), answered=True)).slower
+@pytest.mark.parametrize(
+    ("answer", "slower", "explicit"),
+    [
+        ("4.7.28 rate limit exceeded", True, True),
+        ("4.3.0 later", True, False),
+        ("4.2.1 mailbox busy", False, False),
+    ],
+)
+def test_a_refusal_for_pace_is_heard_as_such(answer: str, slower: bool, explicit: bool) -> None:
+    found = judge(end(Ending.ANSWERED, Reply(450, answer), answered=True))
+    assert (found.slower, found.explicit) == (slower, explicit)
+
+
+def test_how_long_a_relay_wants_no_mail_is_heard() -> None:
+    assert judge(end(Ending.ANSWERED, Reply(451, "4.7.28 HTTP 429", 12.0), answered=True)).pause_s == 12
+    assert judge(end(Ending.ANSWERED, Reply(451, "4.3.2 HTTP 503", 3.0), answered=True)).pause_s == 3
+    assert judge(end(Ending.ANSWERED, Reply(451, "4.7.28 HTTP 429"), answered=True)).pause_s == 0
 
 
 def test_without_a_limit_nothing_ever_runs_out() -> None:

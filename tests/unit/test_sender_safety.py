@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.sender.classify import Deferred, Failed, Reply, Sent, Unknown
-from services.sender.http_relay import write_request
+from services.sender.http_api import write_request
 from services.sender.ledger import LedgerEntry
 from services.sender.message import BuiltMessage, build_message, identify, name_message
 from services.sender.parcel import Ending, Parcel
