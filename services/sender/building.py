@@ -2,7 +2,7 @@
 
 from services.sender.form import fill_in
 from services.sender.ledger import LedgerEntry
-from services.sender.message import BuiltMessage, Memo, build_message, identify, join_message
+from services.sender.message import BuiltMessage, Memo, build_message, identify
 from shared.events import EmailRequested
 from shared.templates import RenderedContent, render_content
 
@@ -11,9 +11,9 @@ def build_mail(mail: EmailRequested, entry: LedgerEntry, memo: Memo | None = Non
     """Render what is a template and build the message. Raises TemplateError."""
     identity = identify(entry.id, entry.message_id, entry.accepted_at)
     if memo is not None:
-        parts = fill_in(mail, memo)
-        if parts is not None:
-            return join_message(mail, parts, identity, memo)
+        filled = fill_in(mail, identity, memo)
+        if filled is not None:
+            return filled
     return build_message(mail, _render(mail), identity, memo)
 
 

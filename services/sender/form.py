@@ -1,74 +1,103 @@
-"""The content of a bulk event as a form: encoded once, filled in for each recipient (R2). Pure.
+"""The content of a bulk event as a form: written once, filled in for each recipient (R2). Pure.
 
-Only what is certain to come to the same bytes is filled in: plain text with names in it (placeholders.py), values of
-printable ASCII, and no line that could grow too long. Everything else goes the way of a single mail.
+All that recipients share of the message is written with a mark wherever something differs. Only what is certain to
+come to the same bytes is filled in: plain text with names in it (placeholders.py), values of printable ASCII, no line
+that could grow too long, no attachment. Everything else goes the way of a single mail.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from services.sender.headers import LINE_MAX
-from services.sender.message import HTML, PLAIN, Memo, Parts, head_part, join_part
+from services.sender.headers import LINE_MAX, encode_addresses, encode_text
+from services.sender.message import (
+    HTML,
+    PLAIN,
+    BuiltMessage,
+    Identity,
+    Memo,
+    format_date,
+    head_part,
+    join_head,
+    join_more_headers,
+    join_part,
+    join_texts,
+    needs_utf8,
+    stuff_dots,
+)
 from shared.events import EmailRequested
 from shared.placeholders import Placeholders, take_apart
 
+_MARK = "\x00"  # nothing that is sent as text has one
+_MARKED = _MARK.encode()
 
-@dataclass(frozen=True, slots=True)
-class _FormPart:
-    """A body: `placeholders` with CRLF lines and the part's headers before the first literal.
 
-    `room`: characters that all values together may have. `constant`: the whole part where there is no name in it.
-    """
+class _FormPart(NamedTuple):
+    """A body with its headers, marked. `room`: characters that all values may have together."""
 
+    written: bytes
     placeholders: Placeholders
     is_html: bool
     room: int
-    constant: bytes | None = None
 
-    def fill(self, variables: Mapping[str, Any]) -> bytes | None:
-        if self.constant is not None:
-            return self.constant
+    def find(self, variables: Mapping[str, Any]) -> list[str] | None:
+        """The values for the marks; None where the long way is to be gone."""
         values = self.placeholders.find(variables, is_html=self.is_html)
-        if values is None:
-            return None
+        if not values:
+            return values
         together = "".join(values)
-        if len(together) > self.room or not (together.isascii() and together.isprintable()):
-            return None
-        return self.placeholders.join(values).encode("ascii")
+        fits = len(together) <= self.room and together.isascii() and together.isprintable()
+        return values if fits else None
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A content of which every field could be taken apart."""
+class Form(NamedTuple):
+    """`literals` lie around the header lines Subject and To, date, Message-ID, then boundaries and values in order.
 
+    `has_dots`: one of the message's lines may begin with a dot.
+    """
+
+    literals: list[str]
     subject: Placeholders
     text: _FormPart | None
     html: _FormPart | None
+    has_dots: bool
 
-    def fill(self, variables: Mapping[str, Any]) -> Parts | None:
-        """One recipient's bodies; None where his values want the long way, or cannot be rendered at all."""
-        values = self.subject.find(variables, is_html=False)
-        if values is None:
+    def fill(self, mail: EmailRequested, identity: Identity) -> bytes | None:
+        """One recipient's message; None where his values want the long way, or cannot be rendered at all."""
+        variables = mail.variables or {}
+        words = self.subject.find(variables, is_html=False)
+        text = [] if self.text is None else self.text.find(variables)
+        html = [] if self.html is None else self.html.find(variables)
+        if words is None or text is None or html is None or not mail.to[0].address.isascii():
             return None
-        subject = self.subject.join(values)
+        subject = self.subject.join(words)
         if not subject.isprintable():
             return None
-        text = html = None
-        if self.text is not None and (text := self.text.fill(variables)) is None:
-            return None
-        if self.html is not None and (html := self.html.fill(variables)) is None:
-            return None
-        return Parts(subject, text, html)
+        boundary = () if self.text is None or self.html is None else (identity.stem,)
+        pieces = [""] * (2 * len(self.literals) - 1)
+        pieces[::2] = self.literals
+        pieces[1::2] = (
+            encode_text("Subject", subject).decode("ascii"),
+            encode_addresses("To", mail.to).decode("ascii"),
+            format_date(identity.date),
+            identity.message_id,
+            *boundary * 2,
+            *text,
+            *boundary,
+            *html,
+            *boundary,
+        )
+        octets = "".join(pieces).encode("ascii")  # formatting the same takes three times as long
+        return stuff_dots(octets) if self.has_dots else octets
 
 
-def fill_in(mail: EmailRequested, memo: Memo) -> Parts | None:
-    """The bodies of one mail of a bulk event; None where it goes the long way."""
+def fill_in(mail: EmailRequested, identity: Identity, memo: Memo) -> BuiltMessage | None:
+    """The message of one mail of a bulk event; None where it goes the long way."""
     if memo.form is ...:
         memo.form = _make_form(mail)
-    if memo.form is None or mail.variables is None or "self" in mail.variables:
+    if memo.form is None or "self" in (mail.variables or ()):
         return None
-    return memo.form.fill(mail.variables)
+    content = memo.form.fill(mail, identity)
+    return None if content is None else BuiltMessage(content, needs_utf8=False)
 
 
 def _make_form(mail: EmailRequested) -> Form | None:
@@ -77,20 +106,30 @@ def _make_form(mail: EmailRequested) -> Form | None:
     html = None if mail.html is None else _make_part(HTML, mail.html)
     if subject is None or (text is None) != (mail.text is None) or (html is None) != (mail.html is None):
         return None
-    return Form(subject, text, html)
+    if mail.attachments or mail.cc or mail.bcc or needs_utf8(mail.model_copy(update={"to": []})):
+        return None
+    parts = [part.written for part in (text, html) if part is not None]
+    if len(parts) == 1 and parts[0].endswith(_MARKED):  # whether its last line has an end depends on the value
+        return None
+    more = join_more_headers(mail)
+    lines = [encode_addresses("From", [mail.from_]), _MARKED, _MARKED, *([more] if more else [])]
+    body = join_texts(text and text.written, html and html.written, _MARK)
+    has_dots = b"\n." in more + body or any(b"\n" + _MARKED in part for part in parts)
+    written = join_head(lines, _MARK, _MARK) + body
+    return Form(written.decode("ascii").split(_MARK), subject, text, html, has_dots)
 
 
 def _make_part(media_type: bytes, source: str) -> _FormPart | None:
     placeholders = take_apart(source)
     if placeholders is None:
         return None
+    is_html = media_type is HTML
     if not placeholders.names:
-        return _FormPart(placeholders, media_type is HTML, 0, join_part(media_type, placeholders.literals[0]))
+        return _FormPart(join_part(media_type, placeholders.literals[0]), placeholders, is_html, 0)
     literals = [literal.replace("\r\n", "\n") for literal in placeholders.literals]
     whole = "".join(literals)
     room = LINE_MAX - max(map(len, whole.split("\n")))
-    if not whole.isascii() or "\r" in whole or "\x00" in whole or room < 0:
+    if not whole.isascii() or "\r" in whole or _MARK in whole or room < 0:
         return None
-    literals = [literal.replace("\n", "\r\n") for literal in literals]
-    literals[0] = head_part(media_type, b"7bit").decode("ascii") + literals[0]
-    return _FormPart(Placeholders(tuple(literals), placeholders.names), media_type is HTML, room)
+    written = _MARK.join(literals).replace("\n", "\r\n").encode("ascii")
+    return _FormPart(head_part(media_type, b"7bit") + written, placeholders, is_html, room)
