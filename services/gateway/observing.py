@@ -3,12 +3,13 @@
 A record that cannot be read says nothing here: the sender answers for it with `email.failed` (R4).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from services.gateway.projection import Mail, Outcome, RequestSeen
+from shared.addresses import Mailbox
 from shared.batching import Record
 from shared.events import (
     BulkRequested,
@@ -102,37 +103,45 @@ def _observe_bulk(bulk: BulkRequested, held: bool, record: Record) -> list[Obser
 def _observe_request(email: EmailRequested, digest: str, held: bool, record: Record) -> Observation:
     assert email.id is not None
     at = record.time
-    seen = RequestSeen(
-        digest=digest,
-        account=email.account,
-        sender=str(email.from_),
-        to=tuple(str(box) for box in email.to),
-        cc=tuple(str(box) for box in email.cc),
-        bcc=tuple(str(box) for box in email.bcc),
-        addresses=tuple(email.recipients),
-        subject=email.subject,
-        recorded_at=at,
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        api_key_id=email.api_key_id,
-        tags=tuple(email.tags),
-        metadata=email.metadata,
-        mailing_id=email.mailing_id,
-        batch_id=email.batch_id,
-        retry_of=str(email.retry_of) if email.retry_of else None,
-        send_at=email.send_at,
-        expires_at=email.expires_at,
-        test=email.test,
-        requested_at=email.requested_at,
+    seen = RequestSeen(  # by position: by name it takes twice as long
+        digest,
+        email.account,
+        str(email.from_),
+        _write(email.to),
+        _write(email.cc),
+        _write(email.bcc),
+        tuple(email.recipients),
+        email.subject,
+        at,
+        record.topic,
+        record.partition,
+        record.offset,
+        email.metadata,
+        email.api_key_id,
+        tuple(email.tags),
+        email.mailing_id,
+        email.batch_id,
+        str(email.retry_of) if email.retry_of else None,
+        email.send_at,
+        email.expires_at,
+        email.test,
+        email.requested_at,
     )
     mail = Mail(email.id, email.account, at, at, requests=(seen,), held=held, released=not held)
     data: dict[str, Any] = {"digest": digest, "held": held}
     if email.send_at:
         data["send_at"] = format_time(email.send_at)
     # The same request published three times is one thing that happened.
-    key = _TIMELINE.name(f"{email.id}\n{digest}\n{held}")
+    own = str(email.id)
+    key = _TIMELINE.name(f"{own}\n{digest}\n{held}")
+    if record.header("ce_id") == own:  # so our own publishers name it; anything else is looked at more closely
+        data["ce_id"] = own
+        return Observation(Line(email.id, key, EventType.REQUESTED.value, email.account, at, record, data), mail)
     return Observation(_draw_line(email.id, key, EventType.REQUESTED, email.account, record, at, data), mail)
+
+
+def _write(boxes: Sequence[Mailbox]) -> tuple[str, ...]:
+    return tuple([str(box) for box in boxes]) if boxes else ()
 
 
 def _line_only(email_id: UUID, account: str, record: Record) -> Observation:
@@ -144,16 +153,9 @@ def _line_only(email_id: UUID, account: str, record: Record) -> Observation:
 
 def _observe_sent(event: EmailSent, record: Record) -> Observation:
     at = record.time
+    code = _read_code(event.response)
     told = [
-        Outcome(
-            address,
-            RecipientState.SENT,
-            event.attempt,
-            at,
-            smtp_code=_read_code(event.response),
-            response=event.response,
-            relay=event.relay,
-        )
+        Outcome(address, RecipientState.SENT, event.attempt, at, code, None, event.response, None, event.relay)
         for address in event.recipients
     ]
     mail = Mail(
@@ -232,6 +234,10 @@ def _with_summary(told: list[Outcome], event: EmailSent | EmailFailed, at: datet
 
     "Pending" is what is not known. NUL, which no database keeps, would make two recipients of one.
     """
+    if len(told) == 1 and "\0" not in told[0].address:
+        address = told[0].address
+        if not event.outcomes or (len(event.outcomes) == 1 and event.outcomes[0].address == address):
+            return (told[0],)
     named = {outcome.address for outcome in told}
     summary = [
         Outcome(each.address, each.state, each.attempt, at)

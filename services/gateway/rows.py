@@ -8,6 +8,8 @@ from services.gateway.projection import Mail, Outcome, RequestSeen
 from shared.states import RecipientState
 
 Row = dict[str, Any]
+_PENDING = RecipientState.PENDING.value
+_DETAILS = Outcome._fields[4:]
 
 
 def mail_to_row(mail: Mail, bucket: date, version: int) -> Row:
@@ -41,18 +43,18 @@ def row_to_mail(row: Row) -> Mail:
     requests = [_row_to_request(rival) for rival in row["rivals"] or ()]
     if row["digest"] is not None:
         requests.append(_row_to_request(row))
-    outcomes = [_json_to_outcome(each) for each in row["recipients"]]
+    if len(requests) > 1:
+        requests.sort(key=lambda seen: seen.position)
+    outcomes = [_json_to_outcome(each) for each in row["recipients"] if each["state"] != _PENDING]
+    if len(outcomes) > 1:
+        outcomes.sort(key=lambda each: each.address)
     return Mail(
         id=row["id"],
         account=row["account"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
-        requests=tuple(sorted(requests, key=lambda seen: seen.position)),
-        outcomes=tuple(
-            sorted(
-                (each for each in outcomes if each.state is not RecipientState.PENDING), key=lambda each: each.address
-            )
-        ),
+        requests=tuple(requests),
+        outcomes=tuple(outcomes),
         ledger_digest=row["ledger_digest"],
         message_id=row["message_id"],
         attempts=row["attempts"],
@@ -105,29 +107,29 @@ def _request_to_row(seen: RequestSeen) -> Row:
 
 def _row_to_request(row: Row) -> RequestSeen:
     addressees = row["addressees"]
-    return RequestSeen(
-        digest=row["digest"],
-        account=row["account"],
-        sender=row["sender"],
-        to=tuple(addressees["to"]),
-        cc=tuple(addressees["cc"]),
-        bcc=tuple(addressees["bcc"]),
-        addresses=tuple(addressees["all"]),
-        subject=row["subject"],
-        recorded_at=_read_time(row["recorded_at"]),
-        topic=row["topic"],
-        partition=row["partition"],
-        offset=row["offset"],
-        api_key_id=row["api_key_id"],
-        tags=tuple(row["tags"] or ()),
-        metadata=row["metadata"] or {},
-        mailing_id=row["mailing_id"],
-        batch_id=row["batch_id"],
-        retry_of=row.get("retry_of"),  # rivals stored by an older release have none
-        send_at=_maybe_time(row["send_at"]),
-        expires_at=_maybe_time(row["expires_at"]),
-        test=bool(row["test"]),
-        requested_at=_maybe_time(row["requested_at"]),
+    return RequestSeen(  # by position: by name it takes twice as long
+        row["digest"],
+        row["account"],
+        row["sender"],
+        tuple(addressees["to"]),
+        tuple(addressees["cc"]),
+        tuple(addressees["bcc"]),
+        tuple(addressees["all"]),
+        row["subject"],
+        _read_time(row["recorded_at"]),
+        row["topic"],
+        row["partition"],
+        row["offset"],
+        row["metadata"] or {},
+        row["api_key_id"],
+        tuple(row["tags"] or ()),
+        row["mailing_id"],
+        row["batch_id"],
+        row.get("retry_of"),  # rivals stored by an older release have none
+        _maybe_time(row["send_at"]),
+        _maybe_time(row["expires_at"]),
+        bool(row["test"]),
+        _maybe_time(row["requested_at"]),
     )
 
 
@@ -137,13 +139,11 @@ def _outcome_to_json(outcome: Outcome) -> Row:
         "state": outcome.state.value,
         "attempt": outcome.attempt,
         "at": outcome.at,
-        "smtp_code": outcome.smtp_code,
-        "enhanced_code": outcome.enhanced_code,
-        "response": outcome.response,
-        "reason": outcome.reason,
-        "relay": outcome.relay,
     }
-    return {name: value for name, value in said.items() if value is not None}
+    for name, value in zip(_DETAILS, outcome[4:], strict=True):
+        if value is not None:
+            said[name] = value
+    return said
 
 
 def _json_to_outcome(value: Row) -> Outcome:
