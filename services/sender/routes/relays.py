@@ -18,7 +18,7 @@ class RelayUser(BaseModel):
 
     slot: int
     state: BreakerState = Field(description="the breaker: `closed` lets mail through, `trial` one, `open` none")
-    error: str | None = Field(default=None, description="the relay's last trouble, while it lasts")
+    error: str | None = Field(default=None, description="its last trouble, while it lasts; also a pause it asked for")
     open_connections: int
     connections: int = Field(description="this process's share of them")
     mails_per_second: float | None = Field(default=None, description="this process's share; absent: no limit")
