@@ -12,8 +12,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import orjson
-
 from services.sender.classify import TEXT_LIMIT, Deferred, Failed, Outcome, Reply, Sent, Unknown
 from services.sender.retries import RetryPolicy
 from shared.events import format_time
@@ -97,9 +95,9 @@ class LedgerEntry:
     retry_at: datetime | None = None
     results: dict[str, RecipientResult] = field(default_factory=dict)
 
-    def results_json(self) -> str:
+    def list_results(self) -> list[dict[str, Any]]:
         """All recipients' results as stored."""
-        return orjson.dumps([each.to_json() for each in self.results.values()]).decode()
+        return [each.to_json() for each in self.results.values()]
 
     def pending_of(self, recipients: list[str]) -> list[str]:
         """Those to be tried again: neither final nor waiting for an operator."""

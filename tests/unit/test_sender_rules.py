@@ -211,7 +211,7 @@ ADDRESSES = [f"u{n}@x.org" for n in range(4)]
 
 def stored(row: LedgerEntry) -> LedgerEntry:
     """Through the database and back."""
-    results = [RecipientResult.from_json(each) for each in orjson.loads(row.results_json())]
+    results = [RecipientResult.from_json(each) for each in orjson.loads(orjson.dumps(row.list_results()))]
     return replace(row, echo=orjson.loads(orjson.dumps(row.echo)), results={each.address: each for each in results})
 
 
@@ -404,6 +404,8 @@ def test_an_ending_means_an_outcome_for_each_recipient() -> None:
     assert end(work_on(b, c), Ending.INTERRUPTED, None, NO) == {b: gone, c: rejected}
     assert end(work_on(b, c), Ending.UNANSWERED, None, NO) == {b: unknown, c: rejected}
     assert end(work_on(b, c), Ending.UNANSWERED) == {b: unknown, c: unknown}
+    in_parts = end(work_on(b, c), Ending.UNANSWERED, OK, None, answered=True)
+    assert in_parts == {b: Sent(OK), c: unknown}, "only the second part had no answer"
 
 
 def test_a_parcel_ends_once() -> None:
