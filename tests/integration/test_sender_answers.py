@@ -47,7 +47,8 @@ def deferred(code: int, enhanced: str | None = None, reason: str = "deferred") -
 
 @dataclass(frozen=True)
 class Case:
-    """`answer` is given at `step`. `good` is the end of the recipient it is not about, `bad` of the one it is about.
+    """`answer` is given at `step`, only the first time where it begins with `ONCE`. `good` is the end of the recipient
+    it is not about, `bad` of the one it is about.
 
     `breaks`: the connection ends with it. `brakes`: the relay gets fewer mails from then on. `unasked`: the relay hears
     nothing of the mail.
@@ -97,6 +98,8 @@ CASES = [
     Case("rcpt", "452 4.2.2 mailbox full", SENT, deferred(452, "4.2.2")),
     Case("rcpt", "452 4.5.3 too many recipients", SENT, deferred(452, "4.5.3")),
     Case("rcpt", "552 too many recipients", SENT, deferred(552)),
+    Case("rcpt", "ONCE 452 4.5.3 too many recipients", SENT, SENT),
+    Case("rcpt", "ONCE 552 too many recipients", SENT, SENT),
     Case("rcpt", "450 4.7.1 rate limited", SENT, deferred(450, "4.7.1"), brakes=True),
     both("rcpt-all", "550 5.1.1 no such user", failed(550, "5.1.1")),
     both("rcpt-all", "452 4.2.2 mailbox full", deferred(452, "4.2.2")),
@@ -170,13 +173,19 @@ class Table:
             Trial(case, f"{name}{n}.example.org", new_email_id(), new_email_id()) for n, case in enumerate(cases)
         ]
         self._by_domain = {each.domain: each for each in self.trials}
+        self._given: set[tuple[str, str]] = set()
 
     def answer(self, step: str, argument: str) -> Answer:
         local, _, domain = argument.strip("<>").rpartition("@")
         trial = self._by_domain.get(domain)
         if trial is None or (step == "dot" and local != str(trial.mail_id)):
             return None
-        return trial.answer(step, local)
+        answer = trial.answer(step, local)
+        if answer is None or not answer.startswith("ONCE "):
+            return answer
+        given = (step, argument) in self._given
+        self._given.add((step, argument))
+        return None if given else answer.removeprefix("ONCE ")
 
 
 async def send(stack: Stack, table: Table) -> dict[str, list[Result]]:
