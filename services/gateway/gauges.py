@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import structlog
 
-from services.gateway.store import ReconciliationStore
+from services.gateway.run_store import ReconciliationStore
 from shared.metrics import OLDEST_WAITING_SECONDS, RECONCILE_AGE_SECONDS, RECONCILE_FAULTS, RECONCILED_MAILS
 from shared.retrying import Unavailable
 

@@ -149,6 +149,12 @@ class Mail(NamedTuple):
         )
 
     @property
+    def tells_the_end(self) -> bool:
+        """A result of a mail to one recipient that nothing more will happen to: most results are such."""
+        known = self.completed and self.ledger_digest is not None and len(self.outcomes) == 1
+        return known and not self.requests and not self.refused
+
+    @property
     def request(self) -> RequestSeen | None:
         """The request that counts: the one the ledger took, or else the first (R5)."""
         for seen in self.requests:

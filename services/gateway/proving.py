@@ -15,9 +15,10 @@ from services.gateway.rebuilding import Rebuild, Summary
 from services.gateway.reconciling import Reconciliation, Report
 from services.gateway.replaying import Replay
 from services.gateway.reports import describe_report, describe_summary, report_to_json
+from services.gateway.run_store import ReconciliationStore
 from services.gateway.settings import ProvingSettings
 from services.gateway.shadow_store import AnotherRebuild, ShadowStore
-from services.gateway.store import ReadModel, ReconciliationStore
+from services.gateway.store import ReadModel
 from services.gateway.worker import Projector
 from shared.database import Database, database_now
 from shared.logs import set_up_logs

@@ -1,7 +1,7 @@
 """Every SQL statement of the gateway's read model."""
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, datetime
 from typing import Any
@@ -27,9 +27,10 @@ def list_columns(table: Table, prefix: str = "") -> str:
     return ", ".join(f'{prefix}"{column.name}"' for column in table.columns)
 
 
-def _read_rows(table: Table) -> str:
-    """One JSON parameter as rows of the table: no limit on their number, and one statement for any."""
-    types = ", ".join(f'"{column.name}" {column.type.compile(_DIALECT)}' for column in table.columns)
+def _read_rows(table: Table, names: Collection[str] = ()) -> str:
+    """One JSON parameter as rows of the table, or of these columns of it: no limit on their number."""
+    columns = [column for column in table.columns if not names or column.name in names]
+    types = ", ".join(f'"{column.name}" {column.type.compile(_DIALECT)}' for column in columns)
     return f"jsonb_to_recordset($1::text::jsonb) AS given({types})"
 
 
@@ -40,6 +41,32 @@ KEEP_EARLIEST = f"""
     WHERE (excluded.at, excluded.topic, excluded.partition, excluded."offset")
         < (kept.at, kept.topic, kept.partition, kept."offset")
 """
+# What merging a result that tells the end makes of a row that knows nothing but the one request it is the result of.
+_SETTLED = (
+    "id",
+    "status",
+    "complete",
+    "attempts",
+    "recipients",
+    "message_id",
+    "ledger_digest",
+    "released",
+    "created_at",
+    "updated_at",
+)
+_SETTLE_EMAILS = """
+    UPDATE {table} AS kept SET
+        version = kept.version + 1, status = given.status, complete = given.complete, completed = true,
+        attempts = greatest(kept.attempts, given.attempts), recipients = given.recipients,
+        message_id = given.message_id, ledger_digest = given.ledger_digest,
+        released = kept.released OR given.released, updated_at = greatest(kept.updated_at, given.updated_at)
+    FROM {rows}
+    WHERE kept.bucket = $2 AND kept.id = ANY($3) AND kept.id = given.id AND kept.status = 'queued'
+        AND kept.digest = given.ledger_digest AND kept.ledger_digest IS NULL AND kept.rivals IS NULL
+        AND NOT kept.refused AND NOT kept.completed AND kept.created_at <= given.created_at
+        AND kept.addressees -> 'all' = jsonb_build_array(given.recipients -> 0 -> 'address')
+    RETURNING kept.id
+"""
 _KNOWN_BUCKETS = "SELECT id, bucket FROM gateway.locator WHERE id = ANY($1)"
 _LOAD_EMAILS = "SELECT * FROM gateway.emails WHERE bucket = $1 AND id = ANY($2)"
 _LOAD_LINES = """
@@ -49,22 +76,6 @@ _LOAD_LINES = """
 _LOCATE = """
     INSERT INTO gateway.locator (id, bucket) SELECT * FROM unnest($1::uuid[], $2::date[]) ORDER BY 1
     ON CONFLICT DO NOTHING
-"""
-_SAVE_RUN = """
-    INSERT INTO gateway.reconciliation AS kept (started_at, accepted, faults, states)
-    VALUES ($1, $2, $3, $4::text::jsonb)
-    ON CONFLICT (last) DO UPDATE SET (started_at, accepted, faults, states)
-        = (excluded.started_at, excluded.accepted, excluded.faults, excluded.states)
-"""
-_FIND_RUN = """
-    SELECT extract(epoch FROM now() - started_at)::float8 AS age_s, accepted, faults, states::text AS states
-    FROM gateway.reconciliation
-"""
-# The condition and the order are those of the index emails_waiting.
-_LONGEST_WAIT = """
-    SELECT extract(epoch FROM now() - greatest(created_at, send_at))::float8 AS age_s FROM gateway.emails
-    WHERE status IN ('queued', 'scheduled', 'deferred') AND greatest(created_at, send_at) <= now()
-    ORDER BY greatest(created_at, send_at) LIMIT 1
 """
 
 
@@ -137,6 +148,7 @@ class ProjectionStore:
             WHERE kept.version = excluded.version - 1
             RETURNING id
         """
+        self._settle_emails = _SETTLE_EMAILS.format(table=emails_table, rows=_read_rows(emails, _SETTLED))
 
     @asynccontextmanager
     async def fenced(self) -> AsyncIterator[None]:
@@ -201,26 +213,17 @@ class ProjectionStore:
             return set()
         return {row["id"] for row in await self._database.fetch(self._save_emails, encode(rows))}
 
-
-class ReconciliationStore:
-    """What the last reconcile found, and what the read model itself says of waiting. Raises DatabaseUnavailable."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def save(self, *, started_at: datetime, accepted: int, faults: int, states: Mapping[str, int]) -> None:
-        """Keep the result of a run in place of the one before."""
-        await self._database.fetch(_SAVE_RUN, started_at, accepted, faults, orjson.dumps(states).decode())
-
-    async def find_last(self) -> Row | None:
-        """The last run: `age_s`, `accepted`, `faults`, `states`."""
-        rows = await self._database.fetch(_FIND_RUN)
-        return {**rows[0], "states": orjson.loads(rows[0]["states"])} if rows else None
-
-    async def find_longest_wait(self) -> float:
-        """Seconds since the oldest mail without an outcome was accepted, or was to be sent; 0 where none waits."""
-        rows = await self._database.fetch(_LONGEST_WAIT)
-        return float(rows[0]["age_s"]) if rows else 0.0
+    async def settle(self, rows: Sequence[Row]) -> set[UUID]:
+        """Write the ends of mails of which only the request is known, unread; returns the ids written."""
+        days: dict[date, list[Row]] = {}
+        for row in rows:
+            days.setdefault(row["bucket"], []).append(row)
+        written: set[UUID] = set()
+        for day, ended in days.items():
+            told = encode({name: row[name] for name in _SETTLED} for row in ended)
+            ids = [row["id"] for row in ended]
+            written.update(row["id"] for row in await self._database.fetch(self._settle_emails, told, day, ids))
+        return written
 
 
 class PartitionStore:

@@ -21,9 +21,10 @@ from services.gateway.proving import _create_replay, _rebuild, _reconcile
 from services.gateway.rebuilding import Summary
 from services.gateway.reconciling import Report
 from services.gateway.replaying import ReplayUnavailable
+from services.gateway.run_store import ReconciliationStore
 from services.gateway.settings import ProvingSettings
 from services.gateway.shadow_store import AnotherRebuild, ShadowStore
-from services.gateway.store import FENCE, ProjectionStore, ReconciliationStore
+from services.gateway.store import FENCE, ProjectionStore
 from services.gateway.worker import Projector
 from shared.database import Database, DatabaseUnavailable
 from tests.support.gateway import serve_gateway
