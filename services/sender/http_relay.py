@@ -92,6 +92,7 @@ class HttpLine:
         self._on_lost = on_lost
         self._idle_since = time.monotonic()
         self._asked = 0.0  # when the request at work began, until its content goes out
+        self._written = False  # whether that has begun
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, parcel: Parcel) -> None:
@@ -146,50 +147,51 @@ class HttpLine:
             self._on_idle(self)
 
     async def _send(self, parcel: Parcel) -> None:
-        address = self._opening.address
-        parcel.relay = address.name
-        ending, reply, why, about_mail = Ending.INTERRUPTED, None, "", False
-        written = False
-        payload = write_request(parcel)
-
-        async def write() -> AsyncIterator[bytes]:
-            nonlocal written
-            if not parcel.may_write():
-                raise _Forbidden
-            written, self._asked = True, 0.0
-            yield payload
-
-        self._asked = time.monotonic()
+        parcel.relay = self._opening.address.name
+        self._asked, self._written = time.monotonic(), False
+        ending, why = Ending.ANSWERED, ""
         try:
-            async with self._opening.session.post(
-                address.url, data=write(), headers=self._headers(parcel, payload), allow_redirects=False
-            ) as answer:
-                said = await _read_excerpt(answer)
-            pause_s = read_retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
-            reply, about_mail = translate(answer.status, said, address, pause_s)
-            ending = Ending.ANSWERED
-        except _Forbidden:
-            ending, why = Ending.FORBIDDEN, "the claim's lease has run out"
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            why = f"{type(exc).__name__}: {exc}"
-            if isinstance(exc.__cause__, _Forbidden):
-                ending, why = Ending.FORBIDDEN, "the claim's lease has run out"
-            elif written:
-                ending = Ending.UNANSWERED
-        except asyncio.CancelledError:
-            why = "the sender is shutting down"
-            ending = Ending.UNANSWERED if written else Ending.INTERRUPTED
-        except Exception as exc:
-            log.exception("http relay failed", relay=address.name)
-            why = f"internal error: {type(exc).__name__}"
-            ending = Ending.UNANSWERED if written else Ending.INTERRUPTED
+            reply, parcel.content_answered = await self._post(parcel)
+            parcel.replies = [reply] * len(parcel.recipients)
+        except (Exception, asyncio.CancelledError) as exc:
+            ending, why = self._explain(exc)
         finally:
             self._asked = 0.0
         if ending in (Ending.INTERRUPTED, Ending.UNANSWERED):
             self._end_after_this()
-        parcel.replies = [reply] * len(parcel.recipients) if reply else []
-        parcel.content_answered = about_mail
         parcel.end(ending, why)
+
+    async def _post(self, parcel: Parcel) -> tuple[Reply, bool]:
+        address = self._opening.address
+        payload = write_request(parcel)
+        async with self._opening.session.post(
+            address.url,
+            data=self._write(parcel, payload),
+            headers=self._headers(parcel, payload),
+            allow_redirects=False,
+        ) as answer:
+            said = await _read_excerpt(answer)
+        pause_s = read_retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
+        return translate(answer.status, said, address, pause_s)
+
+    async def _write(self, parcel: Parcel, payload: bytes) -> AsyncIterator[bytes]:
+        """The body, at the last moment."""
+        if not parcel.may_write():
+            raise _Forbidden
+        self._written, self._asked = True, 0.0
+        yield payload
+
+    def _explain(self, exc: BaseException) -> tuple[Ending, str]:
+        """What a request without an answer means for its mail."""
+        if isinstance(exc, _Forbidden) or isinstance(exc.__cause__, _Forbidden):
+            return Ending.FORBIDDEN, "the claim's lease has run out"
+        ending = Ending.UNANSWERED if self._written else Ending.INTERRUPTED
+        if isinstance(exc, asyncio.CancelledError):
+            return ending, "the sender is shutting down"
+        if isinstance(exc, aiohttp.ClientError | OSError | TimeoutError):
+            return ending, f"{type(exc).__name__}: {exc}"
+        log.error("http relay failed", relay=self._opening.address.name, exc_info=exc)
+        return ending, f"internal error: {type(exc).__name__}"
 
     def _headers(self, parcel: Parcel, payload: bytes) -> dict[str, str]:
         return {

@@ -238,3 +238,15 @@ NOW = datetime(2026, 11, 21, 22, 0, 0, tzinfo=UTC)
 )
 def test_retry_after_is_seconds_or_a_date_within_bounds(text: str | None, seconds: float | None) -> None:
     assert read_retry_after(text, NOW) == seconds
+
+
+async def test_a_mail_that_cannot_be_put_into_a_request_is_told_of_and_holds_nobody_up() -> None:
+    async with run_api(respond(200)) as api, send_to(api.port) as sending:
+        sending.submit()
+        await sending.wait_done()
+        sending.relay.submit([Parcel(b"\xff@x.org", [b"ann@y.org"], CONTENT, lambda: True, sending.done.append, 1)])
+        broken = await sending.wait_done(2)
+        assert (broken.ending, broken.diagnostic) == (Ending.INTERRUPTED, "internal error: UnicodeDecodeError")
+        sending.submit()
+        assert (await sending.wait_done(3)).content_answered
+    assert len(api.asked) == 2
