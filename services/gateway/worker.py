@@ -1,5 +1,6 @@
 """The Kafka side: the three email topics into the read model, batch by batch."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from uuid import UUID
@@ -67,8 +68,8 @@ class Projector:
                 await self._write_fenced(seen)
                 seen = []
         await self._write_fenced(seen)
-        for record in records:
-            RECORDS_PROJECTED.labels(topic=record.topic).inc()
+        for topic, count in Counter(record.topic for record in records).items():
+            RECORDS_PROJECTED.labels(topic=topic).inc(count)
 
     async def _write_fenced(self, seen: list[Observation]) -> None:
         if seen:

@@ -74,16 +74,24 @@ def derive_event_id(
         subject_text = f"{subject.topic}/{subject.partition}/{subject.offset}/{subject.stamp}"
     else:
         subject_text = str(subject)
-    return UUID(name_event(subject_text, event_type, attempt, reason, final=final, recipients=recipients))
+    hashed = _hash_event(subject_text, event_type, attempt, reason, final, recipients)
+    return make_uuid(int.from_bytes(hashed.digest()[:16], "big") & _BARE | _VERSION_5)
 
 
 def name_event(
     subject: str, event_type: str, attempt: int, reason: str, *, final: bool, recipients: Iterable[str]
 ) -> str:
     """`derive_event_id` as text, for a subject given as text: a third of the time, and every mail has one."""
-    parts = (subject, event_type, str(attempt), reason, "1" if final else "0", *sorted(recipients))
-    hashed = _EVENT_HASH.copy()
-    hashed.update("\n".join(parts).encode())
+    hashed = _hash_event(subject, event_type, attempt, reason, final, recipients)
     name = hashed.hexdigest()
     variant = _VARIANTS[name[16]]  # RFC 9562 §4.1
     return f"{name[:8]}-{name[8:12]}-5{name[13:16]}-{variant}{name[17:20]}-{name[20:32]}"
+
+
+def _hash_event(
+    subject: str, event_type: str, attempt: int, reason: str, final: bool, recipients: Iterable[str]
+) -> "hashlib._Hash":
+    parts = (subject, event_type, str(attempt), reason, "1" if final else "0", *sorted(recipients))
+    hashed = _EVENT_HASH.copy()
+    hashed.update("\n".join(parts).encode())
+    return hashed
