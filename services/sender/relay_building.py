@@ -8,7 +8,6 @@ from services.sender.http_api import HttpAddress
 from services.sender.http_relay import connect_http
 from services.sender.lines import Address, Opened
 from services.sender.parcel import Parcel
-from services.sender.pipeline import Pipeline
 from services.sender.relay import Relay
 from services.sender.relay_settings import HttpRelaySettings, RelaySettings, SmtpRelaySettings
 from services.sender.routing import Relays
@@ -16,11 +15,12 @@ from services.sender.settings import WorkerSettings
 from services.sender.shares import Limits
 from services.sender.sharing import Sharing
 from services.sender.store.shares import ShareStore
+from services.sender.transit import Transit
 from services.sender.work import Work
 from shared.database import Database
 
 
-def create_relays(settings: WorkerSettings, database: Database, pipeline: Pipeline) -> tuple[Relays, Sharing]:
+def create_relays(settings: WorkerSettings, database: Database, transit: Transit) -> tuple[Relays, Sharing]:
     """The relays, which may use nothing before the second part has got them their shares."""
     described = settings.list_relays()
     relays = [_create_relay(each, settings) for each in described]
@@ -28,7 +28,7 @@ def create_relays(settings: WorkerSettings, database: Database, pipeline: Pipeli
         Limits(each.name, each.kind, priority, each.connections, each.mails_per_second)
         for priority, each in enumerate(described)
     ]
-    routed = Relays(relays, on_returned=pipeline.on_returned, on_late=pipeline.on_late, on_ready=pipeline.on_ready)
+    routed = Relays(relays, on_returned=transit.on_returned, on_late=transit.on_late, on_ready=transit.on_ready)
     return routed, Sharing(ShareStore(database), settings.slot, list(zip(relays, limits, strict=True)))
 
 

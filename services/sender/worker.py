@@ -62,7 +62,7 @@ class SenderWorker:
 
     def is_paused(self) -> bool:
         """Whether nothing can be sent now, so that no progress is no fault of this process."""
-        return not self.relays.available or self.database.away or not self.pipeline.may_read
+        return not self.relays.available or self.database.away or not self.pipeline.around.may_read
 
 
 def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
@@ -79,13 +79,14 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     lease = timedelta(seconds=settings.test_lease)
     store = SenderStore(database, lease)
     pipeline = _create_pipeline(settings, store, Announcer(publisher, topics), cluster_id)
-    admission = pipeline.admission = _create_admission(database, pipeline)
-    lane: FaustLane = Lane(pipeline.begin, Received.acknowledge, limit=settings.lane_limit)
+    around = pipeline.around
+    admission = around.admission = _create_admission(database, pipeline)
+    lane: FaustLane = Lane(pipeline.reading.begin, Received.acknowledge, limit=settings.lane_limit)
     lane.at_work = lambda: bool(pipeline.claiming.active)
     lane.on_close, lane.on_abandon = pipeline.close, pipeline.on_abandoned
-    pipeline.lane = lane
-    pipeline.relays, sharing = create_relays(settings, database, pipeline)
-    relays = pipeline.relays
+    around.lane = lane
+    relays, sharing = create_relays(settings, database, pipeline.transit)
+    around.relays = relays
     pauses, bound = _create_brakes(settings, database, pipeline)
     leases = Leases(store, pipeline.claiming, lane.finish)
     pipeline.claiming.park_done = lambda work: _finish_parked(pipeline, lane, work)
@@ -130,7 +131,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
 
 def _create_admission(database: Database, pipeline: Pipeline) -> Admission:
     admission = Admission(PartitionStore(database))
-    admission.on_skip, admission.on_release = pipeline.skip, pipeline.release
+    admission.on_skip, admission.on_release = pipeline.reading.skip, pipeline.reading.release
     return admission
 
 
@@ -148,14 +149,14 @@ def _create_pipeline(settings: WorkerSettings, store: SenderStore, announcer: An
 
 
 def _create_brakes(settings: WorkerSettings, database: Database, pipeline: Pipeline) -> tuple[Pauses, Bound]:
-    pauses = pipeline.pauses = pipeline.claiming.pauses = Pauses(PauseStore(database))
+    pauses = pipeline.around.pauses = pipeline.claiming.pauses = Pauses(PauseStore(database))
     pauses.on_change = pipeline.on_pauses
     waiting = WaitingStore(database)
-    bound = pipeline.bound = Bound(waiting, rows=settings.waiting_limit, octets=settings.waiting_bytes)
-    bound.on_room = pipeline.on_room
+    bound = pipeline.around.bound = Bound(waiting, rows=settings.waiting_limit, octets=settings.waiting_bytes)
+    bound.on_room = pipeline.reading.wake
     if settings.suppress_after_hard_bounce:
         lasting = timedelta(days=settings.hard_bounce_days)
-        pipeline.suppress = create_suppressor(SuppressionStore(database), lasting)
+        pipeline.around.suppress = create_suppressor(SuppressionStore(database), lasting)
     return pauses, bound
 
 
