@@ -52,10 +52,9 @@ MOODS = (
     Mood(("-q", "RCPT"), 2),
     Mood(("-q", "DATA"), 1),
     Mood(("-q", "CONNECT"), 1),
-    # 421: the senders slow down for a while, so they are rare.
-    Mood(("-Q", "."), 0.05),
-    Mood(("-Q", "MAIL"), 0.05),
-    Mood(("-Q", "CONNECT"), 0.05),
+    Mood(("-Q", "."), 1),  # 421
+    Mood(("-Q", "MAIL"), 1),
+    Mood(("-Q", "CONNECT"), 1),
 )
 
 
