@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from services.sender.parcel import Parcel
 log = structlog.get_logger(__name__)
 
 _WAIT_S = 0.25
+_FAREWELL_S = 1.0
 
 
 class Listener(Protocol):
@@ -86,13 +88,14 @@ class Pool:
         self._mails_per_connection = mails_per_connection
 
     async def stop(self) -> None:
-        """Close idle connections politely, the others at once."""
+        """Close idle connections politely (a busy relay takes a moment to read QUIT), then all that are left."""
         for task in self.opening:
             task.cancel()
         for line in list(self.idle):
             line.quit()
-        if self.open:
-            await asyncio.sleep(0.05)
+        end = time.monotonic() + _FAREWELL_S
+        while any(line.closing for line in self.open) and time.monotonic() < end:
+            await asyncio.sleep(0.02)
         for line in list(self.open):
             line.close()
         await asyncio.sleep(0)
