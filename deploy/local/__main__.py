@@ -1,4 +1,7 @@
-"""``python -m deploy.local up|start|stop|status|send|run``: the local stack's commands, behind `make`."""
+"""``python -m deploy.local up|start|stop|status|send|run``: the local stack's commands, behind `make`.
+
+A command loads what only it needs: most take half the time without SQLAlchemy, Alembic and the clients.
+"""
 
 import asyncio
 import os
@@ -14,9 +17,7 @@ from deploy.local.lock import find_holder
 from deploy.local.output import Output
 from deploy.local.paths import DataPaths
 from deploy.local.record import read_record
-from deploy.local.settings import StackSettings, read_environment
-from deploy.local.up import describe_addresses, run_stack
-from deploy.local.welcome import FIRST_RECIPIENT, send_and_follow
+from deploy.local.settings import FIRST_RECIPIENT, StackSettings, read_environment
 from shared.logs import set_up_logs
 from shared.settings import load_settings
 
@@ -26,6 +27,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 @app.command()
 def up(ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None) -> None:
     """Run everything in the foreground until Ctrl-C."""
+    from deploy.local.up import run_stack
+
     settings = load_settings(StackSettings)
     set_up_logs("WARNING", settings.log_format)
     pipe = os.fdopen(ready_fd, "w", encoding="utf-8") if ready_fd is not None else None
@@ -55,6 +58,8 @@ def start() -> None:
     """Run everything in the background; returns when it is ready."""
     paths = _read_paths()
     if find_holder(paths.lock) is not None:
+        from deploy.local.up import describe_addresses
+
         print("already running")
         print("\n".join(describe_addresses(read_record(paths.record))))
         return
@@ -80,6 +85,8 @@ def status() -> None:
 @app.command()
 def send(to: str = FIRST_RECIPIENT) -> None:
     """Send one mail through the running stack and print its timeline."""
+    from deploy.local.welcome import send_and_follow
+
     record = read_record(_read_paths().record)
     try:
         print(f"the mail is {asyncio.run(send_and_follow(record, to, print))}")

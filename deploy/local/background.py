@@ -7,14 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-import aiohttp
 import psutil
 
 from deploy.local.children import wait_until
 from deploy.local.errors import StackError
 from deploy.local.lock import find_holder
 from deploy.local.paths import DataPaths
-from deploy.local.readiness import ask_readiness
 from deploy.local.record import StackRecord, read_record
 from deploy.local.settings import REPOSITORY
 
@@ -86,6 +84,10 @@ def describe_status(paths: DataPaths) -> tuple[bool, list[str]]:
 
 
 async def _ask_all(record: StackRecord) -> tuple[bool, list[str]]:
+    import aiohttp
+
+    from deploy.local.readiness import ask_readiness
+
     async with aiohttp.ClientSession() as session:
         ports = {process.port for process in record.processes}
         answers = dict(zip(ports, await asyncio.gather(*(ask_readiness(session, port) for port in ports)), strict=True))

@@ -12,8 +12,6 @@ from pathlib import Path
 from deploy.local.errors import StackError
 from deploy.local.paths import write_private
 from deploy.local.settings import REPOSITORY
-from shared.access import AccessStore, ApiScope, digest_key
-from shared.database import Database, DatabaseUnavailable
 
 _KEY_NAME = "development"
 
@@ -50,6 +48,9 @@ async def read_or_mint_api_key(path: Path, environment: Mapping[str, str], from_
 
 
 async def _will_do(environment: Mapping[str, str], api_key: str, from_address: str) -> bool:
+    from shared.access import AccessStore, digest_key  # only at a start: `run` reads a secret, no database
+    from shared.database import Database, DatabaseUnavailable
+
     database = Database(environment["MILENA_DATABASE_URL"], pool_size=1)
     try:
         key = await AccessStore(database).find_key(digest_key(api_key))
@@ -61,6 +62,8 @@ async def _will_do(environment: Mapping[str, str], api_key: str, from_address: s
 
 
 def _mint(environment: Mapping[str, str], sender: str) -> ApiKey:
+    from shared.access import ApiScope
+
     command = [sys.executable, "-m", "services.gateway", "keys", "create", "--json", "--name", _KEY_NAME]
     command += ["--sender", sender, *(f"--scope={scope}" for scope in ApiScope)]
     done = subprocess.run(command, env=dict(environment), cwd=REPOSITORY, capture_output=True, text=True, check=False)

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.settings import HttpSettings, ProcessSettings
 
 REPOSITORY = Path(__file__).parents[2]
+FIRST_RECIPIENT = "you@example.com"  # of the mail that shows a stack works
 
 
 class CacheSettings(BaseSettings):

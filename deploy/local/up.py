@@ -20,9 +20,9 @@ from deploy.local.processes import (
 from deploy.local.readiness import wait_until_ready
 from deploy.local.record import ProcessRecord, StackRecord, write_record
 from deploy.local.servers import Servers
-from deploy.local.settings import StackSettings, read_environment
+from deploy.local.settings import FIRST_RECIPIENT, StackSettings, read_environment
 from deploy.local.supervisor import Command, Supervisor
-from deploy.local.welcome import FIRST_RECIPIENT, send_and_follow
+from deploy.local.welcome import send_and_follow
 
 _READY_TIMEOUT_S = 90
 _ONE_SIGNAL_S = 1.0

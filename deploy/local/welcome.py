@@ -11,7 +11,6 @@ import aiohttp
 from deploy.local.errors import StackError
 from deploy.local.record import StackRecord
 
-FIRST_RECIPIENT = "you@example.com"
 _FINAL = {"sent", "partially_sent", "failed", "cancelled", "expired", "unknown"}
 _POLL_S = 0.1
 
