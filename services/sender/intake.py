@@ -115,15 +115,17 @@ class Intake:
         self, mail: EmailRequested, accepted_at: datetime, traceparent: str | None, digest: str, echo: dict[str, Any]
     ) -> Work:
         assert mail.id is not None, "reading has given it one"
+        id_text = str(mail.id)
         entry = LedgerEntry(
             id=mail.id,
             account=mail.account,
             digest=digest,
-            message_id=name_message(mail.id, mail.from_, self.message_id_domain),
+            message_id=name_message(id_text, mail.from_, self.message_id_domain),
             recipient_count=len(mail.recipients),
             accepted_at=accepted_at,
             expires_at=min(mail.expires_at or accepted_at + self.default_expiry, accepted_at + self.expiry_limit),
             echo=echo,
+            id_text=id_text,
         )
         return Work(mail, entry, traceparent)
 

@@ -79,7 +79,10 @@ _OPTIONAL = RecipientResult._fields[4:]  # stored where there is something to st
 
 @dataclass(slots=True)
 class LedgerEntry:
-    """One mail in the ledger. `echo` is what result events give back of the request, as stored JSON."""
+    """One mail in the ledger. `echo` is what result events give back of the request, as stored JSON.
+
+    `id_text`: the id as text, where somebody has written it already.
+    """
 
     id: UUID
     account: str
@@ -94,6 +97,7 @@ class LedgerEntry:
     unknowns: int = 0
     retry_at: datetime | None = None
     results: dict[str, RecipientResult] = field(default_factory=dict)
+    id_text: str = ""
 
     def list_results(self) -> list[dict[str, Any]]:
         """All recipients' results as stored."""

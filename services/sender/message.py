@@ -51,7 +51,7 @@ class Identity(NamedTuple):
     date: datetime
 
 
-def name_message(email_id: UUID, sender: Mailbox, domain: str | None = None) -> str:
+def name_message(email_id: UUID | str, sender: Mailbox, domain: str | None = None) -> str:
     """Message-ID is `<email id@domain of From>`, or of the domain set by the operator."""
     return f"<{email_id}@{domain or sender.domain}>"
 

@@ -304,7 +304,7 @@ def _write(asked: list[dict[str, Any]]) -> str:
 def _ask_claim(work: Work) -> dict[str, Any]:
     entry = work.entry
     return {
-        "id": entry.id,
+        "id": entry.id_text or entry.id,
         "account": entry.account,
         "digest": entry.digest,
         "message_id": entry.message_id,
@@ -320,7 +320,7 @@ def _ask_claim(work: Work) -> dict[str, Any]:
 def _ask_settle(work: Work) -> dict[str, Any]:
     entry = work.entry
     return {
-        "id": entry.id,
+        "id": entry.id_text or entry.id,
         "token": work.token,
         "state": entry.state,
         "unknowns": entry.unknowns,
