@@ -105,8 +105,8 @@ async def wait_until(holds: Callable[[], bool], timeout_s: float = 10) -> None:
 
 
 @asynccontextmanager
-async def operate(real_servers: RealServers, *commands: str, **env: str) -> AsyncIterator[Operated]:
-    """Run `services.sender worker` and `api` on topics and a database of their own."""
+async def operate(real_servers: RealServers, *, with_api: bool = True, **env: str) -> AsyncIterator[Operated]:
+    """Run `services.sender worker`, and unless asked not to `api`, on topics and a database of their own."""
     database, prefix = real_servers.create_database(), real_servers.create_topics()
     stack = Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(database))
     runner, plan = ServiceRunner(stack.env()), Plan()
@@ -114,7 +114,7 @@ async def operate(real_servers: RealServers, *commands: str, **env: str) -> Asyn
     async with run_smtp(Script(plan.answer, plan.delay)) as relay:
         try:
             sender = runner.start("services.sender", "worker", env={"MILENA_SMTP_PORT": str(relay.port)} | QUICK | env)
-            api = runner.start("services.sender", "api")
+            api = runner.start("services.sender", "api") if with_api else sender
             await asyncio.gather(sender.wait_ready(60), api.wait_ready(60))
             async with httpx.AsyncClient(base_url=api.url, headers=caller.headers) as client:
                 operated = Operated(stack, runner, sender, client, relay, plan)
