@@ -14,6 +14,7 @@ from typing import Any
 _NAME = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
 _CONSTANTS = frozenset({"true", "True", "false", "False", "none", "None", "not"})
 _NAMES_LIMIT = 200
+_VALUES_LIMIT = 64 * 1024  # characters of all values, before they are escaped
 _INT_LIMIT = 2**63  # beyond it the engine has its own ideas
 _SPECIAL = re.compile("[&<>\"'/]")
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;", "/": "&#x2f;"})
@@ -27,11 +28,14 @@ class Placeholders:
     names: tuple[str, ...]
 
     def find(self, variables: Mapping[str, Any], *, is_html: bool) -> list[str] | None:
-        """Each name's value as it is put out; None where only the engine can tell."""
-        values = []
+        """Each name's value as it is put out; None where only the engine can tell, or has to count what comes out."""
+        values, room = [], _VALUES_LIMIT
         for name in self.names:
             value = variables.get(name)
             if type(value) is str:
+                room -= len(value)
+                if room < 0:
+                    return None
                 values.append(value.translate(_ESCAPES) if is_html and _SPECIAL.search(value) else value)
             elif type(value) is int and -_INT_LIMIT < value < _INT_LIMIT:
                 values.append(str(value))

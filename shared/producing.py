@@ -22,7 +22,7 @@ OUT_OF_STEP = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerEpoch
 """A batch's number is not the one Kafka expects: it refuses this producer's every later one, too."""
 
 _METADATA_PAUSE_S = 0.1
-_RECORD_BYTES = 64  # what a record takes beside key and value
+_RECORD_BYTES, _HEADER_BYTES = 128, 10  # what a record and its batch, and a header, take beside their content
 
 
 def create_producer(options: Mapping[str, Any]) -> AIOKafkaProducer:
@@ -73,19 +73,29 @@ async def hand_over(producer: AIOKafkaProducer, messages: Sequence[Message], lim
     """
     partitions: dict[str, list[int]] = {}
     for message in messages:
-        if len(message.value) + len(message.key or b"") + _RECORD_BYTES > limit:
+        if len(message.value) > limit // 2 and _measure(message) > limit:
             raise MessageSizeTooLargeError(f"a record of {len(message.value)} bytes")
         if message.topic not in partitions:
             partitions[message.topic] = sorted(await producer.partitions_for(message.topic))
     acks: dict[Ack, None] = {}
     for topic, key, value, headers in messages:
         known = partitions[topic]
-        partition = choose_partition(key, known, known)
+        partition = choose_partition(key, known, known if key else _list_available(producer, topic))
         ack = _append(producer, TopicPartition(topic, partition), key, value, headers)
         if ack is None:  # the batch is full, or on its way once more: wait as everybody does
             ack = await producer.send(topic, key=key, value=value, headers=headers, partition=partition)
         acks[ack] = None
     return list(acks)
+
+
+def _measure(message: Message) -> int:
+    headers = sum(len(name.encode()) + len(value) + _HEADER_BYTES for name, value in message.headers)
+    return len(message.value) + len(message.key or b"") + headers + _RECORD_BYTES
+
+
+def _list_available(producer: AIOKafkaProducer, topic: str) -> list[int]:
+    """Partitions that have a leader now."""
+    return list(producer._metadata.available_partitions_for_topic(topic) or ())
 
 
 def _append(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from services.sender.breaker import Breaker, Gate
 from services.sender.pacing import UNLIMITED
 from services.sender.parcel import Ending, Parcel
-from services.sender.remainder import sort_out
+from services.sender.remainder import Remainder, sort_out
 from services.sender.throttle import Throttle
 
 
@@ -75,22 +75,31 @@ class Feed:
         self.queue.appendleft(parcel)
 
     def give_up(self, count: int) -> list[Parcel]:
-        """Up to `count` mails that have not begun, those first that wait longest."""
-        return sort_out([self.queue.popleft() for _ in range(min(count, len(self.queue)))])
+        """Up to `count` mails that have not begun, those first that wait longest. Remainders stay: they go nowhere."""
+        given: list[Parcel] = []
+        staying: list[Parcel] = []
+        while self.queue and len(given) < count:
+            parcel = self.queue.popleft()
+            (staying if isinstance(parcel, Remainder) else given).append(parcel)
+        self.queue.extendleft(reversed(staying))
+        return given
 
     def recall(self, unwanted: Callable[[Parcel], bool]) -> list[Parcel]:
         """What is queued and not to be sent now."""
-        recalled = [parcel for parcel in self.queue if unwanted(parcel)]
+        recalled: list[Parcel] = []
+        kept: list[Parcel] = []
+        for parcel in self.queue:  # each is asked once: the answer may depend on the clock
+            (recalled if unwanted(parcel) else kept).append(parcel)
         if recalled:
-            kept = [parcel for parcel in self.queue if not unwanted(parcel)]
             self.queue.clear()
             self.queue.extend(kept)
         return sort_out(recalled)
 
     def give_back(self) -> None:
         """All of it, because nothing can begin."""
-        parcels = self.give_up(len(self.queue))
-        if parcels:
+        parcels = list(self.queue)
+        self.queue.clear()
+        if parcels := sort_out(parcels):
             self.hooks.on_returned(parcels)
 
     def end_forbidden(self) -> None:

@@ -208,4 +208,5 @@ async def _read_excerpt(answer: aiohttp.ClientResponse) -> str:
     text = b""
     with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
         text = await answer.content.read(_EXCERPT)
-    return " ".join(text.decode("utf-8", "replace").split())
+    words = text.decode("utf-8", "replace")
+    return " ".join("".join(each if each.isprintable() else " " for each in words).split())

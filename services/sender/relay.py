@@ -177,9 +177,11 @@ class Relay:
         """What this process may use until the monotonic time `until`; connections beyond it close as they fall idle."""
         now, feed = time.monotonic(), self._feed
         more = feed.throttle.set_share(share, until) or not feed.allowance
-        feed.throttle.look(now)
+        resumes = feed.throttle.look(now)
         self.pool.end_surplus()
         feed.grant(now)
+        if resumes:
+            self._hearing.on_resumed()
         self._hearing.move_on()
         if more:
             self.hooks.on_ready()

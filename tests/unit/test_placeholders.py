@@ -58,3 +58,12 @@ def test_bounds_and_errors_are_those_of_the_engine() -> None:
         render_content("s", "{{ a }}{{ a }}", None, {"a": "x" * 600_000})
     with pytest.raises(TemplateError, match="variable `b` is not given"):
         render_content("s", "{{ a }}{{ b }}", None, {"a": "x"})
+
+
+def test_large_values_are_left_to_the_engine_before_they_are_escaped() -> None:
+    placeholders = take_apart("{{ a }}" * 200)
+    assert placeholders
+    assert placeholders.find({"a": "/" * 1000}, is_html=True) is None
+    assert placeholders.find({"a": "/" * 300}, is_html=True) == ["&#x2f;" * 300] * 200
+    with pytest.raises(TemplateError, match="renders to more than"):
+        render_content("s", None, "{{ a }}" * 200, {"a": "/" * 400_000})

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from services.sender.breaker import Breaker, BreakerPolicy
 from services.sender.classify import Reply
+from services.sender.feed import Feed, Hooks
 from services.sender.parcel import Ending, Parcel
 from services.sender.remainder import MAX_PARTS, Remainder, sort_out, split
 
@@ -120,3 +122,35 @@ def test_a_part_never_goes_back_to_where_mail_comes_from() -> None:
     assert sort_out([other.parcel, rest]) == [other.parcel]
     assert other.told == []
     assert whole.told_of() == [str(OK), str(FULL)]
+
+
+def make_parcel() -> Parcel:
+    return Parcel(b"", [b"b@y.org"], b"", lambda: True, lambda _: None)
+
+
+def make_feed(*parcels: Parcel) -> Feed:
+    feed = Feed(1, 16, Breaker(BreakerPolicy()), Hooks())
+    feed.queue.extend(parcels)
+    return feed
+
+
+def test_relief_for_others_leaves_a_remainder_where_it_waits() -> None:
+    first, second = make_parcel(), make_parcel()
+    rest = Remainder(b"", [b"c@y.org"], b"", lambda: True, lambda _: None)
+    feed = make_feed(rest, first, second)
+    assert feed.give_up(2) == [first, second]
+    assert list(feed.queue) == [rest]
+    assert rest.ending is None
+
+
+def test_each_mail_that_waits_is_asked_once_and_none_is_lost_on_the_way() -> None:
+    asked: list[Parcel] = []
+
+    def turns_in_between(parcel: Parcel) -> bool:
+        asked.append(parcel)
+        return len(asked) > 2  # as the clock passes the end of a lease
+
+    parcels = [make_parcel() for _ in range(4)]
+    feed = make_feed(*parcels)
+    assert [*feed.recall(turns_in_between), *feed.queue] == [*parcels[2:], *parcels[:2]]
+    assert asked == parcels

@@ -70,10 +70,10 @@ RETURNING l.id, now() AS now
 _SETTLED = """
 WITH asked AS (
     SELECT * FROM json_to_recordset($1::text::json)
-        AS t(id uuid, token uuid, state text, unknowns int, results json, retry_at timestamptz)),
+        AS t(id uuid, token uuid, state text, unknowns int, results text, retry_at timestamptz)),
 settled AS (
     UPDATE sender.ledger AS l
-    SET state = asked.state, unknowns = asked.unknowns, results = asked.results, retry_at = asked.retry_at,
+    SET state = asked.state, unknowns = asked.unknowns, results = asked.results::json, retry_at = asked.retry_at,
         token = NULL, lease_until = NULL, updated_at = now()
     FROM asked WHERE l.id = asked.id AND l.token = asked.token RETURNING l.id)"""
 
@@ -324,7 +324,7 @@ def _ask_settle(work: Work) -> dict[str, Any]:
         "token": work.token,
         "state": entry.state,
         "unknowns": entry.unknowns,
-        "results": entry.list_results(),
+        "results": orjson.dumps(entry.list_results()).decode(),  # as text, too
         "retry_at": entry.retry_at,
     }
 
