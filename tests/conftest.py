@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from deploy.local.catcher import Catcher, Mailbox
 from tests.support.servers import RealServers
@@ -12,8 +13,20 @@ from tests.support.services import ServiceRunner
 from tests.support.stack import Stack
 
 _LONGEST = (
-    *("test_make_up", "test_promises", "test_sender_answers", "test_sender_faults", "test_sender_bulk"),
-    *("test_sender_pausing", "test_sender_path", "test_sender_routing", "test_junk"),
+    *("test_make_up", "test_promises", "test_sender_faults", "test_scheduler_worker", "test_callback_worker"),
+    *("test_sender_path", "test_sender_suspects", "test_gateway_sending", "test_gateway_proving", "test_cancelling"),
+    *("test_junk", "test_sender_pausing", "test_sender_routing", "test_sender_bulk", "test_sender_answers"),
+    *("test_batches", "test_gateway_read_model", "test_sender_safety", "test_sender_ends"),
+)
+# As the services do (shared/logs.py); the pretty traceback that is structlog's default takes seconds of CPU to draw.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
 )
 _shared = pytest.StashKey[RealServers]()
 _outcomes = pytest.StashKey[dict[str, pytest.TestReport]]()

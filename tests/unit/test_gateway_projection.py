@@ -105,7 +105,7 @@ STORY = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.sampled_from(STORY), min_size=4, max_size=12).filter(lambda found: len({r.offset for r in found}) == 4)
 )
@@ -150,7 +150,7 @@ NASTY = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.permutations([*NASTY, *NASTY[:3]]), st.lists(st.integers(0, 12), max_size=4))
 def test_contradictions_give_the_same_row_in_whatever_order_and_batches(records: list[Record], cuts: list[int]) -> None:
     assert _store_in_parts(records, sorted(cuts)) == _store_in_parts(NASTY, [])
