@@ -4,7 +4,9 @@ import asyncio
 from uuid import uuid4
 
 import httpx
+from typer.testing import CliRunner, Result
 
+from services.sender.__main__ import app
 from tests.integration.test_sender_path import SIMPLE, start_sender
 from tests.support.events import publish_json, read_results
 from tests.support.services import ServiceProcess, ServiceRunner
@@ -24,6 +26,11 @@ async def _find_held(process: ServiceProcess) -> str | None:
     except httpx.HTTPError:
         return None
     return None if checks["records"] == "ok" else str(checks["records"])
+
+
+async def _skip(stack: Stack, *arguments: str) -> Result:
+    """`python -m services.sender skip …`, in this process."""
+    return await asyncio.to_thread(CliRunner().invoke, app, ["skip", *arguments], env=stack.env())
 
 
 async def test_a_record_that_ends_its_readers_is_held_and_skipped(services: ServiceRunner, stack: Stack) -> None:
@@ -55,11 +62,11 @@ async def test_a_record_that_ends_its_readers_is_held_and_skipped(services: Serv
         assert 'milena_record_held{offset="1",partition="0"} 1.0' in metrics
 
         # The operator's turn.
-        listed = services.start("services.sender", "skip")
-        assert await listed.wait_exit() == 0
-        assert "partition 0 offset 1: 3 deaths, held" in listed.read_log()
-        wrong = services.start("services.sender", "skip", "--partition", "0", "--offset", "0")
-        assert await wrong.wait_exit() == 1
+        listed = await _skip(stack)
+        assert listed.exit_code == 0
+        assert "partition 0 offset 1: 3 deaths, held" in listed.output
+        wrong = await _skip(stack, "--partition", "0", "--offset", "0")
+        assert wrong.exit_code == 1
         right = services.start("services.sender", "skip", "--partition", "0", "--offset", "1")
         assert await right.wait_exit() == 0
         (failed,) = await read_results(stack, count=1, topics=(stack.topics.failed,), settle_s=1)
