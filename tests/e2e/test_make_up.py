@@ -29,9 +29,9 @@ def find_offset() -> int:
 
     All of them lie below the ports that the kernel gives to anybody (32768 and above), who may be faster.
     """
-    offsets = range(2000, 13600, 100)
+    offsets = list(range(2000, 13600, 100))
     first = os.getpid() % len(offsets)
-    for offset in (*offsets[first:], *offsets[:first]):
+    for offset in offsets[first:] + offsets[:first]:
         if all(is_free(port) for _, port in list_ports(StackSettings(), Ports.from_offset(offset))):
             return offset
     raise AssertionError("no room for a stack")
