@@ -10,8 +10,9 @@ from tests.support.servers import RealServers
 
 
 async def test_at_the_bound_no_new_mail_is_taken_and_what_waits_goes_on(real_servers: RealServers) -> None:
-    few = {"MILENA_WAITING_LIMIT": "10", "MILENA_LANE_LIMIT": "5", "MILENA_RETRY_DELAYS": "4"}
-    async with operate(real_servers, **few) as operated:
+    async with operate(
+        real_servers, MILENA_WAITING_LIMIT="10", MILENA_LANE_LIMIT="5", MILENA_RETRY_DELAYS="4"
+    ) as operated:
         operated.plan.answers["rcpt", "busy@"] = "450 4.2.1 mailbox busy"
         ids = await operated.publish(10, to=["busy@example.org"])
         await wait_until(lambda: all(operated.results[each] for each in ids))
