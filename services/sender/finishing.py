@@ -7,14 +7,13 @@ from services.sender.claiming import Claiming
 from services.sender.ledger import LedgerState
 from services.sender.retries import RetryPolicy
 from services.sender.store import SenderStore
-from services.sender.surroundings import OnBug, Surroundings, create_stage
+from services.sender.surroundings import LINGER_S, OnBug, Surroundings, create_stage
 from services.sender.work import Work
 from shared.metrics import ACCEPTED_TO_SENT, MAILS_SETTLED, observe_all
 from shared.stage import Stage
 
 log = structlog.get_logger(__name__)
 
-LINGER_S = 0.004  # a step in which a small group waits for company
 _SETTLED = {state: MAILS_SETTLED.labels(outcome=state.value) for state in LedgerState}
 
 

@@ -81,7 +81,7 @@ _OPTIONAL = RecipientResult._fields[4:]  # stored where there is something to st
 class LedgerEntry:
     """One mail in the ledger. `echo` is what result events give back of the request, as stored JSON.
 
-    `id_text`: the id as text, where somebody has written it already.
+    `id_text`: the id as text, written once; whoever has it already gives it.
     """
 
     id: UUID
@@ -98,6 +98,9 @@ class LedgerEntry:
     retry_at: datetime | None = None
     results: dict[str, RecipientResult] = field(default_factory=dict)
     id_text: str = ""
+
+    def __post_init__(self) -> None:
+        self.id_text = self.id_text or str(self.id)
 
     def list_results(self) -> list[dict[str, Any]]:
         """All recipients' results as stored."""

@@ -3,7 +3,7 @@
 from services.sender.announcing import Announcer
 from services.sender.intake import Cancellation, Intake, Refusal, Skip, locate
 from services.sender.store import SenderStore
-from services.sender.surroundings import OnBug, Surroundings
+from services.sender.surroundings import LINGER_S, OnBug, Surroundings
 from services.sender.work import Work
 from shared.consuming import FaustTicket
 from shared.stage import Stage
@@ -11,7 +11,6 @@ from shared.turns import take_turns
 
 DECODE_LIMIT = 256
 READ_AHEAD = 1000  # mails that wait to be claimed before no further record is read: a bulk event holds hundreds
-LINGER_S = 0.004  # a step in which a small group waits for company
 
 
 class Reading:

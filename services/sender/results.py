@@ -71,7 +71,7 @@ def _announce_only(entry: LedgerEntry, result: RecipientResult, only_attempt: in
 
 def _tell_only_sent(entry: LedgerEntry, result: RecipientResult) -> Told:
     """What nearly every mail ends with, in one go."""
-    email_id = entry.id_text or str(entry.id)
+    email_id = entry.id_text
     recipients = [result.address]
     data = {
         "id": email_id,
@@ -162,7 +162,7 @@ def _tell_failed(
 
 def _begin(entry: LedgerEntry, attempt: int, outstanding: int) -> dict[str, Any]:
     return {
-        "id": entry.id_text or str(entry.id),
+        "id": entry.id_text,
         "account": entry.account,
         "metadata": {},
         "tags": [],

@@ -12,6 +12,7 @@ from services.sender.work import Work
 from shared.consuming import FaustLane
 from shared.stage import Stage
 
+LINGER_S = 0.004  # a step in which a small group waits for company
 OnBug = Callable[[Any, Exception], None]
 """Gets an item that makes its stage fail alone, and how."""
 

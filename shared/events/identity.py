@@ -44,15 +44,20 @@ class Namespace:
         """The id of `text`."""
         hashed = self._begun.copy()
         hashed.update(text.encode())
-        return make_uuid(int.from_bytes(hashed.digest()[:16], "big") & _BARE | _VERSION_5)
+        return _read_name(hashed)
+
+
+def _read_name(hashed: "hashlib._Hash") -> UUID:
+    """The UUIDv5 that a SHA-1 of namespace and name stands for (RFC 9562 §5.5)."""
+    return make_uuid(int.from_bytes(hashed.digest()[:16], "big") & _BARE | _VERSION_5)
+
+
+_RECORDS = Namespace(RECORD_NAMESPACE)
 
 
 def derive_record_id(cluster_id: str, record: Coordinates) -> UUID:
     """The email id of a record whose publisher gave none."""
-    return uuid5(
-        RECORD_NAMESPACE,
-        f"{cluster_id}/{record.topic}/{record.partition}/{record.offset}/{record.stamp}",
-    )
+    return _RECORDS.name(f"{cluster_id}/{record.topic}/{record.partition}/{record.offset}/{record.stamp}")
 
 
 def derive_bulk_entry_id(bulk_id: UUID, index: int) -> UUID:
@@ -74,8 +79,7 @@ def derive_event_id(
         subject_text = f"{subject.topic}/{subject.partition}/{subject.offset}/{subject.stamp}"
     else:
         subject_text = str(subject)
-    hashed = _hash_event(subject_text, event_type, attempt, reason, final, recipients)
-    return make_uuid(int.from_bytes(hashed.digest()[:16], "big") & _BARE | _VERSION_5)
+    return _read_name(_hash_event(subject_text, event_type, attempt, reason, final, recipients))
 
 
 def name_event(

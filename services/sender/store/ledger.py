@@ -298,13 +298,13 @@ class SenderStore:
 
 
 def _write(asked: list[dict[str, Any]]) -> str:
-    return orjson.dumps(asked, default=str).decode()  # an id that came from the database is asyncpg's own class
+    return orjson.dumps(asked, default=str).decode()  # a token that came from the database is asyncpg's own class
 
 
 def _ask_claim(work: Work) -> dict[str, Any]:
     entry = work.entry
     return {
-        "id": entry.id_text or entry.id,
+        "id": entry.id_text,
         "account": entry.account,
         "digest": entry.digest,
         "message_id": entry.message_id,
@@ -320,7 +320,7 @@ def _ask_claim(work: Work) -> dict[str, Any]:
 def _ask_settle(work: Work) -> dict[str, Any]:
     entry = work.entry
     return {
-        "id": entry.id_text or entry.id,
+        "id": entry.id_text,
         "token": work.token,
         "state": entry.state,
         "unknowns": entry.unknowns,
