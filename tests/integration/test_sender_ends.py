@@ -9,18 +9,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.support.events import Result, publish_json
+from tests.support.events import SIMPLE, Result, publish_json
 from tests.support.operating import Operated, operate, wait_until
 from tests.support.servers import RealServers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-SIMPLE: dict[str, Any] = {
-    "from": "no-reply@example.com",
-    "to": ["ann@example.org"],
-    "subject": "Hello",
-    "text": "Hi",
-    "html": "<b>Hi</b>",
-}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -10,8 +10,8 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.integration.test_sender_path import SIMPLE, start_sender
-from tests.support.events import publish_json, read_results
+from tests.integration.test_sender_path import start_sender
+from tests.support.events import SIMPLE, publish_json, read_results
 from tests.support.services import ServiceRunner
 from tests.support.smtp import SmtpServer, run_smtp
 from tests.support.stack import Stack

@@ -2,23 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.support.events import Result, publish_json, publish_raw, read_results
+from tests.support.events import SIMPLE, Result, publish_json, publish_raw, read_results
 from tests.support.services import ServiceProcess, ServiceRunner
 from tests.support.smtp import Script, SmtpServer, run_smtp
 from tests.support.stack import Stack
 
-SIMPLE: dict[str, Any] = {
-    "from": "no-reply@example.com",
-    "to": ["ann@example.org"],
-    "subject": "Hello",
-    "text": "Hi",
-    "html": "<b>Hi</b>",
-}
 QUICK = {"MILENA_RETRY_DELAYS": "0.5,0.5,1"}
 
 

@@ -7,8 +7,8 @@ import httpx
 from typer.testing import CliRunner, Result
 
 from services.sender.__main__ import app
-from tests.integration.test_sender_path import SIMPLE, start_sender
-from tests.support.events import publish_json, read_results
+from tests.integration.test_sender_path import start_sender
+from tests.support.events import SIMPLE, publish_json, read_results
 from tests.support.services import ServiceProcess, ServiceRunner
 from tests.support.smtp import run_smtp
 from tests.support.stack import Stack

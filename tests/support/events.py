@@ -9,6 +9,15 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from tests.support.stack import Stack
 
+SIMPLE: dict[str, Any] = {
+    "from": "no-reply@example.com",
+    "to": ["ann@example.org"],
+    "subject": "Hello",
+    "text": "Hi",
+    "html": "<b>Hi</b>",
+}
+"""A mail to one recipient, as a service publishes it."""
+
 
 @dataclass(frozen=True)
 class Result:
