@@ -34,7 +34,7 @@ class FieldError(BaseModel):
 class ProblemDocument(BaseModel):
     """RFC 9457 problem document, the shape of every error."""
 
-    type: str = Field(examples=["urn:milena:problem:invalid-content"])
+    type: str = Field(description="leads to a page about this type of problem", examples=["/problems/invalid-content"])
     title: str = Field(examples=["Invalid content"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["Some fields are not acceptable; see errors."])

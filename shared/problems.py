@@ -1,6 +1,7 @@
 """Errors over HTTP: RFC 9457 problem documents, one shape everywhere.
 
-`{"type", "title", "status", "detail", "request_id", "errors": [{"detail", "pointer"}], …}`
+`{"type", "title", "status", "detail", "request_id", "errors": [{"detail", "pointer"}], …}`. The types stand in
+shared/problem_types.py; each leads to a page (shared/problems_page.py).
 """
 
 from collections.abc import Sequence
@@ -14,28 +15,17 @@ from starlette.exceptions import HTTPException
 
 from shared.database import DatabaseUnavailable
 from shared.metrics import REQUESTS_REFUSED
+from shared.problem_types import PROBLEM_TYPES, link_type
 
 log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
-_TITLES = {
-    400: "Malformed request",
-    401: "Not authenticated",
-    403: "Not allowed",
-    404: "Not found",
-    405: "Method not allowed",
-    409: "Conflict",
-    413: "Too large",
-    415: "Unsupported media type",
-    422: "Invalid content",
-    429: "Too many requests",
-    500: "Internal error",
-    503: "Unavailable",
-}
+# What the framework refuses by itself, by status.
+_SLUGS = {400: "malformed-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
 
 
 class Problem(Exception):
-    """An answer that is an error. `slug` names its type, `extra` adds members of its own."""
+    """An answer that is an error. `slug` names its type (one of PROBLEM_TYPES), `extra` adds members of its own."""
 
     def __init__(
         self,
@@ -58,8 +48,8 @@ class Problem(Exception):
     def to_document(self, request_id: str | None = None) -> dict[str, Any]:
         """The problem document's members."""
         document: dict[str, Any] = {
-            "type": f"urn:milena:problem:{self.slug}",
-            "title": _TITLES.get(self.status, "Error"),
+            "type": link_type(self.slug),
+            "title": PROBLEM_TYPES[self.slug].title,
             "status": self.status,
             "detail": self.detail,
         }
@@ -96,7 +86,7 @@ def setup_problems(app: FastAPI) -> None:
 
     async def on_http(request: Request, exc: Exception) -> JSONResponse:
         assert isinstance(exc, HTTPException)
-        slug = _TITLES.get(exc.status_code, "error").lower().replace(" ", "-")
+        slug = _SLUGS.get(exc.status_code, "malformed-request" if exc.status_code < 500 else "internal-error")
         problem = Problem(exc.status_code, slug, str(exc.detail), headers=dict(exc.headers or {}))
         return problem.to_response(_request_id(request))
 

@@ -21,6 +21,7 @@ from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup
 from shared.health import Check, run_checks
 from shared.metrics import CONTENT_TYPE, render_metrics
 from shared.problems import Problem, setup_problems
+from shared.problems_page import list_routes
 from shared.settings import HttpSettings, Network
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -62,6 +63,7 @@ def setup_web(
 
     app.build_middleware_stack = build  # type: ignore[method-assign]
     _add_health(app, checks)
+    app.router.routes.extend(list_routes())
 
 
 def read_bearer(request: Request) -> str | None:

@@ -19,6 +19,7 @@ from deploy.local.openapi import merge_documents
 from deploy.local.settings import FrontSettings
 from shared.metrics import CONTENT_TYPE
 from shared.problems import Problem
+from shared.problems_page import list_routes
 from shared.web import AllowedNetworks, RequestId
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -40,7 +41,7 @@ def create_front(apis: Sequence[Api], settings: FrontSettings) -> Starlette:
         ("/metrics", _create_metrics(apis)),
     ]
     return Starlette(
-        routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes],
+        routes=[*(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes), *list_routes()],
         middleware=[
             Middleware(RequestId),
             Middleware(

@@ -119,7 +119,7 @@ async def test_a_mail_at_its_end_cannot_be_cancelled(
     answer = await client.post(f"/v1/emails/{email_id}/cancel")
     assert answer.status_code == 409
     problem = answer.json()
-    assert problem["type"] == "urn:milena:problem:already-final"
+    assert problem["type"] == "/problems/already-final"
     assert (problem["status"], problem["email_status"], problem["id"]) == (409, status, str(email_id))
     assert await read_wishes(gateway.stack, email_id) == []
 
@@ -139,7 +139,7 @@ async def test_who_may_not_send_may_not_cancel_and_ids_are_checked(gateway: Gate
     reader = await mint(gateway.stack.database_url, scopes=[ApiScope.EMAILS_READ])
     path = f"/v1/emails/{uuid4()}/cancel"
     refused = await client.post(path, headers=reader.headers)
-    assert (refused.status_code, refused.json()["type"]) == (403, "urn:milena:problem:scope-missing")
+    assert (refused.status_code, refused.json()["type"]) == (403, "/problems/scope-missing")
     assert (await client.post(path, headers={"authorization": ""})).status_code == 401
     malformed = await client.post("/v1/emails/not-an-id/cancel")
     assert malformed.status_code == 422
@@ -178,6 +178,6 @@ async def test_without_kafka_a_wish_is_refused(services: ServiceRunner, stack: S
             except httpx.HTTPError:
                 await asyncio.sleep(0.1)
     assert answer.status_code == 503
-    assert answer.json()["type"] == "urn:milena:problem:kafka-unavailable"
+    assert answer.json()["type"] == "/problems/kafka-unavailable"
     assert answer.json()["outcome"] == "refused"
     assert int(answer.headers["retry-after"]) > 0

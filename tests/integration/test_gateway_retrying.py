@@ -22,7 +22,7 @@ from tests.support.services import ServiceProcess
 from tests.support.stack import Stack
 
 MAIL = {"from": "a@example.com", "to": ["ann@x.org", "bob@x.org"], "subject": "s", "text": "t", "account": "shop"}
-TYPE = "urn:milena:problem:"
+TYPE = "/problems/"
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ class TestNetworks:
             await wait_alive(client)
             answer = await client.post("/email/", json={**SIMPLE, "token": caller.secret})
             assert answer.status_code == 403
-            assert answer.json()["type"] == "urn:milena:problem:network-not-allowed"
+            assert answer.json()["type"] == "/problems/network-not-allowed"
             spoofed = await client.post("/v1/emails", json=FULL, headers={"X-Forwarded-For": "10.0.0.1"})
             assert spoofed.status_code == 403
 

@@ -100,7 +100,7 @@ async def test_settled_as_sent_it_is_told_once_and_not_sent_again(operated: Oper
     assert told.data["relay"]
     assert await operated.post(path, 202, outcome="sent") == decided
     refused = await operated.post(path, 409, outcome="failed")
-    assert refused["type"] == "urn:milena:problem:not-waiting"
+    assert refused["type"] == "/problems/not-waiting"
     await operated.post(f"/v1/unknown/{email_id}/resend", 409)
     assert (await operated.api.get(f"/v1/unknown/{email_id}")).status_code == 404
     assert len(operated.relay.taken) == taken
@@ -162,7 +162,7 @@ async def test_a_decision_taken_the_moment_it_waits_is_acted_on_at_once(operated
 async def test_many_are_decided_on_by_a_filter(operated: Operated) -> None:
     ids, others = await hold(operated, 5, account="many"), await hold(operated, account="few")
     refused = await operated.post("/v1/unknown/resend", 422)
-    assert refused["type"] == "urn:milena:problem:filter-empty"
+    assert refused["type"] == "/problems/filter-empty"
     decided = await operated.post("/v1/unknown/settle", 202, account="many", outcome="failed", limit=3)
     assert decided["decided"] == 3
     decided = await operated.post("/v1/unknown/resend", 202, account="many", older_than_s=0)
@@ -325,7 +325,7 @@ async def test_a_file_that_is_no_list_is_refused_with_what_to_do(operated: Opera
         (b"address\n" + b"x" * 20_000, "is this a CSV file"),
     ):
         answer = await post_csv(operated, content)
-        assert (answer.status_code, answer.json()["type"]) == (422, "urn:milena:problem:unreadable-list")
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/unreadable-list")
         assert words in answer.json()["detail"]
     answer = await operated.api.post("/v1/suppressions/import", json={"address": "ann@example.org"})
     assert answer.status_code == 415

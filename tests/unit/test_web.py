@@ -58,7 +58,7 @@ async def test_by_default_loopback_and_private_networks_may_call(peer: str, allo
         assert answer.status_code == (200 if allowed else 403)
         if not allowed:
             assert answer.headers["content-type"] == "application/problem+json"
-            assert answer.json()["type"] == "urn:milena:problem:network-not-allowed"
+            assert answer.json()["type"] == "/problems/network-not-allowed"
             assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
@@ -153,7 +153,7 @@ def build_hot() -> FastAPI:
     async def fail(request: Request) -> Response:
         match (await request.body()).decode():
             case "problem":
-                raise Problem(409, "taken", "It is taken.", field="x")
+                raise Problem(409, "already-final", "It is taken.", field="x")
             case "http":
                 raise HTTPException(410, "Gone for good.")
             case "outage":

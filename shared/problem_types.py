@@ -1,0 +1,229 @@
+"""Every type of problem that an API answers with: what it is called, what it means, what to do about it.
+
+The one list of them. `Problem` takes its titles from here, `docs/problems.md` and the page that a problem's `type` leads
+to (`/problems/<slug>`) are made from it, and a test holds that no API answers with a type that is not in it.
+"""
+
+from dataclasses import dataclass
+
+PAGES = "/problems/"
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """`statuses`: the HTTP status codes it comes with. `meaning` and `remedy` are sentences for whoever met it."""
+
+    slug: str
+    statuses: tuple[int, ...]
+    title: str
+    meaning: str
+    remedy: str
+
+
+def link_type(slug: str) -> str:
+    """The `type` of a problem document: an address on the API's own origin (RFC 9457, 3.1.1: a full path)."""
+    return f"{PAGES}{slug}"
+
+
+_TYPES = (
+    ProblemType(
+        "malformed-json",
+        (400,),
+        "Malformed JSON",
+        "The body is not JSON; `detail` names the line and column.",
+        "Send valid JSON in UTF-8, with `Content-Type: application/json`.",
+    ),
+    ProblemType(
+        "malformed-form",
+        (400,),
+        "Malformed form",
+        "The body is not a form that can be read: too many fields, or not UTF-8.",
+        "Send an ordinary form, or JSON.",
+    ),
+    ProblemType(
+        "malformed-request",
+        (400,),
+        "Malformed request",
+        "The request itself cannot be read, or the connection ended before its body did.",
+        "Send it again, whole.",
+    ),
+    ProblemType(
+        "not-authenticated",
+        (401,),
+        "Not authenticated",
+        "There is no API key in the request, or it is not valid, or it was revoked.",
+        "Send `Authorization: Bearer mk_…` with a valid key.",
+    ),
+    ProblemType(
+        "scope-missing",
+        (403,),
+        "Scope missing",
+        "The API key is valid but may not do this; `scope` names what it lacks.",
+        "Use a key with that scope.",
+    ),
+    ProblemType(
+        "network-not-allowed",
+        (403,),
+        "Network not allowed",
+        "Requests from the caller's network are not allowed.",
+        "Call from an allowed network, or have it added to `MILENA_ALLOWED_NETWORKS`. Behind a proxy, name the proxy in"
+        " `MILENA_TRUSTED_PROXIES`, so that the caller behind it is seen.",
+    ),
+    ProblemType(
+        "sender-not-allowed",
+        (403,),
+        "Sender not allowed",
+        "The API key may not send from the address in `from` or `envelope_from`.",
+        "Send from one of the key's senders, or use a key that has this one.",
+    ),
+    ProblemType(
+        "not-found",
+        (404,),
+        "Not found",
+        "There is nothing at this address, or no such thing in this account.",
+        "Look at the address and the id; `/docs` lists what there is.",
+    ),
+    ProblemType(
+        "email-not-found",
+        (404,),
+        "Mail not found",
+        "No mail of this account has this id. A mail appears within moments of its 202, and is kept for 90 days.",
+        "Look at the id, and at whose key you use.",
+    ),
+    ProblemType(
+        "method-not-allowed",
+        (405,),
+        "Method not allowed",
+        "This address does not take this method; the `Allow` header lists those it takes.",
+        "Use one of them.",
+    ),
+    ProblemType(
+        "already-final",
+        (409,),
+        "Already final",
+        "The mail has come to its end; `email_status` says which. It cannot be cancelled any more.",
+        "Nothing needs to be done.",
+    ),
+    ProblemType(
+        "email-cancelled",
+        (409,),
+        "Mail cancelled",
+        "The account has cancelled this mail, so it is not sent again.",
+        "Settle it as sent or failed instead.",
+    ),
+    ProblemType(
+        "not-waiting",
+        (409,),
+        "Not waiting",
+        "The mail does not wait for an operator's decision (any more).",
+        "Look at its status.",
+    ),
+    ProblemType(
+        "decided-otherwise",
+        (409,),
+        "Decided otherwise",
+        "A sender is about to act on another decision about this mail.",
+        "Look at its status in a moment.",
+    ),
+    ProblemType(
+        "unreadable",
+        (409,),
+        "Unreadable",
+        "The request of this mail could not be read when it came, so it cannot be tried again.",
+        "Send the mail anew.",
+    ),
+    ProblemType(
+        "not-final",
+        (409,),
+        "Not final",
+        "The mail is still on its way, and is tried again by itself.",
+        "Wait for its end.",
+    ),
+    ProblemType(
+        "nothing-to-retry",
+        (409,),
+        "Nothing to retry",
+        "The relay has taken this mail for every recipient, of the mail or of its latest retry (`retry_id`).",
+        "Nothing needs to be done.",
+    ),
+    ProblemType(
+        "retry-in-progress",
+        (409,),
+        "Retry in progress",
+        "A retry of this mail (`retry_id`) is on its way, or may be.",
+        "Wait for its end.",
+    ),
+    ProblemType(
+        "aged-out",
+        (409,),
+        "Aged out",
+        "Kafka does not hold the mail's content any more.",
+        "Send the mail anew.",
+    ),
+    ProblemType(
+        "too-large",
+        (413,),
+        "Too large",
+        "The body, or the mail as an event, is larger than allowed; `limit` says how many bytes are.",
+        "Send less: smaller attachments, or links in place of them.",
+    ),
+    ProblemType(
+        "unsupported-media-type",
+        (415,),
+        "Unsupported media type",
+        "The body has a content type that is not read here.",
+        "Send the content type that `detail` names.",
+    ),
+    ProblemType(
+        "invalid-content",
+        (422,),
+        "Invalid content",
+        "The request could be read, but some of its fields are not acceptable.",
+        "`errors` says for each of them what is wrong, and points to it (`pointer`, RFC 6901).",
+    ),
+    ProblemType(
+        "filter-empty",
+        (422,),
+        "Filter empty",
+        "The request names no mails at all, and might mean all of them.",
+        "Name a filter; `detail` says how to mean all.",
+    ),
+    ProblemType(
+        "unreadable-list",
+        (422,),
+        "Unreadable list",
+        "A line of the uploaded list cannot be read; `imported` says how many before it were taken.",
+        "Mend the line that `detail` names and send the list again: what is there already stays as it is.",
+    ),
+    ProblemType(
+        "internal-error",
+        (500,),
+        "Internal error",
+        "A fault of ours. It is in the log, under the `request_id` of the answer.",
+        "Tell us, with the `request_id`.",
+    ),
+    ProblemType(
+        "kafka-unavailable",
+        (503,),
+        "Kafka unavailable",
+        "Kafka is away. Nothing was written.",
+        "Send the request again after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "outcome-unknown",
+        (409, 503),
+        "Outcome unknown",
+        "With 503: Kafka has not confirmed the mail in time, and it may still be sent, under the `id` in the answer. With"
+        " 409: whether recipients of the mail got it is not known, so it is tried again on an explicit word only.",
+        "Look at the mail's status before you send it again; `detail` says more.",
+    ),
+    ProblemType(
+        "unavailable",
+        (503,),
+        "Unavailable",
+        "PostgreSQL is away, or a key cannot be checked at the moment. Nothing was written.",
+        "Send the request again after `Retry-After` seconds.",
+    ),
+)
+
+PROBLEM_TYPES = {each.slug: each for each in _TYPES}

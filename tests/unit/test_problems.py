@@ -1,0 +1,77 @@
+"""Every type of problem has its page, and no API answers with one that has none."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from shared.problem_types import PROBLEM_TYPES, link_type
+from shared.problems import Problem, setup_problems
+from shared.problems_page import PAGE, list_routes, render_markdown
+
+ROOT = Path(__file__).parents[2]
+MADE_BY = {"Problem": 1, "RetryRefused": 0, "Refusal": 0}  # which argument is the slug
+
+
+def find_answered() -> Iterator[tuple[str, int | None, str]]:
+    """(slug, status where it is told, place) of every problem that the code makes with its words."""
+    for folder in ("services", "shared", "deploy"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                place = MADE_BY.get(getattr(node.func, "id", "")) if isinstance(node, ast.Call) else None
+                if place is None or len(node.args) <= place or not isinstance(node.args[place], ast.Constant):
+                    continue
+                status = node.args[0].value if place and isinstance(node.args[0], ast.Constant) else None
+                yield node.args[place].value, status, f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_every_problem_that_is_answered_is_listed_with_its_status() -> None:
+    answered = list(find_answered())
+    assert len(answered) > 25
+    unlisted = [
+        each
+        for each in answered
+        if each[0] not in PROBLEM_TYPES or (each[1] and each[1] not in PROBLEM_TYPES[each[0]].statuses)
+    ]
+    assert unlisted == [], "name them in shared/problem_types.py"
+
+
+def test_every_listed_problem_is_answered_somewhere() -> None:
+    by_the_framework = {"malformed-request", "method-not-allowed", "internal-error"}
+    assert PROBLEM_TYPES.keys() - {slug for slug, _, _ in find_answered()} <= by_the_framework
+
+
+def test_the_page_in_the_documentation_is_that_of_the_list() -> None:
+    assert PAGE.read_text() == render_markdown(), "make docs writes it"
+
+
+@pytest.mark.parametrize("slug", PROBLEM_TYPES)
+async def test_a_problems_type_leads_to_its_page(slug: str) -> None:
+    app = FastAPI()
+    setup_problems(app)
+    app.router.routes.extend(list_routes())
+
+    @app.get("/fail")
+    async def fail() -> None:
+        raise Problem(PROBLEM_TYPES[slug].statuses[0], slug, "Just so.")
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        problem = (await client.get("/fail")).json()
+        assert problem["title"] == PROBLEM_TYPES[slug].title
+        page = await client.get(problem["type"])
+        everything = (await client.get("/problems/")).text
+    assert page.status_code == 200
+    assert f"<code>{slug}</code>" in page.text
+    assert link_type(slug) in everything
+
+
+async def test_an_unknown_type_has_no_page() -> None:
+    app = FastAPI()
+    setup_problems(app)
+    app.router.routes.extend(list_routes())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.get("/problems/bad-luck")
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
