@@ -55,6 +55,8 @@ chaos: $(STAMP) jars ## kill things under load, count what is lost and doubled (
 
 docs: $(STAMP) ## write the generated pages and schemas again
 	$(BIN)/python -m shared.events.schemas
+	$(BIN)/python -m shared.events.asyncapi
+	$(BIN)/python -m deploy.local.openapi_page
 	$(BIN)/python -m shared.metrics_page
 	$(BIN)/python -m shared.problems_page
 

@@ -2,13 +2,13 @@
 
 import re
 import sys
-from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
 from shared import metrics
+from shared.generated_pages import DOCS, keep_page
 
-PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
+PAGE = DOCS / "operations.md"
 BEGIN, END = "<!-- metrics: begin -->", "<!-- metrics: end -->"
 
 
@@ -32,22 +32,5 @@ def render_page(page: str) -> str:
     return re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{render_table()}\n{END}", page, flags=re.DOTALL)
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or with `--check` only say whether it is outdated. Returns the exit code."""
-    if arguments not in ([], ["--check"]):
-        print("usage: python -m shared.metrics_page [--check]", file=sys.stderr)
-        return 2
-    page = PAGE.read_text()
-    wanted = render_page(page)
-    if page == wanted:
-        return 0
-    if arguments:
-        print("outdated: docs/operations.md (make docs)")
-        return 1
-    PAGE.write_text(wanted)
-    print("written: docs/operations.md")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(keep_page(PAGE, lambda: render_page(PAGE.read_text()), sys.argv[1:]))

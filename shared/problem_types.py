@@ -1,7 +1,7 @@
 """Every type of problem that an API answers with: what it is called, what it means, what to do about it.
 
-The one list of them. `Problem` takes its titles from here, `docs/problems.md` and the page that a problem's `type` leads
-to (`/problems/<slug>`) are made from it, and a test holds that no API answers with a type that is not in it.
+The one list of them. `Problem` takes its titles from here; docs/problems.md, and the page that a problem's `type` leads
+to (`/problems/<slug>`), are made from it; a test holds that no API answers with a type that is not in it.
 """
 
 from dataclasses import dataclass
@@ -213,8 +213,8 @@ _TYPES = (
         "outcome-unknown",
         (409, 503),
         "Outcome unknown",
-        "With 503: Kafka has not confirmed the mail in time, and it may still be sent, under the `id` in the answer. With"
-        " 409: whether recipients of the mail got it is not known, so it is tried again on an explicit word only.",
+        "With 503: Kafka has not confirmed the mail in time, and it may still be sent, under the `id` in the answer."
+        " With 409: whether recipients of the mail got it is not known, so it is tried again on an explicit word only.",
         "Look at the mail's status before you send it again; `detail` says more.",
     ),
     ProblemType(

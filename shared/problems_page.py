@@ -7,16 +7,16 @@ import re
 import sys
 from collections.abc import Iterable
 from html import escape
-from pathlib import Path
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from shared.generated_pages import DOCS, keep_page
 from shared.problem_types import PAGES, PROBLEM_TYPES, ProblemType, link_type
 
-PAGE = Path(__file__).parents[1] / "docs" / "problems.md"
+PAGE = DOCS / "problems.md"
 _INTRODUCTION = """# Problems
 
 Every error of every API is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)),
@@ -44,7 +44,7 @@ _STYLE = (
 _CODE = re.compile(r"`([^`]+)`")
 
 
-def render_markdown() -> str:
+def render() -> str:
     """docs/problems.md as it should be."""
     return "\n".join([_INTRODUCTION, *(_write_section(each) for each in PROBLEM_TYPES.values())])
 
@@ -93,21 +93,5 @@ def _mark_code(text: str) -> str:
     return _CODE.sub(r"<code>\1</code>", escape(text))
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or with `--check` only say whether it is outdated. Returns the exit code."""
-    if arguments not in ([], ["--check"]):
-        print("usage: python -m shared.problems_page [--check]", file=sys.stderr)
-        return 2
-    wanted = render_markdown()
-    if PAGE.exists() and PAGE.read_text() == wanted:
-        return 0
-    if arguments:
-        print("outdated: docs/problems.md (make docs)")
-        return 1
-    PAGE.write_text(wanted)
-    print("written: docs/problems.md")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(keep_page(PAGE, render, sys.argv[1:]))

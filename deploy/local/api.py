@@ -19,14 +19,19 @@ from shared.serving import HttpProtocol
 from shared.settings import load_settings
 
 
-def create_dispatcher(settings: FrontSettings) -> Dispatcher:
-    """Build every service's API from the environment, and what routes between them."""
-    apis = (
+def create_apis() -> tuple[Api, ...]:
+    """Build every service's API from the environment."""
+    return (
         Api("gateway", gateway_api.PREFIXES, gateway_api.create_api(load_settings(GatewaySettings))),
         Api("scheduler", scheduler_api.PREFIXES, scheduler_api.create_api(load_settings(SchedulerSettings))),
         Api("callback", callback_api.PREFIXES, callback_api.create_api(load_settings(CallbackSettings))),
         Api("sender", sender_api.PREFIXES, sender_api.create_api(load_settings(SenderSettings))),
     )
+
+
+def create_dispatcher(settings: FrontSettings) -> Dispatcher:
+    """Every service's API, and what routes between them."""
+    apis = create_apis()
     return Dispatcher(apis, create_front(apis, settings))
 
 

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from deploy.local.dispatcher import Api, ask
-from deploy.local.openapi import merge_documents
+from deploy.local.openapi import TITLE, describe_apis
 from deploy.local.settings import FrontSettings
 from shared.metrics import CONTENT_TYPE
 from shared.problems import Problem
@@ -23,9 +23,6 @@ from shared.problems_page import list_routes
 from shared.web import AllowedNetworks, RequestId
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_VERSION = "0.1.0"
-_TITLE = "Milena"
-_KEY = {"type": "http", "scheme": "bearer", "description": "an API key, mk_…"}
 
 
 def create_front(apis: Sequence[Api], settings: FrontSettings) -> Starlette:
@@ -67,7 +64,7 @@ def _create_home(mail_url: str | None) -> Callable[[Request], Awaitable[Response
 async def _show_docs(_request: Request) -> Response:
     return get_swagger_ui_html(
         openapi_url="/openapi.json",
-        title=f"{_TITLE} API",
+        title=f"{TITLE} API",
         swagger_favicon_url="data:,",
         swagger_ui_parameters={"persistAuthorization": True},
     )
@@ -75,11 +72,7 @@ async def _show_docs(_request: Request) -> Response:
 
 def _create_openapi(apis: Sequence[Api]) -> Callable[[Request], Awaitable[Response]]:
     async def show_openapi(_request: Request) -> Response:
-        documents = {api.name: api.app.openapi() for api in apis}
-        document = merge_documents(documents, _TITLE, _VERSION)
-        # Every API reads the key itself; said here, so that /docs asks for it and sends it.
-        document["components"].setdefault("securitySchemes", {})["key"] = _KEY
-        return JSONResponse({**document, "security": [{"key": []}]})
+        return JSONResponse(describe_apis(apis))
 
     return show_openapi
 

@@ -1,9 +1,27 @@
-"""One OpenAPI document out of several."""
+"""One OpenAPI document out of those of all services."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deploy.local.dispatcher import Api
+
 Document = dict[str, Any]
+VERSION = "0.1.0"
+TITLE = "Milena"
+_DESCRIPTION = (
+    "Asynchronous email delivery. A 202 means that Kafka holds the mail and that it will reach an end you can see. "
+    "Every error is a problem document (RFC 9457) whose `type` leads to a page that says what to do."
+)
+_KEY = {"type": "http", "scheme": "bearer", "description": "an API key, mk_…"}
+
+
+def describe_apis(apis: Sequence[Api]) -> Document:
+    """Every operation of all services on one page."""
+    document = merge_documents({api.name: api.app.openapi() for api in apis}, TITLE, VERSION)
+    document["info"] |= {"description": _DESCRIPTION, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}}
+    # Every API reads the key itself; said here, so that /docs asks for it and sends it.
+    document["components"].setdefault("securitySchemes", {})["key"] = _KEY
+    return {**document, "security": [{"key": []}]}
 
 
 def merge_documents(documents: Mapping[str, Document], title: str, version: str) -> Document:

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from shared.problem_types import PROBLEM_TYPES, link_type
 from shared.problems import Problem, setup_problems
-from shared.problems_page import PAGE, list_routes, render_markdown
+from shared.problems_page import list_routes
 
 ROOT = Path(__file__).parents[2]
 MADE_BY = {"Problem": 1, "RetryRefused": 0, "Refusal": 0}  # which argument is the slug
@@ -42,10 +42,6 @@ def test_every_problem_that_is_answered_is_listed_with_its_status() -> None:
 def test_every_listed_problem_is_answered_somewhere() -> None:
     by_the_framework = {"malformed-request", "method-not-allowed", "internal-error"}
     assert PROBLEM_TYPES.keys() - {slug for slug, _, _ in find_answered()} <= by_the_framework
-
-
-def test_the_page_in_the_documentation_is_that_of_the_list() -> None:
-    assert PAGE.read_text() == render_markdown(), "make docs writes it"
 
 
 @pytest.mark.parametrize("slug", PROBLEM_TYPES)
