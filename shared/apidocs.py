@@ -48,17 +48,35 @@ def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
 
 
-def describe_body(contents: dict[str, tuple[type[BaseModel], dict[str, Any]]]) -> dict[str, Any]:
+def describe_body(
+    contents: dict[str, tuple[type[BaseModel], dict[str, Any]]], *, required: bool = True
+) -> dict[str, Any]:
     """`openapi_extra` of a route that reads its body itself: `{media type: (model, examples)}`."""
     return {
         "requestBody": {
-            "required": True,
+            "required": required,
             "content": {
                 media: {"schema": {"$ref": _REF.format(model=model.__name__)}, "examples": examples}
                 for media, (model, examples) in contents.items()
             },
         }
     }
+
+
+def describe_common(app: FastAPI) -> None:
+    """Say for every operation what is answered before it is reached: a body that cannot be read, an id that is none."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        for path, operations in document.get("paths", {}).items():
+            for operation in operations.values():
+                statuses = [*((400, 413) if "requestBody" in operation else ()), *((404,) if "{" in path else ())]
+                common = {str(status): answer for status, answer in describe_problems(*statuses).items()}
+                operation["responses"] = dict(sorted((common | operation["responses"]).items()))
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def add_schemas(app: FastAPI, *models: type[BaseModel]) -> None:

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from shared.database import DatabaseUnavailable
 from shared.metrics import REQUESTS_REFUSED
@@ -87,8 +88,10 @@ def setup_problems(app: FastAPI) -> None:
     async def on_http(request: Request, exc: Exception) -> JSONResponse:
         assert isinstance(exc, HTTPException)
         slug = _SLUGS.get(exc.status_code, "malformed-request" if exc.status_code < 500 else "internal-error")
-        problem = Problem(exc.status_code, slug, str(exc.detail), headers=dict(exc.headers or {}))
-        return problem.to_response(_request_id(request))
+        headers = dict(exc.headers or {})
+        if exc.status_code == 405:  # the router names the methods of the first route of this path only
+            headers["Allow"] = ", ".join(_list_methods(app, request))
+        return Problem(exc.status_code, slug, str(exc.detail), headers=headers).to_response(_request_id(request))
 
     async def on_validation(request: Request, exc: Exception) -> JSONResponse:
         assert isinstance(exc, RequestValidationError)
@@ -113,6 +116,11 @@ def setup_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(DatabaseUnavailable, on_outage)
     app.add_exception_handler(Exception, on_bug)
+
+
+def _list_methods(app: FastAPI, request: Request) -> list[str]:
+    matching = [route for route in app.router.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
 
 
 def _request_id(request: Request) -> str | None:

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup
+from shared.apidocs import describe_common
 from shared.health import Check, run_checks
 from shared.metrics import CONTENT_TYPE, render_metrics
 from shared.problems import Problem, setup_problems
@@ -47,6 +48,7 @@ def setup_web(
     those to certain paths; more is 413, with the limit and `body_note` in the answer. `hot_posts`: see HotPosts.
     """
     setup_problems(app)
+    describe_common(app)
     build_stack = app.build_middleware_stack
 
     def build() -> ASGIApp:

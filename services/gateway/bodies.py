@@ -4,7 +4,7 @@ Errors leave as problems: 400 for what cannot be parsed, 422 with a pointer to e
 """
 
 from collections.abc import Set
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
 import orjson
@@ -44,9 +44,9 @@ class SimpleEmail(WireModel):
     text_content: str | None = Field(default=None, description="absent: derived from the HTML")
     html_content: Annotated[str, StringConstraints(min_length=1)]
     token: str | None = Field(default=None, description="the API key, unless the Authorization header has it")
-    callback: Annotated[Url | None, BeforeValidator(_empty_is_none)] = Field(
-        default=None, description="gets one signed POST once the mail is complete"
-    )
+    callback: Annotated[
+        Url | None, BeforeValidator(_empty_is_none, json_schema_input_type=Url | Literal[""] | None)
+    ] = Field(default=None, description="gets one signed POST once the mail is complete")
 
     @field_validator("to")
     @classmethod

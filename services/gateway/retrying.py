@@ -48,7 +48,9 @@ class RetryOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     include_unknown: bool = Field(
-        default=False, description="also recipients of whom nobody can know whether the relay has the mail already"
+        default=False,
+        strict=True,
+        description="also recipients of whom nobody can know whether the relay has the mail already",
     )
 
 
@@ -70,10 +72,15 @@ class RetryFilter(RetryOptions):
     after: str | None = Field(default=None, max_length=200, description="`next` of the answer before")
 
 
-_OPTIONS_BODY = describe_body({"application/json": (RetryOptions, {})})
-_OPTIONS_BODY["requestBody"]["required"] = False
+_OPTIONS_BODY = describe_body({"application/json": (RetryOptions, {})}, required=False)
 _FILTER_BODY = describe_body(
-    {"application/json": (RetryFilter, {"failed": {"summary": "All that failed of one tag", "value": {"tag": "june"}}})}
+    {
+        "application/json": (
+            RetryFilter,
+            {"failed": {"summary": "All that failed of one tag", "value": {"tag": "june"}}},
+        )
+    },
+    required=False,
 )
 
 
@@ -106,7 +113,7 @@ def setup_retrying(app: FastAPI, keys: KeyLookup, emails: ReadModel, store: Retr
         return _summarize(rows, results, chosen.limit)
 
     @app.post(
-        "/v1/emails/{email_id}/retry",
+        "/v1/emails/{email_id:uuid}/retry",
         tags=["Emails"],
         summary="Try a mail again",
         status_code=202,

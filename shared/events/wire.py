@@ -68,7 +68,7 @@ def read_mailbox(value: Any) -> Mailbox:
     if isinstance(value, str):
         return _parse_mailbox(value)
     if isinstance(value, Mapping) and isinstance(value.get("address"), str):
-        name = value.get("name") or ""
+        name = "" if value.get("name") is None else value["name"]
         if isinstance(name, str) and set(value) <= {"address", "name"}:
             return Mailbox(check_address(value["address"].strip()), check_name(name))
     raise InvalidAddress('write an address as "ann@x.org", "Ann <ann@x.org>" or {"address": …, "name": …}')
@@ -103,7 +103,7 @@ _MAILBOX_SCHEMA: dict[str, Any] = {
         {"type": "string"},
         {
             "type": "object",
-            "properties": {"address": {"type": "string"}, "name": {"type": "string"}},
+            "properties": {"address": {"type": "string"}, "name": {"anyOf": [{"type": "string"}, {"type": "null"}]}},
             "required": ["address"],
             "additionalProperties": False,
         },

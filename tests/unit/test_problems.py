@@ -21,11 +21,13 @@ def find_answered() -> Iterator[tuple[str, int | None, str]]:
     for folder in ("services", "shared", "deploy"):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
-                place = MADE_BY.get(getattr(node.func, "id", "")) if isinstance(node, ast.Call) else None
-                if place is None or len(node.args) <= place or not isinstance(node.args[place], ast.Constant):
+                if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in MADE_BY:
                     continue
-                status = node.args[0].value if place and isinstance(node.args[0], ast.Constant) else None
-                yield node.args[place].value, status, f"{path.relative_to(ROOT)}:{node.lineno}"
+                words = [each.value if isinstance(each, ast.Constant) else None for each in node.args]
+                slug = words[place] if (place := MADE_BY[node.func.id]) < len(words) else None  # type: ignore[attr-defined]
+                if isinstance(slug, str):
+                    status = words[0] if isinstance(words[0], int) else None
+                    yield slug, status, f"{path.relative_to(ROOT)}:{node.lineno}"
 
 
 def test_every_problem_that_is_answered_is_listed_with_its_status() -> None:

@@ -191,3 +191,17 @@ async def test_other_methods_on_a_hot_path_and_strangers_are_turned_away_as_else
         assert (await client.get("/hot")).status_code == 405
     async with call(build_hot(), "8.8.8.8") as client:
         assert (await client.post("/hot", content="fine")).status_code == 403
+
+
+async def test_allow_names_the_methods_of_every_route_of_the_path() -> None:
+    app = build()
+
+    @app.get("/things")
+    async def read() -> None: ...
+
+    @app.post("/things")
+    async def add() -> None: ...
+
+    async with call(app) as client:
+        answer = await client.delete("/things")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")

@@ -18,7 +18,7 @@ from shared.problems import Problem
 _MANY = 1000  # decided on in one request
 Note = Annotated[HeaderText, StringConstraints(max_length=NOTE_LIMIT)]
 RelayName = Annotated[HeaderText, StringConstraints(min_length=1, max_length=300)]
-Seconds = Annotated[float, Field(ge=0, le=10_000_000)]
+Seconds = Annotated[float, Field(ge=0, le=10_000_000, strict=True)]
 EmailId = Annotated[UUID, Path(description="the mail's id")]
 
 
@@ -137,7 +137,7 @@ def _setup_reading(app: FastAPI, authorize: Authorize, store: UnknownStore) -> N
         )
 
     @app.get(
-        "/v1/unknown/{email_id}",
+        "/v1/unknown/{email_id:uuid}",
         tags=["Unknown outcomes"],
         summary="One of them",
         response_model_exclude_none=True,
@@ -156,7 +156,7 @@ def _setup_deciding(app: FastAPI, authorize: Authorize, store: UnknownStore) -> 
     problems = describe_problems(401, 403, 404, 409, 422, 503)
 
     @app.post(
-        "/v1/unknown/{email_id}/resend",
+        "/v1/unknown/{email_id:uuid}/resend",
         tags=["Unknown outcomes"],
         summary="Send it again",
         status_code=202,
@@ -174,7 +174,7 @@ def _setup_deciding(app: FastAPI, authorize: Authorize, store: UnknownStore) -> 
         return await _decide(store, email_id, Intent.RESEND, "", sign(key))
 
     @app.post(
-        "/v1/unknown/{email_id}/settle",
+        "/v1/unknown/{email_id:uuid}/settle",
         tags=["Unknown outcomes"],
         summary="Say what became of it",
         status_code=202,

@@ -1,0 +1,56 @@
+"""All four APIs behind one origin, and requests that schemathesis makes from their OpenAPI document."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.local.settings import REPOSITORY
+from shared.access import ApiScope
+from tests.support.gateway import mint
+from tests.support.servers import RealServers, run_apart
+from tests.support.services import ServiceRunner
+from tests.support.stack import Stack
+
+
+@contextmanager
+def serve_all(real_servers: RealServers) -> Iterator[tuple[str, str]]:
+    """The APIs on topics and a database of their own; gives their address and a key that may do everything."""
+    database, prefix = real_servers.create_database(), real_servers.create_topics()
+    stack = Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(database))
+    runner = ServiceRunner(stack.env())
+    try:
+        process = runner.start("deploy.local.api")
+        run_apart(process.wait_ready(60))
+        caller = run_apart(mint(stack.database_url, "*@example.com", scopes=list(ApiScope)))
+        yield process.url, caller.secret
+        assert process.returncode is None
+    finally:
+        runner.stop_all()
+        real_servers.drop_topics(prefix)
+        real_servers.drop_database(database)
+
+
+def run_schemathesis(
+    url: str, key: str, scratch: Path, *options: str, timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    """Run all checks on every operation; exit code 0 where none failed."""
+    return subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "schemathesis.cli",
+                "--config-file",
+                str(REPOSITORY / "tests" / "schemathesis.toml"),
+            ),
+            *("run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {key}", "--checks", "all"),
+            *("--continue-on-failure", "--no-shrink", "--warnings", "off", "--no-color", "--workers", "4", *options),
+        ],
+        cwd=scratch,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
