@@ -20,7 +20,7 @@ _NOISY = {
     "alembic": logging.WARNING,
 }
 
-_REPETITIVE = ("aiokafka", "faust", "mode")
+_REPETITIVE = ("aiokafka", "faust", "mode", "opentelemetry")
 _REPEAT_S = 10.0
 _KINDS = 1000  # of texts remembered
 

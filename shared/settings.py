@@ -53,11 +53,13 @@ class EnvironmentSettings(BaseSettings):
 
 
 class ProcessSettings(EnvironmentSettings):
-    """What every process has: its log and its slot (stable index among its equals)."""
+    """What every process has: its log, its traces and its slot (stable index among its equals)."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     slot: int = Field(default=0, ge=0, description="stable number of this process among those of its kind")
+    traces_endpoint: str = Field(default="", description="an OpenTelemetry collector (OTLP/HTTP); empty: no traces")
+    traces_ratio: float = Field(default=1.0, ge=0, le=1, description="of the traces that begin here")
     test_failpoints: Failpoints = Field(default="", description="faults on purpose, never in production")
 
 

@@ -24,9 +24,11 @@ from shared.metrics import CONTENT_TYPE, render_metrics
 from shared.problems import Problem, setup_problems
 from shared.problems_page import list_routes
 from shared.settings import HttpSettings, Network
+from shared.tracing import SpanKind, begin_hop, is_tracing
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _ENTRY = re.compile(r"\[([^\]]+)\](?::\d+)?|([0-9.]+)(?::\d+)?|([0-9A-Fa-f:.]+)")
+_ID_IN_PATH = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|(?<=/)\d+(?=/|$)")
 _BEARER = re.compile(r"[Bb]earer +([\x21-\x7e]+) *")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -61,7 +63,7 @@ def setup_web(
             metrics_allowed=settings.metrics_allowed_networks,
             trusted_proxies=settings.trusted_proxies,
         )
-        return RequestId(allowed)
+        return RequestId(TraceRequests(allowed) if is_tracing() else allowed)
 
     app.build_middleware_stack = build  # type: ignore[method-assign]
     _add_health(app, checks)
@@ -110,6 +112,36 @@ class RequestId:
             await send(message)
 
         await self._app(scope, receive, send_with_id)
+
+
+class TraceRequests:
+    """A span for each request; what the request asks for follows from it, by the `traceparent` it then has."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        given = _find_header(scope, b"traceparent")
+        name = f"{scope['method']} {_ID_IN_PATH.sub('{id}', scope['path'])}"
+        hop = begin_hop(name, SpanKind.SERVER, given.decode("latin-1") if given else None)
+        others = [header for header in scope["headers"] if header[0] != b"traceparent"]
+        status = 500
+
+        async def send_noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            headers = [*others, (b"traceparent", hop.traceparent.encode())]
+            await self._app({**scope, "headers": headers}, receive, send_noting)
+        finally:
+            told = {"http.response.status_code": status, "milena.request_id": scope["state"]["request_id"]}
+            hop.end(error="internal error" if status >= 500 else None, attributes=told)
 
 
 class AllowedNetworks:

@@ -14,9 +14,9 @@ from services.scheduler import api as scheduler_api
 from services.scheduler.settings import ApiSettings as SchedulerSettings
 from services.sender import api as sender_api
 from services.sender.settings import ApiSettings as SenderSettings
-from shared.logs import set_up_logs
 from shared.serving import HttpProtocol
 from shared.settings import load_settings
+from shared.telemetry import set_up_telemetry
 
 
 def create_apis() -> tuple[Api, ...]:
@@ -38,7 +38,7 @@ def create_dispatcher(settings: FrontSettings) -> Dispatcher:
 def main() -> None:
     """Serve until SIGTERM."""
     settings = load_settings(FrontSettings)
-    set_up_logs(settings.log_level, settings.log_format, service="api")
+    set_up_telemetry(settings, service="api")
     uvloop.install()
     uvicorn.run(
         create_dispatcher(settings),

@@ -16,7 +16,7 @@ from services.callback.verdict import Attempt, Verdict, judge
 from shared.due import DueRow
 from shared.metrics import CALLBACK_ATTEMPTS
 from shared.retrying import retry_while_unavailable
-from shared.tracing import continue_trace
+from shared.tracing import SpanKind, begin_hop
 
 log = structlog.get_logger(__name__)
 
@@ -109,8 +109,10 @@ class Courier:
         event_id: UUID = row.columns["event_id"]
         body: bytes = row.columns["body"]
         headers = sign(self._find_secret(row.columns["account"]), event_id, body, datetime.now(UTC))
-        headers["traceparent"] = continue_trace(row.columns["traceparent"])
+        hop = begin_hop("POST callback", SpanKind.CLIENT, row.columns["traceparent"])
+        headers["traceparent"] = hop.traceparent
         attempt = await self._post(row.columns["url"], body, headers)
+        hop.end(error=attempt.error, attributes={"http.response.status_code": attempt.status or 0})
         verdict = judge(attempt, row.columns["attempts"], self._delays)
         held = await retry_while_unavailable(lambda: self._rows.settle(row, attempt, verdict), "callback settle")
         outcome = "retried" if verdict.state is DeliveryState.PENDING else verdict.state.value

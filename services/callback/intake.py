@@ -12,7 +12,7 @@ from shared.batching import Record
 from shared.events import EmailFailed, EmailSent, EventType, OpenedRecord, UnreadableEvent, open_record
 from shared.metrics import EVENTS_SKIPPED
 from shared.topics import EVENT_HEADROOM
-from shared.tracing import find_trace_id
+from shared.tracing import SpanKind, begin_hop, find_trace_id, is_tracing
 from shared.turns import take_turns
 
 log = structlog.get_logger(__name__)
@@ -61,8 +61,18 @@ def _read(record: Record, opened: OpenedRecord, event: EmailSent | EmailFailed) 
         event.event_id(record.coordinates) if isinstance(event, EmailFailed) else event.event_id()
     )
     time = _parse_time(record.header("ce_time")) or record.coordinates.time
+    return plan_delivery(event, event_id, time, opened.data, _read_trace(record, str(opened.type)))
+
+
+def _read_trace(record: Record, name: str) -> str | None:
     traceparent = record.header("traceparent")
-    return plan_delivery(event, event_id, time, opened.data, traceparent if find_trace_id(traceparent) else None)
+    if not find_trace_id(traceparent):
+        return None
+    if not is_tracing():
+        return traceparent
+    hop = begin_hop(f"receive {name}", SpanKind.CONSUMER, traceparent)
+    hop.end()
+    return hop.traceparent
 
 
 def _check(delivery: Delivery | None) -> Delivery | None:

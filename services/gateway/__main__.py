@@ -18,6 +18,7 @@ from shared.events import DEFAULT_ACCOUNT, format_time
 from shared.logs import set_up_logs
 from shared.process import calm_collector, run_parts
 from shared.settings import load_settings
+from shared.telemetry import set_up_telemetry
 from shared.topics import TopicPlan, Topics, TopicsMissing, prepare_topics
 
 Result = TypeVar("Result")
@@ -41,7 +42,7 @@ def api() -> None:
     from shared.serving import serve
 
     settings = load_settings(ApiSettings)
-    set_up_logs(settings.log_level, settings.log_format, service="gateway-api")
+    set_up_telemetry(settings, service="gateway-api")
     serve(create_api(settings), settings)
 
 
@@ -51,7 +52,7 @@ def worker() -> None:
     from services.gateway.worker import create_worker
 
     settings = load_settings(WorkerSettings)
-    set_up_logs(settings.log_level, settings.log_format, service="gateway-worker")
+    set_up_telemetry(settings, service="gateway-worker")
     uvloop.run(run_parts(create_worker(settings)))
 
 

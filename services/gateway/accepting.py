@@ -7,6 +7,7 @@ from uuid import UUID
 from shared.events import EmailRequested, EventType, build_headers
 from shared.metrics import EMAILS_ACCEPTED
 from shared.producing import Message
+from shared.tracing import SpanKind, begin_hop, is_tracing
 
 SOURCE = "/milena/gateway"
 
@@ -35,14 +36,20 @@ class Acceptor:
         self._topic = topic
         self._limit = event_limit
 
-    async def accept(self, email: EmailRequested, traceparent: str) -> UUID:
-        """Returns the mail's id once the broker holds it. Raises TooLarge, PublishError."""
+    async def accept(self, email: EmailRequested, traceparent: str | None) -> UUID:
+        """The mail's id, once the broker holds it; `traceparent`: the request's. Raises TooLarge, PublishError."""
         assert email.id is not None
         value = email.to_json()
         if len(value) > self._limit:
             raise TooLarge(len(value), self._limit)
         time = email.requested_at or datetime.now(UTC)
-        headers = build_headers(EventType.REQUESTED, email.id, SOURCE, time, traceparent)
-        await self._publisher.publish(Message(self._topic, str(email.id).encode(), value, headers))
+        hop = begin_hop("publish email.requested", SpanKind.PRODUCER, traceparent)
+        headers = build_headers(EventType.REQUESTED, email.id, SOURCE, time, hop.traceparent)
+        try:
+            await self._publisher.publish(Message(self._topic, str(email.id).encode(), value, headers))
+        except Exception as exc:
+            hop.end(error=type(exc).__name__)
+            raise
+        hop.end(attributes={"milena.email_id": str(email.id)} if is_tracing() else None)
         EMAILS_ACCEPTED.inc()
         return email.id

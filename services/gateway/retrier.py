@@ -52,7 +52,7 @@ class Retrier:
         self._event_limit = event_limit
 
     async def retry(
-        self, rows: Sequence[Row], key: ApiKey, traceparent: str, *, include_unknown: bool
+        self, rows: Sequence[Row], key: ApiKey, traceparent: str | None, *, include_unknown: bool
     ) -> dict[UUID, Result]:
         """What became of each mail, by its id. Raises DatabaseUnavailable, ReplayUnavailable: nothing is published."""
         results: dict[UUID, Result] = {}
@@ -124,7 +124,7 @@ class Retrier:
         ours = await self._store.reserve(reservations)
         return {mail_id: mail for mail_id, mail in mails.items() if mail.id in ours}
 
-    async def _publish(self, mails: Mapping[UUID, EmailRequested], traceparent: str) -> dict[UUID, Result]:
+    async def _publish(self, mails: Mapping[UUID, EmailRequested], traceparent: str | None) -> dict[UUID, Result]:
         answers = await asyncio.gather(
             *(self._acceptor.accept(mail, traceparent) for mail in mails.values()), return_exceptions=True
         )

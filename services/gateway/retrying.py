@@ -28,7 +28,6 @@ from shared.events.requested import Tag
 from shared.events.wire import Instant
 from shared.problems import Problem, invalid_content
 from shared.states import FailureReason
-from shared.tracing import continue_trace
 from shared.web import authenticate
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -106,7 +105,7 @@ def setup_retrying(app: FastAPI, keys: KeyLookup, emails: ReadModel, store: Retr
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
         wanted = await _read_body(request, RetryFilter)
         chosen = _read_filter(wanted, key.account)
-        trace = continue_trace(request.headers.get("traceparent"))
+        trace = request.headers.get("traceparent")
         with _answer_outages():
             rows = await store.choose(chosen)
             results = await retrier.retry(rows, key, trace, include_unknown=wanted.include_unknown)
@@ -131,7 +130,7 @@ def setup_retrying(app: FastAPI, keys: KeyLookup, emails: ReadModel, store: Retr
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
         options = await _read_body(request, RetryOptions)
-        trace = continue_trace(request.headers.get("traceparent"))
+        trace = request.headers.get("traceparent")
         with _answer_outages():
             row = await find_own_email(emails, email_id, key.account)
             results = await retrier.retry([row], key, trace, include_unknown=options.include_unknown)

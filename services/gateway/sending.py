@@ -16,7 +16,6 @@ from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import describe_body, describe_problems
 from shared.events import EmailRequested
 from shared.problems import Problem, invalid_content
-from shared.tracing import continue_trace
 from shared.web import Endpoint, authenticate
 
 Mail = TypeVar("Mail")
@@ -110,7 +109,7 @@ async def _accept(request: Request, acceptor: Acceptor, event: EmailRequested) -
     assert event.id is not None
     try:
         with answer_publish_errors(event.id, _UNKNOWN):
-            email_id = await acceptor.accept(event, continue_trace(request.headers.get("traceparent")))
+            email_id = await acceptor.accept(event, request.headers.get("traceparent"))
     except TooLarge as exc:
         detail = f"A mail may have at most {exc.limit} bytes as an event, everything included; this has {exc.size}."
         raise Problem(413, "too-large", detail, limit=exc.limit) from None

@@ -7,9 +7,9 @@ import typer
 import uvloop
 
 from services.scheduler.settings import ApiSettings, WorkerSettings
-from shared.logs import set_up_logs
 from shared.process import calm_collector, run_parts
 from shared.settings import DatabaseSettings, load_settings
+from shared.telemetry import set_up_telemetry
 
 # A command loads what only it needs, after the collector has been calmed (a tenth of the imports' CPU is its looking
 # through them): a worker is there a quarter sooner without FastAPI and Alembic.
@@ -24,7 +24,7 @@ def api() -> None:
     from shared.serving import serve
 
     settings = load_settings(ApiSettings)
-    set_up_logs(settings.log_level, settings.log_format, service="scheduler-api", slot=settings.slot)
+    set_up_telemetry(settings, service="scheduler-api", slot=settings.slot)
     serve(create_api(settings), settings)
 
 
@@ -35,7 +35,7 @@ def worker() -> None:
     from services.scheduler.worker import create_worker
 
     settings = load_settings(WorkerSettings)
-    set_up_logs(settings.log_level, settings.log_format, service="scheduler-worker", slot=settings.slot)
+    set_up_telemetry(settings, service="scheduler-worker", slot=settings.slot)
 
     async def run() -> None:
         await run_parts(create_worker(settings), grace_s=60)

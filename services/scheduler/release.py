@@ -15,7 +15,7 @@ from shared.due import DueRow
 from shared.events import build_headers
 from shared.producing import Ack, Message
 from shared.publisher import EventTooLarge, Publisher
-from shared.tracing import continue_trace
+from shared.tracing import SpanKind, begin_hop
 
 log = structlog.get_logger(__name__)
 
@@ -57,8 +57,9 @@ class Releaser:
 
     def _build(self, row: DueRow) -> Message:
         event_type, key = address_release(row.columns["event"])
-        traceparent = continue_trace(row.columns["traceparent"])
-        headers = build_headers(event_type, UUID(key), SOURCE, datetime.now(UTC), traceparent)
+        hop = begin_hop("publish email.requested", SpanKind.PRODUCER, row.columns["traceparent"])
+        hop.end()
+        headers = build_headers(event_type, UUID(key), SOURCE, datetime.now(UTC), hop.traceparent)
         return Message(self._topic, key.encode(), row.columns["event"], headers)
 
 

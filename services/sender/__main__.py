@@ -22,6 +22,7 @@ from shared.database import DatabaseUnavailable
 from shared.failpoints import arm_failpoints
 from shared.logs import set_up_logs
 from shared.settings import DatabaseSettings, ProcessSettings, load_settings
+from shared.telemetry import set_up_telemetry
 from shared.topics import Topics, find_cluster_id
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,7 @@ class DecisionSettings(ProcessSettings, DatabaseSettings):
 def worker() -> None:
     """Send mail from email.requested until stopped."""
     settings = load_settings(WorkerSettings)
-    set_up_logs(settings.log_level, settings.log_format, service=f"sender-{settings.slot}")
+    set_up_telemetry(settings, service=f"sender-{settings.slot}")
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Faust's consumer thread makes a loop of its own
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -76,7 +77,7 @@ def api() -> None:
     from shared.serving import serve
 
     settings = load_settings(ApiSettings)
-    set_up_logs(settings.log_level, settings.log_format, service="sender-api", slot=settings.slot)
+    set_up_telemetry(settings, service="sender-api", slot=settings.slot)
     serve(create_api(settings), settings)
 
 

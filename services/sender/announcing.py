@@ -8,6 +8,7 @@ from shared.events import Coordinates, EmailFailed, EventType, build_headers
 from shared.producing import Message
 from shared.publisher import Publisher
 from shared.topics import Topics
+from shared.tracing import SpanKind, begin_hop, is_tracing
 
 SOURCE = "/milena/sender"
 
@@ -43,5 +44,9 @@ class Announcer:
 
     def _to_message(self, told: Told, traceparent: str | None) -> Message:
         topic = self._topics.sent if told.type is EventType.SENT else self._topics.failed
+        if is_tracing():
+            hop = begin_hop(f"publish {told.type.value}", SpanKind.PRODUCER, traceparent)
+            hop.end(attributes={"milena.email_id": told.data["id"]})
+            traceparent = hop.traceparent
         headers = build_headers(told.type, told.event_id, SOURCE, told.at, traceparent)
         return Message(topic, told.data["id"].encode(), told.to_json(), headers)

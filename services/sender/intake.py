@@ -26,7 +26,7 @@ from shared.events import (
     read_header,
 )
 from shared.metrics import EVENTS_SKIPPED
-from shared.tracing import continue_trace
+from shared.tracing import SpanKind, begin_hop
 
 _MAILS = (EventType.REQUESTED, EventType.BULK_REQUESTED)
 
@@ -76,7 +76,9 @@ class Intake:
             if opened.type not in _MAILS or opened.belongs_to_scheduler:
                 EVENTS_SKIPPED.labels(why="scheduler" if opened.belongs_to_scheduler else "type").inc()
                 return Skip(ticket)
-            traceparent = continue_trace(read_header(headers, "traceparent"))
+            hop = begin_hop("receive email.requested", SpanKind.CONSUMER, read_header(headers, "traceparent"))
+            hop.end()
+            traceparent = hop.traceparent
             if opened.type is EventType.BULK_REQUESTED:
                 bulk = read_bulk(opened, self.cluster_id, record)
                 return self._begin_bulk(bulk, record.time, traceparent, ticket)

@@ -19,6 +19,7 @@ from services.sender.work import Work
 from shared.stage import Stage
 from shared.states import FailureReason
 from shared.templates import TemplateError
+from shared.tracing import SpanKind, begin_hop, is_tracing
 
 log = structlog.get_logger(__name__)
 
@@ -143,6 +144,8 @@ class Transit:
             return
         self._bugs = 0
         work.relay = parcel.relay
+        if is_tracing():
+            _trace_transmission(work, parcel)
         assessed = assess(work, parcel)
         work.outcomes = work.refused | assessed if work.refused else assessed
         self._end(work)
@@ -172,3 +175,22 @@ class Transit:
         log.info("no relay could begin these in time, parked", mails=len(works))
         for work in works:
             self._claiming.park_done(work)
+
+
+def _trace_transmission(work: Work, parcel: Parcel) -> None:
+    """The span of one attempt at a relay, from when the mail was handed over to the relay's last word."""
+    assert parcel.ending is not None
+    replies = [reply.code for reply in parcel.replies if reply]
+    hop = begin_hop(
+        "smtp send", SpanKind.CLIENT, work.traceparent, seconds_ago=max(0.0, time.monotonic() - parcel.queued)
+    )
+    told: dict[str, str | int] = {
+        "milena.email_id": work.entry.id_text,
+        "milena.attempt": work.entry.attempt + 1,
+        "milena.recipients": len(parcel.recipients),
+        "milena.relay": parcel.relay,
+    }
+    if replies:
+        told["milena.smtp_code"] = max(replies)
+    answered = parcel.ending is Ending.ANSWERED and max(replies, default=0) < 400
+    hop.end(error=None if answered else parcel.ending.value, attributes=told)

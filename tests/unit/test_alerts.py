@@ -1,8 +1,10 @@
 """The page for operators has every metric, and the alert rules name only what there is."""
 
+import json
 import re
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,9 @@ from deploy.local.settings import REPOSITORY
 from shared.metrics_page import PAGE, list_metrics, render_page
 
 RULES = REPOSITORY / "deploy" / "prometheus" / "alerts.yml"
-FOREIGN = {"up", "process_start_time_seconds"}  # Prometheus' own, and its client's
+DASHBOARD = REPOSITORY / "deploy" / "grafana" / "milena.json"
+# Prometheus' own, and its client's
+FOREIGN = {"up", "process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 _RULE = re.compile(r"^      - alert: (\w+)\n(.*?)(?=^      - alert: |^  - name: |\Z)", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"\b(milena_[a-z_]+|up|process_[a-z_]+)\b")
 _WORDS = re.compile(r"[^\w\- ]")
@@ -67,6 +71,38 @@ def test_every_rule_says_how_grave_it_is_and_where_to_read_on() -> None:
 def test_the_page_explains_every_alert() -> None:
     page = PAGE.read_text()
     assert [alert for alert in list_rules() if f"`{alert}`" not in page] == []
+
+
+def list_panels() -> list[dict[str, Any]]:
+    panels: list[dict[str, Any]] = json.loads(DASHBOARD.read_text())["panels"]
+    return [panel for panel in panels if panel["type"] != "row"]
+
+
+def test_the_dashboard_shows_only_metrics_and_labels_that_exist_and_says_what_they_mean() -> None:
+    known = list_metrics()
+    samples = {f"{name}{suffix}": name for name in known for suffix in ("", "_bucket", "_sum", "_count")}
+    assert len(list_panels()) >= 12
+    for panel in list_panels():
+        assert panel["description"], panel["title"]
+        for target in panel["targets"]:
+            names = set(_NAME.findall(target["expr"]))
+            assert names and names <= samples.keys() | FOREIGN, target["expr"]
+            by = {each for found in re.findall(r"by \(([^)]*)\)", target["expr"]) for each in found.split(", ")} - {
+                "le"
+            }
+            shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"])) - {"instance"}
+            labels = {label for name in names - FOREIGN for label in known[samples[name]]._labelnames}
+            assert by | shown <= labels, target
+
+
+def test_no_panel_of_the_dashboard_lies_over_another() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert at["x"] + at["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool")
