@@ -18,6 +18,7 @@ EVENT_NAMESPACE = uuid5(_ROOT, "event")
 OCCURRENCE_NAMESPACE = uuid5(_ROOT, "occurrence")
 _EVENT_HASH = hashlib.sha1(EVENT_NAMESPACE.bytes, usedforsecurity=False)
 _BARE, _VERSION_5 = ~(0xF << 76 | 0b11 << 62), 5 << 76 | 0b10 << 62  # RFC 9562 §4.1, §4.2
+_RANDOM_B = (1 << 62) - 1  # RFC 9562 §5.7
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
@@ -63,6 +64,16 @@ def derive_record_id(cluster_id: str, record: Coordinates) -> UUID:
 def derive_bulk_entry_id(bulk_id: UUID, index: int) -> UUID:
     """The email id of entry `index` of a bulk event, where the entry gave none."""
     return Namespace(bulk_id).name(str(index))
+
+
+def derive_batch_entry_id(batch_id: UUID, index: int) -> UUID:
+    """The email id of entry `index` (below 4096) of a batch that came in over HTTP: a UUIDv7 of the batch's time.
+
+    The read model finds a mail by its id's time (buckets), which a UUIDv5 has not; ids sort as the batch's entries.
+    """
+    hashed = hashlib.sha1(batch_id.bytes + index.to_bytes(2, "big"), usedforsecurity=False).digest()
+    random = int.from_bytes(hashed[:8], "big") & _RANDOM_B
+    return make_uuid(batch_id.int >> 80 << 80 | 7 << 76 | index << 64 | 0b10 << 62 | random)
 
 
 def derive_event_id(
