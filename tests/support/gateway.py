@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -44,6 +45,11 @@ class Caller:
     def headers(self) -> dict[str, str]:
         """The Authorization header."""
         return {"Authorization": f"Bearer {self.secret}"}
+
+
+def make_key(*senders: str) -> ApiKey:
+    """A key that may send from `senders`, for tests without a database."""
+    return ApiKey("k", "default", "n", "mk_x…", frozenset({ApiScope.EMAILS_SEND}), senders, datetime.now(UTC))
 
 
 async def mint(
