@@ -71,7 +71,8 @@ def create_api(settings: ApiSettings) -> FastAPI:
     reader = RecordReader(
         requested, bootstrap_servers=settings.kafka_bootstrap_servers, event_limit=settings.event_limit
     )
-    setup_retrying(app, keys, emails, retries, Retrier(emails, retries, reader, acceptor, settings.event_limit))
+    retrier = Retrier(emails, retries, reader, acceptor, settings.event_limit)
+    setup_retrying(app, keys, emails, retries, retrier, once)
     setup_web(
         app,
         settings,

@@ -78,11 +78,12 @@ async def _send(
     request: Request, acceptor: Acceptor, key: ApiKey, batch: Batch, identity: Identity
 ) -> Response | StillOpen:
     judge = partial(_judge, acceptor, key, continue_trace(request.headers.get("traceparent")))
+    batch_id = str(identity.id)
     mails = [
-        judge(fields, _name(identity, index))
+        judge(fields, Identity(derive_batch_entry_id(identity.id, index), identity.requested_at, batch_id))
         async for index, fields in take_turns(enumerate(batch.emails), turn_s=_TURN_S)
     ]
-    judged = Judged(str(identity.id), mails)
+    judged = Judged(batch_id, mails)
     acceptable = judged.acceptable
     if not acceptable or (batch.all_or_nothing and len(acceptable) < len(mails)):
         raise _refuse(judged)
@@ -91,11 +92,6 @@ async def _send(
     except PublishError as exc:
         raise explain(exc, judged.batch_id, MAIL_UNKNOWN) from exc
     return _answer(judged, ends)
-
-
-def _name(identity: Identity, index: int) -> Identity:
-    """The identity of one mail in the batch."""
-    return Identity(derive_batch_entry_id(identity.id, index), identity.requested_at, str(identity.id))
 
 
 def _judge(acceptor: Acceptor, key: ApiKey, traceparent: str, fields: Any, identity: Identity) -> Message | Problem:
