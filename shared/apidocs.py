@@ -67,8 +67,9 @@ def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def describe_once(*statuses: int, answered: int = 202) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route with an Idempotency-Key, answered with `answered`; 409 is among them."""
+    """The `responses` of a route with an Idempotency-Key, answered with `answered`; 422 is among `statuses`."""
     described = describe_problems(*statuses, 409)
+    described[422]["description"] += "; or the Idempotency-Key was used for another request"
     if 409 not in statuses:
         described[409]["description"] = "A request with this Idempotency-Key is being carried out; ask again"
     return described | {answered: {"headers": {"Idempotent-Replayed": _REPLAYED}}}

@@ -222,12 +222,12 @@ class Publisher:
             raise PublisherUnavailable("kafka does not acknowledge")
         started, producer = time.monotonic(), self._producer
         acks: list[Ack] = []
-        refusal = PublisherUnavailable("kafka has no leader for the topic, or takes no more")
+        refusal: PublishError = PublisherUnavailable("kafka has no leader for the topic, or takes no more")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._ack_timeout_s):
                 try:
                     await self._hand_over_in_turns(messages, acks)
-                except PublisherUnavailable as exc:
+                except (PublisherUnavailable, EventTooLarge) as exc:
                     refusal = exc
                 if acks:
                     await asyncio.wait(set(acks))

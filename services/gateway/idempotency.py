@@ -73,8 +73,10 @@ class Idempotency:
         given = [value for name, value in request.scope["headers"] if name == _HEADER]
         if not given:
             return _take(await act(new_identity()))
-        print_ = fingerprint(request.scope["path"], payload)
-        found = await self._claim(Wanted(key.account, read_key(given), print_, new_identity()))
+        wanted = Wanted(
+            key.account, read_key(given), fingerprint(request.scope["path"], payload), identity=new_identity()
+        )
+        found = await self._claim(wanted)
         if isinstance(found, Claim):
             IDEMPOTENT_REQUESTS.labels(found="new" if found.is_first else "again").inc()
             return await self._act(found, act)
@@ -89,7 +91,7 @@ class Idempotency:
             return await answer_within(self._keys.claim(wanted), _CLAIM_S)
         except Unavailable as exc:
             detail = "PostgreSQL is away, and an Idempotency-Key cannot be looked up without it. Nothing was written."
-            raise Problem(503, "unavailable", f"{detail} Try again, or without the key.", outcome="refused") from exc
+            raise Problem(503, "unavailable", f"{detail} Try again.", outcome="refused") from exc
 
     async def _act(self, claim: Claim, act: Act) -> Response:
         try:

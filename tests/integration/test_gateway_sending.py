@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -17,26 +16,17 @@ import pytest
 from deploy.local.children import signal_group
 from deploy.local.ports import find_free_port
 from shared.events import EmailRequested
-from tests.support.gateway import FULL, SIMPLE, Caller, mint, read_requests, serve_gateway
+from tests.support.gateway import FULL, SIMPLE, Api, Caller, mint, read_requests, serve_api, serve_gateway
 from tests.support.outage import DatabaseProxy
-from tests.support.servers import RealServers, run_apart
-from tests.support.services import ServiceProcess, ServiceRunner
+from tests.support.servers import RealServers
+from tests.support.services import ServiceRunner
 from tests.support.stack import Stack
-
-
-@dataclass(frozen=True)
-class Api:
-    """One API process for this module, and a caller known to it."""
-
-    stack: Stack
-    process: ServiceProcess
-    caller: Caller
 
 
 @pytest.fixture(scope="module")
 def api(real_servers: RealServers) -> Iterator[Api]:
-    with serve_gateway(real_servers, "api") as (stack, (process,)):
-        yield Api(stack, process, run_apart(mint(stack.database_url)))
+    with serve_api(real_servers) as api:
+        yield api
 
 
 @pytest.fixture

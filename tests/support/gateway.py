@@ -116,6 +116,22 @@ def serve_gateway(real_servers: RealServers, *commands: str) -> Iterator[tuple[S
         real_servers.drop_database(database)
 
 
+@dataclass(frozen=True)
+class Api:
+    """One API process for a module, and a caller known to it."""
+
+    stack: Stack
+    process: ServiceProcess
+    caller: Caller
+
+
+@contextmanager
+def serve_api(real_servers: RealServers) -> Iterator[Api]:
+    """The gateway's API, as `serve_gateway` starts it."""
+    with serve_gateway(real_servers, "api") as (stack, (process,)):
+        yield Api(stack, process, run_apart(mint(stack.database_url)))
+
+
 async def poll(client: httpx.AsyncClient, path: str, wanted: Any, timeout_s: float = 15, **options: Any) -> Any:
     """GET until `wanted(document)` holds; gives the document."""
     deadline = time.monotonic() + timeout_s

@@ -1,6 +1,5 @@
 """A batch's answer, for every way in which Kafka may take it; and that single requests do not wait for it."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from shared.problems import setup_problems
 from shared.producing import Message
 from shared.publisher import OutcomeUnknown, PublishError, PublisherUnavailable
 from tests.support.gateway import FULL, make_key
+from tests.support.turns import count_turns
 from tests.unit.test_gateway_idempotency import ScriptedKeys, grant
 
 MAIL = {**FULL, "subject": "s"}
@@ -120,17 +120,8 @@ async def test_the_same_claim_gives_the_same_ids() -> None:
 
 
 async def test_others_have_their_turn_while_a_thousand_mails_are_looked_at() -> None:
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    others = asyncio.create_task(take_turns())
     mail = {**MAIL, "to": [f"user{number}@example.org" for number in range(20)]}
-    answer = await post(ScriptedPublisher(), {"emails": [mail] * 1000})
-    others.cancel()
+    async with count_turns() as turns:
+        answer = await post(ScriptedPublisher(), {"emails": [mail] * 1000})
+        assert turns() > 15, "about one in 5 ms"
     assert answer.json()["accepted"] == 1000
-    assert turns > 15, "about one in 5 ms"
