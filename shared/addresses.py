@@ -159,6 +159,7 @@ def drop_duplicates(mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
     return list(seen.values())
 
 
+@lru_cache(maxsize=4096)
 def sender_matches(pattern: str, address: str) -> bool:
     """Whether an allowed sender (`no-reply@x.org`, `*@x.org` or `*`) covers the address; case does not count."""
     pattern, address = pattern.lower(), address.lower()

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 _REF = "#/components/schemas/{model}"
 _NAMES = re.compile(r'"#/components/schemas/(\w+)"')
 _MEANINGS = {
-    400: "Malformed: no JSON, or no form",
+    400: "Malformed: no JSON, no form, or an Idempotency-Key that is none",
     401: "The API key is missing, wrong or revoked",
     403: "Not allowed: network, scope or sender",
     404: "There is no such thing in this account",
@@ -21,6 +21,24 @@ _MEANINGS = {
     415: "Not of a media type that is read here",
     422: "Some fields are not acceptable; `errors` points at each",
     503: "Kafka or PostgreSQL is away; `Retry-After` says when to try again",
+}
+
+
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A value of your own for this request, best a UUID. Asked again with it, the same request is "
+    "answered as before and nothing is sent twice. It is kept for 24 hours. The quotes of RFC 8941 may be left out.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 512},
+    "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
+}
+IDEMPOTENCY_KEY: dict[str, Any] = {"parameters": [_KEY]}
+"""`openapi_extra` of a route that heeds the header."""
+
+_REPLAYED = {
+    "description": "`true`: this is the answer to an earlier request with the same Idempotency-Key",
+    "schema": {"type": "string", "enum": ["true"]},
 }
 
 
@@ -46,6 +64,15 @@ def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route for these statuses; add_schemas(app, ProblemDocument) makes the reference good."""
     content = {"application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemDocument")}}}
     return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+
+
+def describe_once(*statuses: int, answered: int = 202) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route with an Idempotency-Key, answered with `answered`; 422 is among `statuses`."""
+    described = describe_problems(*statuses, 409)
+    described[422]["description"] += "; or the Idempotency-Key was used for another request"
+    if 409 not in statuses:
+        described[409]["description"] = "A request with this Idempotency-Key is being carried out; ask again"
+    return described | {answered: {"headers": {"Idempotent-Replayed": _REPLAYED}}}
 
 
 def describe_body(

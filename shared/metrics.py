@@ -13,6 +13,11 @@ _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 6
 
 # gateway
 EMAILS_ACCEPTED = Counter("milena_emails_accepted_total", "Mails answered with 202: the broker has acknowledged them")
+IDEMPOTENT_REQUESTS = Counter(
+    "milena_idempotent_requests_total",
+    "Requests with an Idempotency-Key by what it stood for: new, again (an earlier one had no answer for good), answered, in_flight, other_payload",
+    ["found"],
+)
 REQUESTS_REFUSED = Counter("milena_requests_refused_total", "API requests refused, by HTTP status", ["status"])
 PUBLISH_SECONDS = Histogram("milena_publish_seconds", "From send() to the broker's acknowledgement", buckets=_LATENCY)
 RECORDS_PROJECTED = Counter("milena_records_projected_total", "Records taken into the read model, by topic", ["topic"])

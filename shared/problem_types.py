@@ -48,6 +48,13 @@ _TYPES = (
         "Send it again, whole.",
     ),
     ProblemType(
+        "malformed-idempotency-key",
+        (400,),
+        "Malformed Idempotency-Key",
+        "The header `Idempotency-Key` is none, or is there twice.",
+        "Send one of 1 to 255 printable ASCII characters, for example a UUID.",
+    ),
+    ProblemType(
         "not-authenticated",
         (401,),
         "Not authenticated",
@@ -126,6 +133,13 @@ _TYPES = (
         "Look at its status in a moment.",
     ),
     ProblemType(
+        "idempotency-key-in-flight",
+        (409,),
+        "Idempotency-Key in flight",
+        "A request with this `Idempotency-Key` is being carried out at this moment.",
+        "Send the same request again after `Retry-After` seconds: it gets the first one's answer.",
+    ),
+    ProblemType(
         "unreadable",
         (409,),
         "Unreadable",
@@ -180,6 +194,21 @@ _TYPES = (
         "Invalid content",
         "The request could be read, but some of its fields are not acceptable.",
         "`errors` says for each of them what is wrong, and points to it (`pointer`, RFC 6901).",
+    ),
+    ProblemType(
+        "idempotency-key-reused",
+        (422,),
+        "Idempotency-Key reused",
+        "This `Idempotency-Key` was used for another request of this account in the last 24 hours.",
+        "Use a new key for a new request.",
+    ),
+    ProblemType(
+        "batch-refused",
+        (422,),
+        "Batch refused",
+        "No mail of the batch was sent. `results` has the problem of each; within it, this type marks one that is"
+        " acceptable and was not sent because others are not (`all_or_nothing`).",
+        "Mend the mails that `results` names, and send the batch again.",
     ),
     ProblemType(
         "filter-empty",

@@ -64,10 +64,11 @@ class Message(NamedTuple):
 Ack = asyncio.Future[Any]
 
 
-async def hand_over(producer: AIOKafkaProducer, messages: Sequence[Message], limit: int) -> list[Ack]:
-    """Let a group go out; gives one acknowledgement for each batch that carries some of it.
+async def hand_over(producer: AIOKafkaProducer, messages: Sequence[Message], limit: int, acks: list[Ack]) -> None:
+    """Let a group go out; `acks` gets for each message, in order, the acknowledgement of the batch that carries it.
 
-    They are the batches' own: wait for them with `asyncio.wait`, which leaves them to the others who wait.
+    So whoever stops waiting in the middle knows how far it came. Many messages share an acknowledgement, and others do,
+    too: wait with `asyncio.wait`, which leaves it to them.
     `AIOKafkaProducer.send` makes a future for every record, which takes as long as all the rest of it.
     Raises MessageSizeTooLargeError for a record of more than `limit` bytes, KafkaError where nothing can be sent.
     """
@@ -77,15 +78,13 @@ async def hand_over(producer: AIOKafkaProducer, messages: Sequence[Message], lim
             raise MessageSizeTooLargeError(f"a record of {len(message.value)} bytes")
         if message.topic not in partitions:
             partitions[message.topic] = sorted(await producer.partitions_for(message.topic))
-    acks: dict[Ack, None] = {}
     for topic, key, value, headers in messages:
         known = partitions[topic]
         partition = choose_partition(key, known, known if key else _list_available(producer, topic))
         ack = _append(producer, TopicPartition(topic, partition), key, value, headers)
         if ack is None:  # the batch is full, or on its way once more: wait as everybody does
             ack = await producer.send(topic, key=key, value=value, headers=headers, partition=partition)
-        acks[ack] = None
-    return list(acks)
+        acks.append(ack)
 
 
 def _measure(message: Message) -> int:

@@ -19,13 +19,15 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from shared.failpoints import PUBLISHER_ACKNOWLEDGED, has_failpoint, reach_failpoint
+from shared.failpoints import PUBLISHER_ACKNOWLEDGED, AnswerLost, has_failpoint, reach_failpoint
 from shared.metrics import PUBLISH_SECONDS
 from shared.producing import OUT_OF_STEP, Ack, Message, create_producer, hand_over, note_seen
 from shared.retrying import Unavailable
 from shared.topics import EVENT_HEADROOM
 
 log = structlog.get_logger(__name__)
+
+_TURN = 250  # records handed over before others have their turn
 
 
 class PublishError(Exception):
@@ -155,19 +157,20 @@ class Publisher:
         self._watch(ack)
         return ack
 
-    async def _hand_over(self, messages: Sequence[Message]) -> list[Ack]:
-        producer = self._producer
+    async def _hand_over(self, messages: Sequence[Message], acks: list[Ack]) -> None:
+        """`acks` gets those of what was handed over, also where the rest was not: see `hand_over`."""
+        producer, begun = self._producer, len(acks)
         if producer is None:
             raise PublisherUnavailable("kafka is not connected")
         try:
-            acks = await hand_over(producer, messages, self._options["max_request_size"])
+            await hand_over(producer, messages, self._options["max_request_size"], acks)
         except MessageSizeTooLargeError as exc:
             raise EventTooLarge("the event is larger than the topic allows") from exc
         except KafkaError as exc:
             raise self._on_refused(producer, exc) from exc
-        for ack in acks:
-            self._watch(ack)
-        return acks
+        finally:
+            for ack in dict.fromkeys(acks[begun:]):
+                self._watch(ack)
 
     def _on_refused(self, producer: AIOKafkaProducer, exc: KafkaError) -> PublisherUnavailable:
         if producer._sender.sender_task.done():
@@ -197,16 +200,58 @@ class Publisher:
             async with asyncio.timeout(self._ack_timeout_s):
                 ack = await self.send(message)
                 await asyncio.shield(ack)
+                await _reach_acknowledged([message])
         except TimeoutError as exc:
             if ack is None:
                 raise PublisherUnavailable("kafka has no leader for the topic") from exc
             ack.add_done_callback(note_seen)
             raise OutcomeUnknown("kafka has not acknowledged in time") from exc
-        except KafkaError as exc:
+        except (KafkaError, AnswerLost) as exc:
             if isinstance(exc, OUT_OF_STEP):
                 self._replace(producer)
             raise OutcomeUnknown(f"kafka: {type(exc).__name__}") from exc
         PUBLISH_SECONDS.observe(time.monotonic() - started)
+
+    async def publish_each(self, messages: Sequence[Message]) -> list[PublishError | None]:
+        """Publish a group, and wait for all of it no longer than `publish` does for one record.
+
+        For each message, in order: None where the broker has it, otherwise what `publish` would have raised.
+        Raises PublisherUnavailable or EventTooLarge, nothing written.
+        """
+        if not self.available:
+            raise PublisherUnavailable("kafka does not acknowledge")
+        started, producer = time.monotonic(), self._producer
+        acks: list[Ack] = []
+        refusal: PublishError = PublisherUnavailable("kafka has no leader for the topic, or takes no more")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._ack_timeout_s):
+                try:
+                    await self._hand_over_in_turns(messages, acks)
+                except (PublisherUnavailable, EventTooLarge) as exc:
+                    refusal = exc
+                if acks:
+                    await asyncio.wait(set(acks))
+        PUBLISH_SECONDS.observe(time.monotonic() - started)
+        if not acks:
+            raise refusal
+        ends = {ack: self._judge(producer, ack) for ack in dict.fromkeys(acks)}
+        await _reach_acknowledged(messages)
+        return [ends[ack] for ack in acks] + [refusal] * (len(messages) - len(acks))
+
+    async def _hand_over_in_turns(self, messages: Sequence[Message], acks: list[Ack]) -> None:
+        """A thousand take as long as a hundred requests: those have their turn in between."""
+        for start in range(0, len(messages), _TURN):
+            await self._hand_over(messages[start : start + _TURN], acks)
+            await asyncio.sleep(0)
+
+    def _judge(self, producer: AIOKafkaProducer, ack: Ack) -> PublishError | None:
+        if not ack.done():
+            ack.add_done_callback(note_seen)
+            return OutcomeUnknown("kafka has not acknowledged in time")
+        error = ack.exception()
+        if isinstance(error, OUT_OF_STEP):
+            self._replace(producer)
+        return OutcomeUnknown(f"kafka: {type(error).__name__}") if error else None
 
     async def publish_all(self, messages: Sequence[Message]) -> None:
         """Publish a group and wait until every record is acknowledged, however long Kafka is away.
@@ -216,7 +261,9 @@ class Publisher:
         published once more, some of it perhaps a second time.
         """
         producer, replaced = self._producer, self._replaced
-        acks = await self._hand_over(messages)
+        handed: list[Ack] = []
+        await self._hand_over(messages, handed)
+        acks = list(dict.fromkeys(handed))
         try:
             for ack in acks:
                 if replaced and not ack.done():  # one that is replaced may never tell
@@ -233,5 +280,9 @@ class Publisher:
             for ack in acks:
                 if not ack.done():
                     ack.add_done_callback(note_seen)
-        if has_failpoint(PUBLISHER_ACKNOWLEDGED):
-            await reach_failpoint(PUBLISHER_ACKNOWLEDGED, [message.value for message in messages])
+        await _reach_acknowledged(messages)
+
+
+async def _reach_acknowledged(messages: Sequence[Message]) -> None:
+    if has_failpoint(PUBLISHER_ACKNOWLEDGED):
+        await reach_failpoint(PUBLISHER_ACKNOWLEDGED, [message.value for message in messages])

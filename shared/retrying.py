@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -32,3 +32,18 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[Result]], what: s
             if attempt >= 10:
                 log.info("available again", what=what)
             return result
+
+
+async def answer_within(work: Awaitable[Result], timeout_s: float) -> Result:
+    """The result, or Unavailable once it takes longer. What stalls is left to itself: ending it would stall, too."""
+    task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait([task], timeout=timeout_s)
+    if not done:
+        task.add_done_callback(_forget)
+        raise Unavailable(f"no answer within {timeout_s:g} s")
+    return task.result()
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()  # nobody waits for it any more; without this it would complain

@@ -15,6 +15,7 @@ from services.gateway.tables import SCHEMA
 from shared.access import AccessStore, ApiKey, ApiScope, UnknownAccount, derive_webhook_secret
 from shared.database import Database, DatabaseUnavailable
 from shared.events import DEFAULT_ACCOUNT, format_time
+from shared.failpoints import EVERYWHERE, arm_failpoints
 from shared.logs import set_up_logs
 from shared.process import calm_collector, run_parts
 from shared.settings import load_settings
@@ -43,6 +44,10 @@ def api() -> None:
 
     settings = load_settings(ApiSettings)
     set_up_telemetry(settings, service="gateway-api")
+    try:
+        arm_failpoints(settings.test_failpoints, EVERYWHERE)
+    except ValueError as exc:
+        _fail(f"MILENA_TEST_FAILPOINTS: {exc}")
     serve(create_api(settings), settings)
 
 

@@ -1,15 +1,19 @@
 """Accepting a mail: it is accepted when the broker has acknowledged its event, and not before (P1)."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 from uuid import UUID
 
-from shared.events import EmailRequested, EventType, build_headers
+from shared.events import EmailRequested, EventType, build_headers, format_time
 from shared.metrics import EMAILS_ACCEPTED
 from shared.producing import Message
+from shared.publisher import PublishError
 from shared.tracing import SpanKind, begin_hop, is_tracing
 
 SOURCE = "/milena/gateway"
+_write_time = lru_cache(maxsize=16)(format_time)  # mails of a batch share it
 
 
 class TooLarge(Exception):
@@ -27,6 +31,9 @@ class EventPublisher(Protocol):
     async def publish(self, message: Message) -> None:
         """Publish and wait for the acknowledgement. Raises PublishError."""
 
+    async def publish_each(self, messages: Sequence[Message]) -> list[PublishError | None]:
+        """The same for a group: what became of each. Raises PublishError, nothing written."""
+
 
 class Acceptor:
     """Publishes mails to `topic`; `event_limit` is in bytes of the serialised event."""
@@ -39,17 +46,29 @@ class Acceptor:
     async def accept(self, email: EmailRequested, traceparent: str | None) -> UUID:
         """The mail's id, once the broker holds it; `traceparent`: the request's. Raises TooLarge, PublishError."""
         assert email.id is not None
-        value = email.to_json()
-        if len(value) > self._limit:
-            raise TooLarge(len(value), self._limit)
-        time = email.requested_at or datetime.now(UTC)
         hop = begin_hop("publish email.requested", SpanKind.PRODUCER, traceparent)
-        headers = build_headers(EventType.REQUESTED, email.id, SOURCE, time, hop.traceparent)
         try:
-            await self._publisher.publish(Message(self._topic, str(email.id).encode(), value, headers))
+            await self._publisher.publish(self.prepare(email, hop.traceparent))
         except Exception as exc:
             hop.end(error=type(exc).__name__)
             raise
         hop.end(attributes={"milena.email_id": str(email.id)} if is_tracing() else None)
         EMAILS_ACCEPTED.inc()
         return email.id
+
+    def prepare(self, email: EmailRequested, traceparent: str) -> Message:
+        """The record of a mail. Raises TooLarge."""
+        value = email.to_json()
+        if len(value) > self._limit:
+            raise TooLarge(len(value), self._limit)
+        key = str(email.id)
+        time = _write_time(email.requested_at or datetime.now(UTC))
+        return Message(
+            self._topic, key.encode(), value, build_headers(EventType.REQUESTED, key, SOURCE, time, traceparent)
+        )
+
+    async def accept_all(self, prepared: Sequence[Message]) -> list[PublishError | None]:
+        """Publish mails in one go; None for each that the broker holds. Raises PublishError, nothing written."""
+        ends = await self._publisher.publish_each(prepared)
+        EMAILS_ACCEPTED.inc(ends.count(None))
+        return ends

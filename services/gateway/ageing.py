@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from services.gateway.idempotency_store import delete_keys
 from services.gateway.partitions import Partitions
 from services.gateway.retry_store import delete_retries
 from services.gateway.store import FENCE, REBUILDING, PartitionStore
@@ -133,7 +134,7 @@ class DayDropper:
 
 
 def create_cleaner(database: Database, kept: timedelta) -> Cleaner:
-    """The part of the worker that lets the read model forget."""
+    """The part of the worker that lets the gateway forget: what the read model has kept for `kept`, and old keys."""
     store = AgeingStore(database, kept)
     days = DayDropper(store, Partitions(PartitionStore(database)))
     return Cleaner(
@@ -145,5 +146,6 @@ def create_cleaner(database: Database, kept: timedelta) -> Cleaner:
             Chore("gateway.timeline", store.delete_stray_lines),
             Chore("gateway.locator", store.delete_locations),
             Chore("gateway.retries", lambda limit: delete_retries(database, kept, limit)),
+            Chore("gateway.idempotency_keys", lambda limit: delete_keys(database, limit)),
         ],
     )

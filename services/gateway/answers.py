@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.apidocs import ProblemDocument
 from shared.states import MailStatus, RecipientState
 
 _ID = "01a2b3c4-d5e6-7f80-9a1b-2c3d4e5f6071"
@@ -17,6 +18,25 @@ class Accepted(BaseModel):
 
     id: UUID = Field(examples=[_ID])
     status: str = Field(examples=["queued"])
+
+
+class BatchMailRefused(BaseModel):
+    """A mail of a batch that Kafka does not hold, or may not hold."""
+
+    problem: ProblemDocument = Field(
+        description="as `POST /v1/emails` would have answered; pointers are into this mail. `outcome: unknown`: it may "
+        "still be sent, under the `id` beside it"
+    )
+
+
+class BatchAccepted(BaseModel):
+    """What became of the mails of a batch."""
+
+    batch_id: UUID = Field(description="all of them have it", examples=[_ID])
+    accepted: int = Field(description="how many Kafka holds; each will reach a final outcome", examples=[1])
+    refused: int = Field(description="how many it does not hold, for the reasons in `results`", examples=[0])
+    unknown: int = Field(description="how many it may hold", examples=[0])
+    results: list[Accepted | BatchMailRefused] = Field(description="for each mail, in order")
 
 
 class CancellationAccepted(BaseModel):

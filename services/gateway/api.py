@@ -7,8 +7,11 @@ from datetime import timedelta
 from fastapi import FastAPI
 
 from services.gateway.accepting import Acceptor
-from services.gateway.bodies import NewEmail, SimpleEmail
+from services.gateway.batch import setup_batch
+from services.gateway.bodies import NewBatch, NewEmail, SimpleEmail
 from services.gateway.cancelling import setup_cancelling
+from services.gateway.idempotency import Idempotency
+from services.gateway.idempotency_store import KeyStore
 from services.gateway.readiness import ToleratedAbsence
 from services.gateway.reading import setup_reading
 from services.gateway.rereading import RecordReader
@@ -59,14 +62,17 @@ def create_api(settings: ApiSettings) -> FastAPI:
     app.router.redirect_slashes = False
     requested, emails = Topics(settings.topic_prefix).requested, ReadModel(database)
     acceptor = Acceptor(publisher, requested, settings.event_limit)
-    hot_posts = setup_sending(app, keys, acceptor)
+    once = Idempotency(KeyStore(database))
+    hot_posts = setup_sending(app, keys, acceptor, once)
+    setup_batch(app, keys, acceptor, once)
     setup_reading(app, keys, emails)
     setup_cancelling(app, keys, emails, publisher, requested)
     retries = RetryStore(database)
     reader = RecordReader(
         requested, bootstrap_servers=settings.kafka_bootstrap_servers, event_limit=settings.event_limit
     )
-    setup_retrying(app, keys, emails, retries, Retrier(emails, retries, reader, acceptor, settings.event_limit))
+    retrier = Retrier(emails, retries, reader, acceptor, settings.event_limit)
+    setup_retrying(app, keys, emails, retries, retrier, once)
     setup_web(
         app,
         settings,
@@ -74,7 +80,8 @@ def create_api(settings: ApiSettings) -> FastAPI:
         # JSON escapes and form encoding can make a body three times as long as its event.
         body_limit=3 * settings.event_limit,
         body_note=f"A mail may have at most {settings.event_limit} bytes as an event, everything included.",
+        body_limits={"/v1/emails/batch": settings.batch_limit},
         hot_posts=hot_posts,
     )
-    add_schemas(app, SimpleEmail, NewEmail, RetryOptions, RetryFilter, ProblemDocument)
+    add_schemas(app, SimpleEmail, NewEmail, NewBatch, RetryOptions, RetryFilter, ProblemDocument)
     return app

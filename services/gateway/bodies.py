@@ -4,7 +4,7 @@ Errors leave as problems: 400 for what cannot be parsed, 422 with a pointer to e
 """
 
 from collections.abc import Set
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
@@ -21,6 +21,7 @@ from shared.problems import Problem, invalid_content
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 _FIELD_LIMIT = 100
+BATCH_LIMIT = 1000  # mails
 _UNKNOWN = "unknown field"
 _WORDS = {"Extra inputs are not permitted": _UNKNOWN, "Field required": "is needed"}
 # R10: over HTTP these are the gateway's to say.
@@ -60,6 +61,22 @@ class NewEmail(EmailFields):
     """A mail with everything Milena knows of."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class NewBatch(WireModel):
+    """Many mails, each as `POST /v1/emails` takes it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    emails: list[NewEmail] = Field(min_length=1, max_length=BATCH_LIMIT)
+    all_or_nothing: bool = Field(default=False, description="true: where one mail is refused, none is sent")
+
+
+class Batch(NamedTuple):
+    """Its mails are not looked at yet."""
+
+    emails: list[Any]
+    all_or_nothing: bool
 
 
 async def read_object(request: Request) -> dict[str, Any]:
@@ -106,6 +123,17 @@ def read_full(fields: dict[str, Any], default_sender: str | None) -> EmailReques
         return EmailRequested.model_validate(fields, extra="forbid", by_name=False)
     except ValidationError as exc:
         raise invalid_content(_point(exc)) from None
+
+
+def read_batch(fields: dict[str, Any]) -> Batch:
+    """The batch's own fields; each mail is for `read_full`. Raises Problem 422."""
+    _refuse(fields.keys() - NewBatch.model_fields.keys(), "", _UNKNOWN)
+    emails, all_or_nothing = fields.get("emails"), fields.get("all_or_nothing", False)
+    if not isinstance(emails, list) or not 1 <= len(emails) <= BATCH_LIMIT:
+        raise invalid_content([{"detail": f"give an array of 1 to {BATCH_LIMIT} mails", "pointer": "/emails"}])
+    if not isinstance(all_or_nothing, bool):
+        raise invalid_content([{"detail": "must be true or false", "pointer": "/all_or_nothing"}])
+    return Batch(emails, all_or_nothing)
 
 
 def _refuse(names: Set[str], under: str, detail: str) -> None:

@@ -1,6 +1,5 @@
 """The route by which a mail is to be stopped (R7). It publishes the wish; whoever holds the mail answers it."""
 
-import asyncio
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -12,10 +11,10 @@ from services.gateway.answers import CancellationAccepted
 from services.gateway.store import ReadModel, Row
 from shared.access import ApiScope, KeyLookup
 from shared.apidocs import describe_problems
-from shared.database import DatabaseUnavailable
 from shared.events import CancellationRequested, EventType, build_headers, new_email_id
 from shared.problems import Problem
 from shared.producing import Message
+from shared.retrying import Unavailable, answer_within
 from shared.tracing import continue_trace
 from shared.web import authenticate
 
@@ -68,21 +67,11 @@ async def _refuse_where_final(emails: ReadModel, email_id: UUID, account: str) -
 
 
 async def _look(emails: ReadModel, email_id: UUID) -> Row | None:
-    """The mail's row as far as it can be had in time. A look-up that stalls is left to itself: ending it would, too."""
-    task = asyncio.ensure_future(emails.find_email(email_id))
-    done, _ = await asyncio.wait([task], timeout=_LOOK_S)
-    if not done:
-        task.add_done_callback(_forget)
-        return None
+    """The mail's row as far as it can be had in time."""
     try:
-        return task.result()
-    except DatabaseUnavailable:
+        return await answer_within(emails.find_email(email_id), _LOOK_S)
+    except Unavailable:
         return None
-
-
-def _forget(task: asyncio.Task[Row | None]) -> None:
-    if not task.cancelled():
-        task.exception()  # nobody waits for it any more; without this it would complain
 
 
 def _build_message(email_id: UUID, account: str, topic: str, traceparent: str) -> Message:

@@ -5,7 +5,8 @@ Errors are values of this module; the API translates them.
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from inscriptis import get_text  # type: ignore[import-untyped]
 from inscriptis.css_profiles import CSS_PROFILES  # type: ignore[import-untyped]
@@ -28,6 +29,14 @@ _MARKUP = re.compile(r"<[^>]*>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
+class Identity(NamedTuple):
+    """What makes a mail this very one: composed with the same identity again, it is the same event."""
+
+    id: UUID
+    requested_at: datetime  # whole milliseconds
+    batch_id: str | None = None
+
+
 class SenderNotAllowed(Exception):
     """The key may not send from the address in this field (`from`, `envelope_from`)."""
 
@@ -44,7 +53,13 @@ class UnacceptableFields(Exception):
         self.errors = errors
 
 
-def compose_simple(mail: SimpleEmail, key: ApiKey) -> EmailRequested:
+def new_identity() -> Identity:
+    """That of a mail nobody has asked for yet."""
+    now = datetime.now(UTC)
+    return Identity(new_email_id(), now.replace(microsecond=now.microsecond // 1000 * 1000))
+
+
+def compose_simple(mail: SimpleEmail, key: ApiKey, identity: Identity) -> EmailRequested:
     """The event of a mail in the simple form. Raises SenderNotAllowed."""
     _check_sender(key, "from", mail.from_.address)
     # Constructed, not validated: every field has been. With all defaults given, none is copied for each mail.
@@ -59,18 +74,18 @@ def compose_simple(mail: SimpleEmail, key: ApiKey) -> EmailRequested:
             "callback": mail.callback,
         }
     )
-    return _complete(event, key)
+    return _complete(event, key, identity)
 
 
-def compose_full(mail: EmailRequested, key: ApiKey) -> EmailRequested:
+def compose_full(mail: EmailRequested, key: ApiKey, identity: Identity) -> EmailRequested:
     """The event of a mail in the full form. Raises SenderNotAllowed, UnacceptableFields."""
     _check_sender(key, "from", mail.from_.address)
     if mail.envelope_from:
         _check_sender(key, "envelope_from", mail.envelope_from)
-    _check_expiry(mail)
+    _check_expiry(mail, identity.requested_at)
     if mail.variables is not None:
         _check_templates(mail, mail.variables)
-    return _complete(mail, key)
+    return _complete(mail, key, identity)
 
 
 def derive_text(html: str) -> str:
@@ -85,15 +100,13 @@ def derive_text(html: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _complete(mail: EmailRequested, key: ApiKey) -> EmailRequested:
-    """Add what the gateway has to say of a mail (R10)."""
-    own = {"id": new_email_id(), "account": key.account, "api_key_id": key.id, "requested_at": _now()}
-    return mail.model_copy(update=own)
+def _complete(mail: EmailRequested, key: ApiKey, identity: Identity) -> EmailRequested:
+    """Add what the gateway has to say of a mail (R10).
 
-
-def _now() -> datetime:
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+    In place, though models are frozen: nobody else has this one yet, and copying it takes as long as validating it.
+    """
+    mail.__dict__.update(account=key.account, api_key_id=key.id, **identity._asdict())
+    return mail
 
 
 def _check_sender(key: ApiKey, field: str, address: str) -> None:
@@ -101,10 +114,9 @@ def _check_sender(key: ApiKey, field: str, address: str) -> None:
         raise SenderNotAllowed(field)
 
 
-def _check_expiry(mail: EmailRequested) -> None:
+def _check_expiry(mail: EmailRequested, now: datetime) -> None:
     if mail.expires_at is None:
         return
-    now = datetime.now(UTC)
     release = max(mail.send_at, now) if mail.send_at else now
     if mail.expires_at <= release:
         raise UnacceptableFields([{"detail": "must lie after now and after send_at", "pointer": "/expires_at"}])

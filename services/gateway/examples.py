@@ -47,3 +47,14 @@ FULL_EXAMPLES = {
         },
     },
 }
+
+BATCH_EXAMPLES = {
+    "two": {
+        "summary": "Two mails, of which one has a mistake: the other is accepted",
+        "value": {"emails": [_FULL, {**_FULL, "to": ["ann"]}]},
+    },
+    "all-or-nothing": {
+        "summary": "Two mails, or none",
+        "value": {"emails": [_FULL, {**_FULL, "to": ["cleo@example.org"]}], "all_or_nothing": True},
+    },
+}

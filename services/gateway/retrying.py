@@ -13,6 +13,8 @@ from services.gateway.accepting import TooLarge
 from services.gateway.acknowledging import answer_publish_errors
 from services.gateway.answers import RetriesAccepted, RetryAccepted, RetryDone, RetryLeftOut
 from services.gateway.bodies import read_object
+from services.gateway.composing import Identity
+from services.gateway.idempotency import Idempotency
 from services.gateway.reading import find_own_email
 from services.gateway.replaying import ReplayUnavailable
 from services.gateway.retrier import Result, Retrier, Retry
@@ -20,7 +22,7 @@ from services.gateway.retries import RetryRefused
 from services.gateway.retry_store import RETRIABLE, Filter, RetryStore
 from services.gateway.store import ReadModel, Row
 from shared.access import ApiScope, KeyLookup
-from shared.apidocs import describe_body, describe_problems
+from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once, describe_problems
 from shared.cursors import read_time_cursor, write_time_cursor
 from shared.database import DatabaseUnavailable
 from shared.events import list_errors
@@ -36,7 +38,7 @@ Status = Literal["failed", "partially_sent", "expired", "unknown", "cancelled"]
 _UNKNOWN = (
     "Kafka has not confirmed the retry in time. It may still be sent under this id: look there before you ask again."
 )
-_PROBLEMS = describe_problems(400, 401, 403, 404, 409, 413, 422, 503)
+_PROBLEMS = describe_once(400, 401, 403, 404, 409, 413, 422, 503)
 _PROBLEMS[409]["description"] = "It cannot be tried again, or not now; `type` and `detail` say why"
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -83,7 +85,9 @@ _FILTER_BODY = describe_body(
 )
 
 
-def setup_retrying(app: FastAPI, keys: KeyLookup, emails: ReadModel, store: RetryStore, retrier: Retrier) -> None:
+def setup_retrying(
+    app: FastAPI, keys: KeyLookup, emails: ReadModel, store: RetryStore, retrier: Retrier, once: Idempotency
+) -> None:
     """Add `POST /v1/emails/{id}/retry` and `POST /v1/emails/retry`."""
 
     @app.post(
@@ -118,7 +122,7 @@ def setup_retrying(app: FastAPI, keys: KeyLookup, emails: ReadModel, store: Retr
         status_code=202,
         response_model=RetryAccepted,
         responses=_PROBLEMS,
-        openapi_extra=_OPTIONS_BODY,
+        openapi_extra=_OPTIONS_BODY | IDEMPOTENCY_KEY,
     )
     async def retry_one(email_id: UUID, request: Request) -> Response:
         """Sends the mail anew, under a new id with `retry_of`, to those recipients the relay has not taken it for.
@@ -131,10 +135,14 @@ def setup_retrying(app: FastAPI, keys: KeyLookup, emails: ReadModel, store: Retr
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
         options = await _read_body(request, RetryOptions)
         trace = request.headers.get("traceparent")
-        with _answer_outages():
-            row = await find_own_email(emails, email_id, key.account)
-            results = await retrier.retry([row], key, trace, include_unknown=options.include_unknown)
-        return _answer(email_id, results[row["id"]])
+
+        async def retry(_: Identity) -> Response:  # the family of the mail sees to it that two are not on their way
+            with _answer_outages():
+                row = await find_own_email(emails, email_id, key.account)
+                results = await retrier.retry([row], key, trace, include_unknown=options.include_unknown)
+            return _answer(email_id, results[row["id"]])
+
+        return await once.run(request, key, options.model_dump(), retry)
 
 
 async def _read_body(request: Request, model: type[Body]) -> Body:

@@ -1,31 +1,27 @@
 """The routes by which a mail comes in."""
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
 from services.gateway.accepting import Acceptor, TooLarge
-from services.gateway.acknowledging import answer_publish_errors
+from services.gateway.acknowledging import MAIL_UNKNOWN, answer_publish_errors
 from services.gateway.answers import Accepted
 from services.gateway.bodies import NewEmail, SimpleEmail, read_fields, read_full, read_object, read_simple
-from services.gateway.composing import SenderNotAllowed, UnacceptableFields, compose_full, compose_simple
+from services.gateway.composing import Identity, compose_full, compose_simple
 from services.gateway.examples import FORM_EXAMPLES, FULL_EXAMPLES, SIMPLE_EXAMPLES
+from services.gateway.idempotency import Idempotency
+from services.gateway.refusing import compose, explain_size
 from shared.access import ApiKey, ApiScope, KeyLookup
-from shared.apidocs import describe_body, describe_problems
+from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once
 from shared.events import EmailRequested
-from shared.problems import Problem, invalid_content
 from shared.web import Endpoint, authenticate
 
-Mail = TypeVar("Mail")
-
 _QUEUED = b'{"id":"%b","status":"queued"}'
-_UNKNOWN = (
-    "Kafka has not confirmed the mail in time. It may still be sent under this id: look there before you send it again."
-)
 _LARGE_HTML = 20_000  # characters; deriving the text of more than that would hold up other requests
-_PROBLEMS = describe_problems(400, 401, 403, 413, 422, 503)
+_ANSWERS = describe_once(400, 401, 403, 413, 422, 503)
 _SIMPLE_BODY = describe_body(
     {
         "application/json": (SimpleEmail, SIMPLE_EXAMPLES),
@@ -36,7 +32,7 @@ _SIMPLE_BODY = describe_body(
 _FULL_BODY = describe_body({"application/json": (NewEmail, FULL_EXAMPLES)})
 
 
-def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor) -> dict[str, Endpoint]:
+def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor, once: Idempotency) -> dict[str, Endpoint]:
     """Add `POST /email/` (and `/email`) and `POST /v1/emails`. Returned, by path: what may serve them (HotPosts).
 
     FastAPI's own routes are for the documentation, and for other methods on these paths.
@@ -48,8 +44,8 @@ def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor) -> dict[str
         summary="Send a mail (simple form)",
         status_code=202,
         response_model=Accepted,
-        responses=_PROBLEMS,
-        openapi_extra=_SIMPLE_BODY,
+        responses=_ANSWERS,
+        openapi_extra=_SIMPLE_BODY | IDEMPOTENCY_KEY,
     )
     @app.post("/email", include_in_schema=False)
     async def send_simple(request: Request) -> Response:
@@ -60,12 +56,7 @@ def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor) -> dict[str
         """
         fields = await read_fields(request)
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND, token=_read_token(fields))
-        mail = read_simple(fields)
-        if mail.text_content or len(mail.html_content) < _LARGE_HTML:
-            event = _compose(compose_simple, mail, key)
-        else:
-            event = await asyncio.to_thread(_compose, compose_simple, mail, key)
-        return await _accept(request, acceptor, event)
+        return await once.run(request, key, fields, partial(_send_simple, request, acceptor, key, fields))
 
     @app.post(
         "/v1/emails",
@@ -73,8 +64,8 @@ def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor) -> dict[str
         summary="Send a mail",
         status_code=202,
         response_model=Accepted,
-        responses=_PROBLEMS,
-        openapi_extra=_FULL_BODY,
+        responses=_ANSWERS,
+        openapi_extra=_FULL_BODY | IDEMPOTENCY_KEY,
     )
     async def send_full(request: Request) -> Response:
         """Takes everything a mail may have: cc, bcc, headers, attachments, templates, times, callback, tags.
@@ -83,8 +74,8 @@ def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor) -> dict[str
         good when the mail is sent. `from` may be left out where the key has exactly one sender.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
-        mail = read_full(await read_object(request), key.only_sender)
-        return await _accept(request, acceptor, _compose(compose_full, mail, key))
+        fields = await read_object(request)
+        return await once.run(request, key, fields, partial(_send_full, request, acceptor, key, fields))
 
     return {"/v1/emails": send_full, "/email/": send_simple, "/email": send_simple}
 
@@ -94,24 +85,30 @@ def _read_token(fields: dict[str, object]) -> str | None:
     return token if isinstance(token, str) else None
 
 
-def _compose(compose: Callable[[Mail, ApiKey], EmailRequested], mail: Mail, key: ApiKey) -> EmailRequested:
-    try:
-        return compose(mail, key)
-    except SenderNotAllowed as exc:
-        detail = "is not among the senders of this API key"
-        errors = [{"detail": detail, "pointer": f"/{exc.field}"}]
-        raise Problem(403, "sender-not-allowed", f"{exc.field} {detail}.", errors=errors) from None
-    except UnacceptableFields as exc:
-        raise invalid_content(exc.errors) from None
+async def _send_simple(
+    request: Request, acceptor: Acceptor, key: ApiKey, fields: dict[str, Any], identity: Identity
+) -> Response:
+    mail = read_simple(fields)
+    if mail.text_content or len(mail.html_content) < _LARGE_HTML:
+        event = compose(compose_simple, mail, key, identity)
+    else:
+        event = await asyncio.to_thread(compose, compose_simple, mail, key, identity)
+    return await _accept(request, acceptor, event)
+
+
+async def _send_full(
+    request: Request, acceptor: Acceptor, key: ApiKey, fields: dict[str, Any], identity: Identity
+) -> Response:
+    mail = read_full(fields, key.only_sender)
+    return await _accept(request, acceptor, compose(compose_full, mail, key, identity))
 
 
 async def _accept(request: Request, acceptor: Acceptor, event: EmailRequested) -> Response:
     assert event.id is not None
     try:
-        with answer_publish_errors(event.id, _UNKNOWN):
+        with answer_publish_errors(event.id, MAIL_UNKNOWN):
             email_id = await acceptor.accept(event, request.headers.get("traceparent"))
     except TooLarge as exc:
-        detail = f"A mail may have at most {exc.limit} bytes as an event, everything included; this has {exc.size}."
-        raise Problem(413, "too-large", detail, limit=exc.limit) from None
+        raise explain_size(exc) from None
     headers = {"location": f"/v1/emails/{email_id}"}
     return Response(_QUEUED % str(email_id).encode(), 202, headers, "application/json")

@@ -14,6 +14,10 @@ from shared.settings import (
 class ApiSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HttpSettings):
     """The HTTP process."""
 
+    batch_limit: int = Field(
+        default=16 * 1024 * 1024, ge=64 * 1024, description="bytes of the body of a batch; each mail has its own limit"
+    )
+
 
 class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSettings):
     """The process that keeps the read model."""

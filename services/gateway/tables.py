@@ -3,6 +3,7 @@
 `emails` one row per mail, `timeline` one row per thing that happened to it; both partitioned by `bucket`, a day that
 follows from the mail's id wherever it can (services/gateway/buckets.py). `locator` has the bucket of every other id.
 `retries` has who was tried again as whom; it is written before the retry is published.
+`idempotency_keys` has what was answered under each key of the last day; it is written before the mail is published.
 No table holds a body.
 """
 

@@ -6,6 +6,7 @@
 from shared.events.bulk import BulkEntry, BulkRequested
 from shared.events.identity import (
     Namespace,
+    derive_batch_entry_id,
     derive_bulk_entry_id,
     derive_event_id,
     derive_record_id,
@@ -72,6 +73,7 @@ __all__ = [
     "WireModel",
     "belongs_on",
     "build_headers",
+    "derive_batch_entry_id",
     "derive_bulk_entry_id",
     "derive_event_id",
     "derive_record_id",

@@ -42,15 +42,15 @@ def name_client() -> str:
         return "tests.bench.posting (wrk is not to be had)"
 
 
-def start_load(url: str, body: object, authorization: str, seconds: float) -> "Load":
-    """Begin posting `body`, as fast as answers come over CONNECTIONS."""
-    return Load(url, json.dumps(body).encode(), authorization, seconds)
+def start_load(url: str, body: object, authorization: str, seconds: float, connections: int = CONNECTIONS) -> "Load":
+    """Begin posting `body`, as fast as answers come over so many connections."""
+    return Load(url, json.dumps(body).encode(), authorization, seconds, connections)
 
 
 class Load:
     """A client at work, in a process of its own."""
 
-    def __init__(self, url: str, body: bytes, authorization: str, seconds: float) -> None:
+    def __init__(self, url: str, body: bytes, authorization: str, seconds: float, connections: int) -> None:
         self._file = tempfile.NamedTemporaryFile(prefix="milena-bench-")  # noqa: SIM115
         self._file.write(body)
         self._file.flush()
@@ -58,10 +58,10 @@ class Load:
         own = [self._file.name, authorization]
         if name_client().startswith("wrk"):
             wrk = find_program(WRK)
-            options = ["-t1", f"-c{CONNECTIONS}", f"-d{self._seconds}s", "--timeout", "10s", "-s", str(_SCRIPT)]
+            options = ["-t1", f"-c{connections}", f"-d{self._seconds}s", "--timeout", "10s", "-s", str(_SCRIPT)]
             self._client = Running([wrk.path, *options, url, "--", *own], wrk.env)
         else:
-            client = [sys.executable, "-m", "tests.bench.posting", url, *own, str(CONNECTIONS), str(self._seconds)]
+            client = [sys.executable, "-m", "tests.bench.posting", url, *own, str(connections), str(self._seconds)]
             self._client = Running(client, dict(os.environ))
 
     def finish(self) -> LoadResult:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tests.bench import wire
 from tests.bench.accept import accept_with_bare_api, accept_with_gateway
+from tests.bench.batch import accept_batches, produce_bare
 from tests.bench.celery_queue import drain_celery, send_through_celery
 from tests.bench.drain import drain_bulk, drain_singles
 from tests.bench.figures import Figures
@@ -116,6 +117,22 @@ COMPARISONS = (
                 "accept",
                 "POST /v1/emails of the gateway, one process, 64 connections",
                 lambda bench: accept_with_gateway(bench.servers, bench.scale(10, 2)),
+            ),
+        ),
+    ),
+    Comparison(
+        "batches",
+        5,
+        (
+            Scenario(
+                "bare-producer",
+                "bare aiokafka acks=all, idempotent: four loops of 1,000 of the same events, one process",
+                lambda bench: produce_bare(bench.servers, bench.scale(10, 4)),
+            ),
+            Scenario(
+                "batch",
+                "POST /v1/emails/batch of the gateway, 1,000 mails a request, one process, 4 connections",
+                lambda bench: accept_batches(bench.servers, bench.scale(10, 4)),
             ),
         ),
     ),

@@ -42,6 +42,7 @@ TARGETS = (
     Target("CPU of a single mail, µs", "drain-1", "cpu_us", 200, at_least=False),
     Target("CPU of a bulk mail, µs", "bulk-1", "cpu_us", 80, at_least=False),
     Target("accept ÷ bare FastAPI + aiokafka", "accept", "requests_per_s", 0.8, over="bare-http"),
+    Target("batch ÷ bare producer loop", "batch", "mails_per_s", 0.5, over="bare-producer"),
     Target("end to end ÷ Celery's enqueue to sent", "whole-stack", "mails_per_s", 5, over="celery-enqueued"),
     Target("request to relay at 100/s, p99 ms", "latency", "p99_ms", 150, at_least=False),
     Target("memory with 200 kB mails queued, MB", "memory-large", "peak_mb", 400, at_least=False),

@@ -104,6 +104,17 @@ async def test_a_retry_is_a_new_mail_for_those_who_got_nothing(gateway: Gateway,
     assert shown["retry_of"] == str(email_id)
 
 
+async def test_a_retry_asked_for_again_under_its_key_is_answered_as_before(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    email_id = await end_mail(gateway, client, ann="failed/rejected", bob="failed/rejected")
+    headers = {"Idempotency-Key": f'"{email_id}"'}
+    first, again = [await client.post(f"/v1/emails/{email_id}/retry", headers=headers) for _ in range(2)]
+    assert (first.status_code, again.content) == (202, first.content)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert len(await find_retries(gateway.stack, email_id)) == 1
+
+
 async def test_a_second_retry_waits_for_the_first_and_then_takes_only_what_it_left(
     gateway: Gateway, client: httpx.AsyncClient
 ) -> None:

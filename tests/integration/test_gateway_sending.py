@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -17,26 +16,17 @@ import pytest
 from deploy.local.children import signal_group
 from deploy.local.ports import find_free_port
 from shared.events import EmailRequested
-from tests.support.gateway import FULL, SIMPLE, Caller, mint, read_requests, serve_gateway
+from tests.support.gateway import FULL, SIMPLE, Api, Caller, mint, read_requests, serve_api, serve_gateway
 from tests.support.outage import DatabaseProxy
-from tests.support.servers import RealServers, run_apart
-from tests.support.services import ServiceProcess, ServiceRunner
+from tests.support.servers import RealServers
+from tests.support.services import ServiceRunner
 from tests.support.stack import Stack
-
-
-@dataclass(frozen=True)
-class Api:
-    """One API process for this module, and a caller known to it."""
-
-    stack: Stack
-    process: ServiceProcess
-    caller: Caller
 
 
 @pytest.fixture(scope="module")
 def api(real_servers: RealServers) -> Iterator[Api]:
-    with serve_gateway(real_servers, "api") as (stack, (process,)):
-        yield Api(stack, process, run_apart(mint(stack.database_url)))
+    with serve_api(real_servers) as api:
+        yield api
 
 
 @pytest.fixture
@@ -225,19 +215,25 @@ class TestKafkaAway:
                 assert (await client.post("/v1/emails", json=FULL, headers=caller.headers)).status_code == 202
                 with frozen(own_servers.kafka().pid):
                     began = time.monotonic()
-                    unknown = await client.post("/v1/emails", json=FULL, headers=caller.headers)
+                    unknown, batch = await asyncio.gather(
+                        client.post("/v1/emails", json=FULL, headers=caller.headers),
+                        client.post("/v1/emails/batch", json={"emails": [FULL] * 20}, headers=caller.headers),
+                    )
                     waited_s = time.monotonic() - began
                     refused = await client.post("/v1/emails", json=FULL, headers=caller.headers)
                     refused_after_s = time.monotonic() - began - waited_s
                 assert unknown.status_code == refused.status_code == 503
                 assert unknown.json()["outcome"] == "unknown"
+                assert (batch.status_code, batch.json()["outcome"]) == (503, "unknown")
                 assert 4.5 < waited_s < 7
                 assert refused.json()["outcome"] == "refused"
                 assert refused_after_s < 1
                 await wait_until_accepted(client, caller)
                 published = [record.key.decode() for record in await read_requests(stack)]
                 assert published.count(unknown.json()["id"]) == 1  # the producer never gives a batch up
-                assert len(published) == 3
+                told = [each["problem"]["id"] for each in batch.json()["results"]]
+                assert [published.count(each) for each in told] == [1] * 20
+                assert len(published) == 23
 
 
 async def wait_until_accepted(client: httpx.AsyncClient, caller: Caller) -> None:
@@ -278,6 +274,9 @@ class TestPostgresAway:
                 for _ in range(5):
                     answer = await client.post("/email/", json={**SIMPLE, "token": caller.secret})
                     assert answer.status_code == 202
+                headers = {"Idempotency-Key": "k"}
+                once = await client.post("/email/", json={**SIMPLE, "token": caller.secret}, headers=headers)
+                assert (once.status_code, once.json()["outcome"]) == (503, "refused"), "nothing says that it is new"
                 unknown = await client.post("/email/", json={**SIMPLE, "token": stranger.secret})
                 assert unknown.status_code == 503
                 assert int(unknown.headers["retry-after"]) > 0

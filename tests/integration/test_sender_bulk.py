@@ -1,17 +1,15 @@
 """A bulk event: one content for many, every entry a mail of its own that hurts no other (R2)."""
 
-import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.events import derive_bulk_entry_id
 from tests.integration.test_sender_faults import LEASE, count_copies, read_ends, read_unknowns
 from tests.integration.test_sender_path import start_sender
-from tests.support.events import publish_json, read_results
+from tests.support.events import publish_json, read_results, wait_acknowledged
 from tests.support.services import ServiceRunner
 from tests.support.smtp import Script, run_smtp
 from tests.support.stack import Stack
@@ -119,20 +117,4 @@ async def test_a_bulk_event_that_comes_again_is_told_again_and_not_sent_again(
         again = await read_results(stack, count=len(first) + 300, settle_s=1)
         assert {each.ce_id for each in again} == {each.ce_id for each in first}
         assert len(relay.taken) == 300
-        assert await _wait_acknowledged(stack) == 3
-
-
-async def _wait_acknowledged(stack: Stack) -> int:
-    """The sum of the group's committed offsets, once they stand still."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.bootstrap_servers)
-    await admin.start()
-    try:
-        for _ in range(50):
-            offsets = await admin.list_consumer_group_offsets(f"{stack.topic_prefix}milena-sender")
-            total = sum(each.offset for each in offsets.values() if each.offset > 0)
-            if total >= 3:
-                break
-            await asyncio.sleep(0.1)
-        return int(total)
-    finally:
-        await admin.close()
+        await wait_acknowledged(stack, "sender", 3)

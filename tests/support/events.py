@@ -1,11 +1,13 @@
 """Publish and read events as a stranger would: plain aiokafka, nothing of ours."""
 
+import asyncio
 import json
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.support.stack import Stack
 
@@ -83,3 +85,19 @@ def to_result(record: Any) -> Result:
     headers = {name: value.decode() for name, value in record.headers}
     key = record.key.decode() if record.key else None
     return Result(record.topic, key, headers, json.loads(record.value))
+
+
+async def wait_acknowledged(stack: Stack, service: str, count: int, timeout_s: float = 20.0) -> None:
+    """Wait until a service's group has committed `count` records of email.requested, and no more than those."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.bootstrap_servers)
+    await admin.start()
+    deadline = time.monotonic() + timeout_s
+    total = 0
+    try:
+        while total < count and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+            offsets = await admin.list_consumer_group_offsets(f"{stack.topic_prefix}milena-{service}")
+            total = sum(each.offset for each in offsets.values() if each.offset > 0)
+    finally:
+        await admin.close()
+    assert total == count, f"{total} of {count} records are acknowledged"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -44,6 +45,11 @@ class Caller:
     def headers(self) -> dict[str, str]:
         """The Authorization header."""
         return {"Authorization": f"Bearer {self.secret}"}
+
+
+def make_key(*senders: str) -> ApiKey:
+    """A key that may send from `senders`, for tests without a database."""
+    return ApiKey("k", "default", "n", "mk_x…", frozenset({ApiScope.EMAILS_SEND}), senders, datetime.now(UTC))
 
 
 async def mint(
@@ -108,6 +114,22 @@ def serve_gateway(real_servers: RealServers, *commands: str) -> Iterator[tuple[S
         runner.stop_all()
         real_servers.drop_topics(prefix)
         real_servers.drop_database(database)
+
+
+@dataclass(frozen=True)
+class Api:
+    """One API process for a module, and a caller known to it."""
+
+    stack: Stack
+    process: ServiceProcess
+    caller: Caller
+
+
+@contextmanager
+def serve_api(real_servers: RealServers) -> Iterator[Api]:
+    """The gateway's API, as `serve_gateway` starts it."""
+    with serve_gateway(real_servers, "api") as (stack, (process,)):
+        yield Api(stack, process, run_apart(mint(stack.database_url)))
 
 
 async def poll(client: httpx.AsyncClient, path: str, wanted: Any, timeout_s: float = 15, **options: Any) -> Any:

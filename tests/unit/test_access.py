@@ -2,24 +2,19 @@
 
 import asyncio
 import base64
-from datetime import UTC, datetime
 
 import pytest
 
 from shared.access import (
     AccessUnavailable,
     ApiKey,
-    ApiScope,
     KeyLookup,
     derive_webhook_secret,
     digest_key,
     mint_key,
 )
 from shared.retrying import Unavailable
-
-
-def make_key(*senders: str) -> ApiKey:
-    return ApiKey("k", "default", "n", "mk_x…", frozenset({ApiScope.EMAILS_SEND}), senders, datetime.now(UTC))
+from tests.support.gateway import make_key
 
 
 class Source:

@@ -3,6 +3,7 @@ import time
 
 from shared.batching import Record
 from shared.turns import take_turns
+from tests.support.turns import count_turns
 
 RECORDS = [Record("t", 0, offset, 0, b"{}", ()) for offset in range(30)]
 
@@ -30,15 +31,6 @@ async def test_heartbeats_go_out_between_records_that_take_long_to_read() -> Non
 
 
 async def test_records_that_are_read_quickly_are_not_held_up() -> None:
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    others = asyncio.create_task(count())
-    assert [record async for record in take_turns(RECORDS)] == RECORDS
-    assert turns == 0
-    others.cancel()
+    async with count_turns() as turns:
+        assert [record async for record in take_turns(RECORDS)] == RECORDS
+        assert turns() == 0

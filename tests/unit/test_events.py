@@ -2,7 +2,7 @@ import json
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import RFC_4122, UUID, uuid5
 
 import orjson
 import pytest
@@ -20,6 +20,7 @@ from shared.events import (
     OpenedRecord,
     UnreadableEvent,
     build_headers,
+    derive_batch_entry_id,
     derive_bulk_entry_id,
     derive_event_id,
     derive_record_id,
@@ -506,3 +507,12 @@ def test_what_is_nested_too_deeply_is_refused(field: str) -> None:
 def test_names_in_a_namespace_are_those_of_the_standard_library(text: str) -> None:
     named = Namespace(ID).name(text)
     assert (named, named.version, named.variant) == (uuid5(ID, text), 5, uuid5(ID, text).variant)
+
+
+def test_a_batchs_entries_have_ids_of_its_time_that_sort_as_they_stand_in_it() -> None:
+    batch_id = UUID("01a222fb-76b8-7114-96b9-25ba2a9aa42b")
+    ids = [derive_batch_entry_id(batch_id, index) for index in range(1000)]
+    assert {(each.version, each.variant, each.int >> 80) for each in ids} == {(7, RFC_4122, batch_id.int >> 80)}
+    assert sorted(ids) == ids
+    assert batch_id not in ids
+    assert ids[7] == UUID("01a222fb-76b8-7007-96b9-25ba2a9aa42a")

@@ -1,0 +1,151 @@
+"""`POST /v1/emails/batch`: many mails in one request, each judged by itself, all published in one go."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+
+from services.gateway.accepting import Acceptor, TooLarge
+from services.gateway.acknowledging import MAIL_UNKNOWN, explain
+from services.gateway.answers import BatchAccepted
+from services.gateway.bodies import Batch, NewBatch, read_batch, read_full, read_object
+from services.gateway.composing import Identity, compose_full
+from services.gateway.examples import BATCH_EXAMPLES
+from services.gateway.idempotency import Idempotency, StillOpen
+from services.gateway.refusing import compose, explain_size
+from shared.access import ApiKey, ApiScope, KeyLookup
+from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once
+from shared.events import derive_batch_entry_id
+from shared.problems import Problem, invalid_content
+from shared.producing import Message
+from shared.publisher import PublishError
+from shared.tracing import SpanKind, begin_hop
+from shared.turns import take_turns
+from shared.web import authenticate
+
+_TURN_S = 0.005  # between mails; single requests are not to wait for a thousand of them
+_BODY = describe_body({"application/json": (NewBatch, BATCH_EXAMPLES)})
+
+Result = dict[str, Any]
+"""`{"id", "status": "queued"}` or `{"problem": {…}}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A batch's mails in their order: the record of each, or why there is none."""
+
+    batch_id: str
+    mails: Sequence[Message | Problem]
+
+    @property
+    def acceptable(self) -> list[Message]:
+        """The records to publish."""
+        return [mail for mail in self.mails if isinstance(mail, Message)]
+
+
+def setup_batch(app: FastAPI, keys: KeyLookup, acceptor: Acceptor, once: Idempotency) -> None:
+    """Add `POST /v1/emails/batch`."""
+
+    @app.post(
+        "/v1/emails/batch",
+        tags=["Emails"],
+        summary="Send up to 1,000 mails",
+        status_code=202,
+        response_model=BatchAccepted,
+        responses=describe_once(400, 401, 403, 413, 422, 503),
+        openapi_extra=_BODY | IDEMPOTENCY_KEY,
+    )
+    async def send_batch(request: Request) -> Response:
+        """Takes mails as `POST /v1/emails` does, and answers for each, in order: its id, or the problem with it.
+
+        202: at least one was accepted, so look at `refused` and `unknown`. Mails are accepted although others are
+        refused, unless `all_or_nothing` is true. 422: none was, `results` has each one's problem, with pointers into
+        that mail. 503: Kafka is away; with `outcome: unknown` mails may still be sent, under the ids in `results`.
+        All have the same `batch_id`. With an Idempotency-Key a batch may be asked for again whatever became of it:
+        mails that are accepted are not sent twice.
+        """
+        key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
+        fields = await read_object(request)
+        batch = read_batch(fields)
+        return await once.run(request, key, fields, partial(_send, request, acceptor, key, batch))
+
+
+async def _send(
+    request: Request, acceptor: Acceptor, key: ApiKey, batch: Batch, identity: Identity
+) -> Response | StillOpen:
+    hop = begin_hop("publish email.requested", SpanKind.PRODUCER, request.headers.get("traceparent"))
+    judge = partial(_judge, acceptor, key, hop.traceparent)
+    batch_id = str(identity.id)
+    mails = [
+        judge(fields, Identity(derive_batch_entry_id(identity.id, index), identity.requested_at, batch_id))
+        async for index, fields in take_turns(enumerate(batch.emails), turn_s=_TURN_S)
+    ]
+    judged = Judged(batch_id, mails)
+    acceptable = judged.acceptable
+    if not acceptable or (batch.all_or_nothing and len(acceptable) < len(mails)):
+        raise _refuse(judged)
+    try:
+        ends = await acceptor.accept_all(acceptable)
+    except PublishError as exc:
+        hop.end(error=type(exc).__name__)
+        raise explain(exc, judged.batch_id, MAIL_UNKNOWN) from exc
+    hop.end(attributes={"messaging.batch.message_count": len(acceptable)})
+    return _answer(judged, ends)
+
+
+def _judge(acceptor: Acceptor, key: ApiKey, traceparent: str, fields: Any, identity: Identity) -> Message | Problem:
+    if not isinstance(fields, dict):
+        return invalid_content([{"detail": "a mail must be a JSON object", "pointer": ""}])
+    try:
+        event = compose(compose_full, read_full(fields, key.only_sender), key, identity)
+        return acceptor.prepare(event, traceparent)
+    except Problem as problem:
+        return problem
+    except TooLarge as exc:
+        return explain_size(exc)
+
+
+def _refuse(judged: Judged) -> Problem:
+    """None is sent; with `all_or_nothing` because of some."""
+    acceptable, count = len(judged.acceptable), len(judged.mails)
+    detail = f"None was sent: {count - acceptable} of {count} cannot be accepted; `results` says why."
+    innocent = Problem(422, "batch-refused", "This mail is acceptable; it was not sent because others are not.")
+    results = [_show_problem(innocent if isinstance(mail, Message) else mail) for mail in judged.mails]
+    return Problem(422, "batch-refused", detail, results=results)
+
+
+def _answer(judged: Judged, ends: Sequence[PublishError | None]) -> Response | StillOpen:
+    """Raises Problem 503 where none was accepted, and some may have been."""
+    left = iter(ends)
+    results = [
+        _show_end(mail, next(left)) if isinstance(mail, Message) else _show_problem(mail) for mail in judged.mails
+    ]
+    counts = Counter(_class(result) for result in results)
+    if not counts["accepted"]:
+        detail = "Kafka has not confirmed any of the mails in time. They may still be sent under the ids in `results`."
+        raise Problem(503, "outcome-unknown", detail, outcome="unknown", batch_id=judged.batch_id, results=results)
+    told = {name: counts[name] for name in ("accepted", "refused", "unknown")}
+    body = orjson.dumps({"batch_id": judged.batch_id, **told, "results": results})
+    response = Response(body, 202, media_type="application/json")
+    return StillOpen(response) if any(ends) else response
+
+
+def _show_end(mail: Message, end: PublishError | None) -> Result:
+    assert mail.key is not None
+    email_id = mail.key.decode()
+    return _show_problem(explain(end, email_id, MAIL_UNKNOWN)) if end else {"id": email_id, "status": "queued"}
+
+
+def _show_problem(problem: Problem) -> Result:
+    return {"problem": problem.to_document()}
+
+
+def _class(result: Result) -> str:
+    problem = result.get("problem")
+    if problem is None:
+        return "accepted"
+    return "unknown" if problem.get("outcome") == "unknown" else "refused"
