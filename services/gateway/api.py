@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from services.gateway.accepting import Acceptor
 from services.gateway.bodies import NewEmail, SimpleEmail
 from services.gateway.cancelling import setup_cancelling
+from services.gateway.key_routes import setup_keys
 from services.gateway.readiness import ToleratedAbsence
 from services.gateway.reading import setup_reading
 from services.gateway.rereading import RecordReader
@@ -18,7 +19,7 @@ from services.gateway.retrying import RetryFilter, RetryOptions, setup_retrying
 from services.gateway.sending import setup_sending
 from services.gateway.settings import ApiSettings
 from services.gateway.store import ReadModel
-from shared.access import AccessStore, KeyLookup
+from shared.access import AccessStore, KeyLookup, LastUses
 from shared.apidocs import ProblemDocument, add_schemas
 from shared.database import Database
 from shared.process import calm_collector
@@ -26,7 +27,7 @@ from shared.publisher import Publisher
 from shared.topics import Topics
 from shared.web import setup_web
 
-PREFIXES: tuple[str, ...] = ("/email", "/v1/emails")
+PREFIXES: tuple[str, ...] = ("/email", "/v1/emails", "/v1/keys")
 
 _DESCRIPTION = "Send mail, and see for every recipient what has become of it."
 
@@ -40,14 +41,18 @@ def create_api(settings: ApiSettings) -> FastAPI:
         compress=True,
         event_limit=settings.event_limit,
     )
-    keys = KeyLookup(AccessStore(database))
+    access = AccessStore(database)
+    uses = LastUses(access)
+    keys = KeyLookup(access, on_use=uses.note)
 
     @asynccontextmanager
     async def live(_app: FastAPI) -> AsyncIterator[None]:
         await publisher.start(wait=False)
+        await uses.start()
         calm_collector()
         yield
         await publisher.stop()
+        await uses.stop()
         await database.close()
 
     async def check_kafka() -> str | None:
@@ -67,6 +72,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
         requested, bootstrap_servers=settings.kafka_bootstrap_servers, event_limit=settings.event_limit
     )
     setup_retrying(app, keys, emails, retries, Retrier(emails, retries, reader, acceptor, settings.event_limit))
+    setup_keys(app, keys, access, settings.master_secret)
     setup_web(
         app,
         settings,

@@ -87,7 +87,13 @@ def derive_text(html: str) -> str:
 
 def _complete(mail: EmailRequested, key: ApiKey) -> EmailRequested:
     """Add what the gateway has to say of a mail (R10)."""
-    own = {"id": new_email_id(), "account": key.account, "api_key_id": key.id, "requested_at": _now()}
+    own = {
+        "id": new_email_id(),
+        "account": key.account,
+        "api_key_id": key.id,
+        "requested_at": _now(),
+        "test": key.test,
+    }
     return mail.model_copy(update=own)
 
 

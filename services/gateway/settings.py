@@ -12,7 +12,9 @@ from shared.settings import (
 
 
 class ApiSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HttpSettings):
-    """The HTTP process."""
+    """The HTTP process; with a master secret it shows the account's webhook secret with a new key."""
+
+    master_secret: SecretStr | None = None
 
 
 class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSettings):
@@ -32,6 +34,6 @@ class ProvingSettings(ProcessSettings, KafkaSettings, DatabaseSettings):
 
 
 class AdminSettings(ProcessSettings, DatabaseSettings):
-    """The commands `migrate` and `keys`; with a master secret `keys create` also shows the webhook secret."""
+    """The commands `migrate`, `keys` and `accounts`; with a master secret a new key comes with the webhook secret."""
 
     master_secret: SecretStr | None = None

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from deploy.local.settings import REPOSITORY
 from services.gateway import __main__ as commands
+from services.gateway import key_commands
 from shared.access import AccessStore, derive_webhook_secret, digest_key
 from shared.database import Database
 from tests.support.services import _clean_environment
@@ -24,7 +25,8 @@ CREATE = ("keys", "create", "--name", "shop", "--sender", "*@example.com", "--js
 @pytest.fixture(autouse=True)
 def _a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command sets the logs of its process up: this one's are the tests'. Nobody's settings come from outside."""
-    monkeypatch.setattr(commands, "set_up_logs", lambda *_args, **_fields: None)
+    for module in (commands, key_commands):
+        monkeypatch.setattr(module, "set_up_logs", lambda *_args, **_fields: None)
     for name in [name for name in os.environ if name.startswith("MILENA_")]:
         monkeypatch.delenv(name)
 
