@@ -71,6 +71,7 @@ due = Table(
     Column("resume_at", DateTime(timezone=True)),
     Column("intent", Text),
     Column("intent_note", Text),
+    Column("test", Boolean, nullable=False, server_default="false"),
     Index("due_by_time", "due_at"),
     Index("due_by_kind", "kind", "size", postgresql_where=text("kind <> 'paused'")),
     Index(
@@ -82,6 +83,7 @@ due = Table(
         postgresql_where=text("paused_account IS NOT NULL"),
     ),
     Index("due_decided", "due_at", postgresql_where=text("intent IS NOT NULL")),
+    Index("due_test", "due_at", postgresql_where=text("test")),
     Index("due_held", "accepted_at", "id", postgresql_where=text("kind = 'held'")),
 )
 
