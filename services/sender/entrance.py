@@ -11,7 +11,7 @@ from shared.stage import Stage
 class Entrance:
     """Two stages that claim in the same way. Real mail has `room` at the relays; test mail waits for nobody.
 
-    Without its own door test mail would stand behind real mail whenever no relay can be reached.
+    They are one to failpoints and metrics. Without its own door test mail would stand behind real mail whenever no relay can be reached.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class Entrance:
         test_room: Callable[[], int],
     ) -> None:
         self._real = create_stage("claim", claim_group, on_bug, allowance=room)
-        self._test = create_stage("claim_test", claim_group, on_bug, allowance=test_room)
+        self._test = create_stage("claim", claim_group, on_bug, allowance=test_room)
 
     @property
     def stages(self) -> tuple[Stage[Work], ...]:

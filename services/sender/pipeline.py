@@ -96,7 +96,7 @@ class Pipeline:
     @property
     def points(self) -> tuple[str, ...]:
         """Where MILENA_TEST_FAILPOINTS may act in this process."""
-        return name_points(stage.name for stage in self._stages)
+        return name_points(dict.fromkeys(stage.name for stage in self._stages))
 
     # --- its life ---
 

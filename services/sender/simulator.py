@@ -41,7 +41,7 @@ def simulate(parcels: Iterable[Parcel]) -> None:
 
 def hasten(policy: RetryPolicy) -> RetryPolicy:
     """The same retries, and a first one that somebody who tries it out can wait for."""
-    return replace(policy, delays=(min(_FIRST_RETRY, policy.delays[0]), *policy.delays))
+    return replace(policy, delays=(min((_FIRST_RETRY, *policy.delays[:1])), *policy.delays))
 
 
 def find_reply(address: str) -> Reply | None:
