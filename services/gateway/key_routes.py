@@ -1,6 +1,6 @@
 """The routes by which an account's API keys are made, listed, changed, rotated and revoked."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -9,13 +9,14 @@ from uuid import UUID
 from fastapi import Body, Depends, FastAPI, Query, Request, Response
 from pydantic import SecretStr
 
+from services.gateway.granting import check_widening, read_change, read_grant, refuse, refuse_past
 from services.gateway.key_bodies import Key, KeyChanges, KeyPage, MintedKey, NewKey, Rotation
 from shared.access import AccessStore, ApiKey, ApiScope, KeyLookup, derive_webhook_secret
-from shared.access.grants import Excess, Grant, find_excess, rights_of
-from shared.access.store import KeyChange, KeyNotUsable, LastAdminKey
+from shared.access.grants import Grant, find_excess, rights_of
+from shared.access.store import KeyNotUsable, LastAdminKey
 from shared.apidocs import describe_problems
 from shared.cursors import read_time_cursor, write_time_cursor
-from shared.problems import Problem, invalid_content
+from shared.problems import Problem
 from shared.web import authenticate
 
 PATH = "/v1/keys"
@@ -126,8 +127,8 @@ def _setup_minting(app: FastAPI, admit: Admit, store: AccessStore, master_secret
         It can have nothing that the asking key does not have: no further scope or sender, no network beyond its own,
         no later end; a test key makes test keys. With `test`, mail goes the whole way and is simulated at its end.
         """
-        grant = _read_grant(wanted, admin)
-        _refuse(find_excess(grant, rights_of(admin)))
+        grant = read_grant(wanted, admin)
+        refuse(find_excess(grant, rights_of(admin)))
         secret, key = await store.create_key(
             admin.account,
             wanted.name,
@@ -160,9 +161,9 @@ def _setup_minting(app: FastAPI, admit: Admit, store: AccessStore, master_secret
         """
         wanted = wanted or Rotation()
         key = await _find(store, key_id, admin)
-        _refuse_past(wanted.expires_at)
+        refuse_past(wanted.expires_at)
         grant = Grant(key.scopes, key.senders, key.networks, key.test, wanted.expires_at or key.expires_at)
-        _refuse(find_excess(grant, rights_of(admin)))
+        refuse(find_excess(grant, rights_of(admin)))
         overlap = timedelta(seconds=wanted.overlap)
         with _answer_conflicts():
             rotated = await store.rotate_key(key.id, overlap, expires_at=wanted.expires_at)
@@ -185,9 +186,9 @@ def _setup_changing(app: FastAPI, admit: Admit, store: AccessStore) -> None:
         it has then.
         """
         key = await _find(store, key_id, admin)
-        _check_widening(key, wanted, admin)
+        check_widening(key, wanted, admin)
         with _answer_conflicts():
-            return Key.describe(await store.change_key(key, _read_change(wanted)), datetime.now(UTC))
+            return Key.describe(await store.change_key(key, read_change(wanted)), datetime.now(UTC))
 
     @app.delete(
         f"{PATH}/{{key_id}}",
@@ -217,68 +218,6 @@ async def _find(store: AccessStore, key_id: UUID, admin: ApiKey) -> ApiKey:
 
 def _unknown() -> Problem:
     return Problem(404, "key-not-found", "There is no API key with this id in this account.")
-
-
-def _read_grant(wanted: NewKey, admin: ApiKey) -> Grant:
-    """What the new key is to have. Raises Problem 422."""
-    given = wanted.model_fields_set
-    _refuse_past(wanted.expires_at)
-    grant = Grant(
-        scopes=frozenset(wanted.scopes),
-        senders=admin.senders if wanted.senders is None else tuple(wanted.senders),
-        networks=admin.networks if wanted.networks is None else tuple(wanted.networks),
-        test=admin.test if wanted.test is None else wanted.test,
-        expires_at=wanted.expires_at if "expires_at" in given else admin.expires_at,
-    )
-    _require_sender(grant)
-    return grant
-
-
-def _check_widening(key: ApiKey, wanted: KeyChanges, admin: ApiKey) -> None:
-    """Raises Problem 403 where the key would get what the asking one does not have, 422 where it makes no sense."""
-    if wanted.expires_at and wanted.expires_at != key.expires_at:
-        _refuse_past(wanted.expires_at)
-    grant = Grant(
-        scopes=key.scopes if wanted.scopes is None else frozenset(wanted.scopes),
-        senders=key.senders if wanted.senders is None else tuple(wanted.senders),
-        networks=key.networks if wanted.networks is None else tuple(wanted.networks),
-        test=key.test,
-        expires_at=wanted.expires_at if "expires_at" in wanted.model_fields_set else key.expires_at,
-    )
-    if wanted.scopes is not None or wanted.senders is not None:
-        _require_sender(grant)
-    if find_excess(grant, rights_of(key)):
-        _refuse(find_excess(grant, rights_of(admin)))
-
-
-def _read_change(wanted: KeyChanges) -> KeyChange:
-    return KeyChange(
-        name=wanted.name,
-        scopes=wanted.scopes,
-        senders=wanted.senders,
-        networks=wanted.networks,
-        ends="expires_at" in wanted.model_fields_set,
-        expires_at=wanted.expires_at,
-    )
-
-
-def _require_sender(grant: Grant) -> None:
-    if ApiScope.EMAILS_SEND in grant.scopes and not grant.senders:
-        detail = "a key with emails:send needs at least one: an address, *@domain, or * for any"
-        raise invalid_content([{"detail": detail, "pointer": "/senders"}])
-
-
-def _refuse_past(expires_at: datetime | None) -> None:
-    if expires_at and expires_at <= datetime.now(UTC):
-        detail = "is over; to end a key at once, revoke it: DELETE /v1/keys/{id}"
-        raise invalid_content([{"detail": detail, "pointer": "/expires_at"}])
-
-
-def _refuse(excess: Iterable[Excess]) -> None:
-    errors = [{"detail": each.detail, "pointer": f"/{each.field}"} for each in excess]
-    if errors:
-        detail = "An API key grants only what it has itself; see errors."
-        raise Problem(403, "grant-not-allowed", detail, errors=errors)
 
 
 @contextmanager

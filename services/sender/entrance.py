@@ -9,9 +9,10 @@ from shared.stage import Stage
 
 
 class Entrance:
-    """Two stages that claim in the same way. Real mail has `room` at the relays; test mail waits for nobody.
+    """Two stages that claim in the same way, one to failpoints and metrics.
 
-    They are one to failpoints and metrics. Without its own door test mail would stand behind real mail whenever no relay can be reached.
+    Real mail has `room` at the relays. Without a door of its own test mail would stand behind it whenever no relay can
+    be reached.
     """
 
     def __init__(

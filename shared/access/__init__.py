@@ -1,7 +1,7 @@
 """Accounts, API keys and what they may do: the one schema (`access`) that all services read.
 
-`keys` what a key is · `grants` what one may give to another · `store` the SQL · `lookup` cached look-ups · `uses` when
-keys were last used · `webhooks` the account's webhook secret.
+`keys` what a key is · `grants` what one may give to another · `store` the SQL, `rows` what its statements share ·
+`lookup` cached look-ups · `uses` when keys were last used · `webhooks` the account's webhook secret.
 """
 
 from shared.access.keys import ApiKey, ApiScope, KeyState, digest_key, mint_key

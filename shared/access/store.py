@@ -1,29 +1,23 @@
 """The SQL of the schema `access`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from uuid_utils import uuid7
 
 from shared.access.keys import ApiKey, ApiScope, check_sender, digest_key, hint_of, mint_key
+from shared.access.rows import COLUMNS, USABLE, KeyChange, order_scopes, to_key
 from shared.database import Database
 from shared.settings import Network
-
-_COLUMNS = (
-    "id::text, account, name, hint, scopes, senders, created_at, revoked_at, networks, test, expires_at, "
-    "last_used_at, replaces::text"
-)
-_USABLE = "k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())"
 
 # Who could still administer the account's keys, without the key $1. Their rows are locked, so that of two requests
 # that each take one away the second sees what the first has done.
 _ADMINS = f"""
 WITH admins AS (
     SELECT k.id::text FROM access.api_keys k JOIN access.api_keys mine ON mine.account = k.account
-    WHERE mine.id::text = $1 AND 'keys:admin' = ANY(k.scopes) AND {_USABLE}
+    WHERE mine.id::text = $1 AND 'keys:admin' = ANY(k.scopes) AND {USABLE}
       AND (mine.test OR NOT k.test)
     ORDER BY k.id FOR UPDATE OF k)"""
 
@@ -46,18 +40,6 @@ class Account(NamedTuple):
     name: str
     created_at: datetime
     keys: int
-
-
-@dataclass(frozen=True, slots=True)
-class KeyChange:
-    """What is to become of a key; None: as it is. `ends`: `expires_at` is meant, be it None."""
-
-    name: str | None = None
-    scopes: Iterable[str] | None = None
-    senders: Iterable[str] | None = None
-    networks: Iterable[Network] | None = None
-    ends: bool = False
-    expires_at: datetime | None = None
 
 
 class AccessStore:
@@ -90,14 +72,14 @@ class AccessStore:
             INSERT INTO access.api_keys
                 (id, account, name, hint, digest, scopes, senders, networks, test, expires_at)
             SELECT $1::text::uuid, a.name, $3, $4, $5, $6, $7, $8, $9, $10 FROM access.accounts a WHERE a.name = $2
-            RETURNING {_COLUMNS}
+            RETURNING {COLUMNS}
             """,
             str(uuid7()),
             account,
             name,
             hint_of(secret),
             digest_key(secret),
-            _order_scopes(scopes),
+            order_scopes(scopes),
             list(dict.fromkeys(check_sender(sender) for sender in senders)),
             list(dict.fromkeys(networks)),
             test,
@@ -105,38 +87,38 @@ class AccessStore:
         )
         if not rows:
             raise UnknownAccount(account)
-        return secret, _to_key(rows[0])
+        return secret, to_key(rows[0])
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
         """The key with this digest, unless it was revoked or has expired."""
         rows = await self._database.fetch(
-            f"SELECT {_COLUMNS} FROM access.api_keys AS k WHERE digest = $1 AND {_USABLE}", digest
+            f"SELECT {COLUMNS} FROM access.api_keys AS k WHERE digest = $1 AND {USABLE}", digest
         )
-        return _to_key(rows[0]) if rows else None
+        return to_key(rows[0]) if rows else None
 
     async def read_key(self, key_id: str, account: str | None = None) -> ApiKey | None:
         """The key with this id, whatever its state."""
         rows = await self._database.fetch(
-            f"SELECT {_COLUMNS} FROM access.api_keys WHERE id::text = $1 AND ($2::text IS NULL OR account = $2)",
+            f"SELECT {COLUMNS} FROM access.api_keys WHERE id::text = $1 AND ($2::text IS NULL OR account = $2)",
             key_id,
             account,
         )
-        return _to_key(rows[0]) if rows else None
+        return to_key(rows[0]) if rows else None
 
     async def list_keys(self, account: str | None = None) -> list[ApiKey]:
         """All keys, revoked ones too, oldest first; of one account or of all."""
         rows = await self._database.fetch(
-            f"SELECT {_COLUMNS} FROM access.api_keys WHERE $1::text IS NULL OR account = $1 ORDER BY created_at, id",
+            f"SELECT {COLUMNS} FROM access.api_keys WHERE $1::text IS NULL OR account = $1 ORDER BY created_at, id",
             account,
         )
-        return [_to_key(row) for row in rows]
+        return [to_key(row) for row in rows]
 
     async def list_page(self, account: str, after: tuple[datetime, UUID] | None, limit: int) -> list[ApiKey]:
         """An account's keys, revoked ones too, newest first: those behind the position."""
         at, key_id = after or (datetime.max.replace(tzinfo=UTC), UUID(int=0))
         rows = await self._database.fetch(
             f"""
-            SELECT {_COLUMNS} FROM access.api_keys WHERE account = $1 AND (created_at, id) < ($2, $3)
+            SELECT {COLUMNS} FROM access.api_keys WHERE account = $1 AND (created_at, id) < ($2, $3)
             ORDER BY created_at DESC, id DESC LIMIT $4
             """,
             account,
@@ -144,11 +126,11 @@ class AccessStore:
             key_id,
             limit,
         )
-        return [_to_key(row) for row in rows]
+        return [to_key(row) for row in rows]
 
     async def change_key(self, key: ApiKey, change: KeyChange) -> ApiKey:
         """Write what is given of a change. Raises LastAdminKey, KeyNotUsable for one that is revoked."""
-        scopes = None if change.scopes is None else _order_scopes(change.scopes)
+        scopes = None if change.scopes is None else order_scopes(change.scopes)
         rows = await self._database.fetch(
             f"""
             {_ADMINS}
@@ -158,7 +140,7 @@ class AccessStore:
             WHERE id::text = $1 AND revoked_at IS NULL
               AND ('keys:admin' = ANY(coalesce($3, scopes)) OR NOT EXISTS (SELECT FROM admins WHERE id = $1)
                    OR EXISTS (SELECT FROM admins WHERE id <> $1))
-            RETURNING {_COLUMNS}
+            RETURNING {COLUMNS}
             """,
             key.id,
             change.name,
@@ -169,7 +151,7 @@ class AccessStore:
             change.expires_at,
         )
         if rows:
-            return _to_key(rows[0])
+            return to_key(rows[0])
         raise KeyNotUsable(key.id) if await self._is_revoked(key.id) else LastAdminKey(key.account)
 
     async def rotate_key(
@@ -186,7 +168,7 @@ class AccessStore:
         rows = await self._database.fetch(
             f"""
             WITH old AS (
-                SELECT * FROM access.api_keys AS k WHERE id::text = $1 AND {_USABLE} FOR UPDATE),
+                SELECT * FROM access.api_keys AS k WHERE id::text = $1 AND {USABLE} FOR UPDATE),
             ending AS (
                 UPDATE access.api_keys AS k SET expires_at = least(k.expires_at, now() + $2)
                 FROM old WHERE k.id = old.id)
@@ -194,7 +176,7 @@ class AccessStore:
                 (id, account, name, hint, digest, scopes, senders, networks, test, expires_at, replaces)
             SELECT $3::text::uuid, account, name, $4, $5, scopes, senders, networks, test,
                    coalesce($6, expires_at), id FROM old
-            RETURNING {_COLUMNS}
+            RETURNING {COLUMNS}
             """,
             key_id,
             overlap,
@@ -205,7 +187,7 @@ class AccessStore:
         )
         if not rows:
             raise KeyNotUsable(key_id)
-        return secret, _to_key(rows[0])
+        return secret, to_key(rows[0])
 
     async def revoke_key(self, key_id: str, *, account: str | None = None, keep_admin: bool = False) -> ApiKey | None:
         """Revoke for good; returns the key, None where there is no such one. Revoking twice keeps the first time.
@@ -221,14 +203,14 @@ class AccessStore:
             UPDATE access.api_keys SET revoked_at = coalesce(revoked_at, now())
             WHERE id::text = $1 AND (NOT $2 OR NOT EXISTS (SELECT FROM admins WHERE id = $1)
                                      OR EXISTS (SELECT FROM admins WHERE id <> $1))
-            RETURNING {_COLUMNS}
+            RETURNING {COLUMNS}
             """,
             key_id,
             keep_admin,
         )
         if not rows:
             raise LastAdminKey(key.account)
-        return _to_key(rows[0])
+        return to_key(rows[0])
 
     async def note_uses(self, used: dict[str, float]) -> None:
         """Write when keys were last used (Unix seconds by key id)."""
@@ -254,7 +236,7 @@ class AccessStore:
         rows = await self._database.fetch(
             f"""
             SELECT a.name, a.created_at, count(k.id) AS keys
-            FROM access.accounts a LEFT JOIN access.api_keys k ON k.account = a.name AND {_USABLE}
+            FROM access.accounts a LEFT JOIN access.api_keys k ON k.account = a.name AND {USABLE}
             GROUP BY a.name ORDER BY a.name
             """
         )
@@ -263,25 +245,3 @@ class AccessStore:
     async def _is_revoked(self, key_id: str) -> bool:
         key = await self.read_key(key_id)
         return key is not None and key.revoked_at is not None
-
-
-def _order_scopes(scopes: Iterable[str]) -> list[str]:
-    return sorted({str(scope) for scope in scopes})
-
-
-def _to_key(row: Any) -> ApiKey:
-    return ApiKey(
-        id=row["id"],
-        account=row["account"],
-        name=row["name"],
-        hint=row["hint"],
-        scopes=frozenset(row["scopes"]),
-        senders=tuple(row["senders"]),
-        created_at=row["created_at"],
-        revoked_at=row["revoked_at"],
-        networks=tuple(row["networks"]),
-        test=row["test"],
-        expires_at=row["expires_at"],
-        last_used_at=row["last_used_at"],
-        replaces=row["replaces"],
-    )
