@@ -160,7 +160,7 @@ def _setup_minting(app: FastAPI, admit: Admit, store: AccessStore, master_secret
         revoked, or has expired.
         """
         wanted = wanted or Rotation()
-        key = await _find(store, key_id, admin)
+        key = await _find_to_change(store, key_id, admin)
         refuse_past(wanted.expires_at)
         grant = Grant(key.scopes, key.senders, key.networks, key.test, wanted.expires_at or key.expires_at)
         refuse(find_excess(grant, rights_of(admin)))
@@ -185,7 +185,7 @@ def _setup_changing(app: FastAPI, admit: Admit, store: AccessStore) -> None:
         usable `keys:admin` (409 `last-admin-key`). Where a key gets more than it had, the asking key must have all that
         it has then.
         """
-        key = await _find(store, key_id, admin)
+        key = await _find_to_change(store, key_id, admin)
         check_widening(key, wanted, admin)
         with _answer_conflicts():
             return Key.describe(await store.change_key(key, read_change(wanted)), datetime.now(UTC))
@@ -203,9 +203,9 @@ def _setup_changing(app: FastAPI, admit: Admit, store: AccessStore) -> None:
         The account's last usable key with `keys:admin` stays: whoever is on the machine can revoke it all the same,
         with `python -m services.gateway keys revoke`.
         """
+        key = await _find_to_change(store, key_id, admin)
         with _answer_conflicts():
-            if await store.revoke_key(str(key_id), account=admin.account, keep_admin=True) is None:
-                raise _unknown()
+            await store.revoke_key(key.id, keep_admin=True)
         return Response(status_code=204)
 
 
@@ -213,6 +213,13 @@ async def _find(store: AccessStore, key_id: UUID, admin: ApiKey) -> ApiKey:
     key = await store.read_key(str(key_id), admin.account)
     if key is None:
         raise _unknown()
+    return key
+
+
+async def _find_to_change(store: AccessStore, key_id: UUID, admin: ApiKey) -> ApiKey:
+    key = await _find(store, key_id, admin)
+    if admin.test and not key.test:
+        raise Problem(403, "test-key", "A test key administers test keys only.")
     return key
 
 

@@ -47,8 +47,11 @@ class Entrance:
 
     def put_all(self, works: Iterable[Work]) -> None:
         """Let mails wait here."""
-        for work in works:
-            self.put(work)
+        waiting = list(works)
+        if tests := [work for work in waiting if work.mail.test]:
+            self._test.put_all(tests)
+            waiting = [work for work in waiting if not work.mail.test]
+        self._real.put_all(waiting)
 
     def discard(self, unwanted: Callable[[Work], bool]) -> None:
         """Let go of what waits here and is nobody's any more."""

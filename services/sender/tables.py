@@ -52,7 +52,7 @@ ledger = Table(
 
 # Mail that waits for its next attempt (deferred), for somebody else's claim to end (parked), for an operator (held), or
 # for a pause to end (paused): of an account, of a tag of it, or of everything (both empty); `resume_at` is its time
-# then. `intent` is what an operator wants done with a held one.
+# then. `intent` is what an operator wants done with a held one; `test` says that it needs no relay.
 due = Table(
     "due",
     metadata,

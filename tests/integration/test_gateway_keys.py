@@ -136,6 +136,13 @@ async def test_a_key_gives_only_what_it_has(api: Api, client: httpx.AsyncClient)
     assert problem_of(answer) == (403, "grant-not-allowed")
     pointers = [each["pointer"] for each in answer.json()["errors"]]
     assert sorted(pointers) == ["/expires_at", "/networks", "/scopes", "/senders", "/test"]
+    live = f"/v1/keys/{(await api.mint(admin.key.account)).key.id}"
+    for refused in (
+        await client.patch(live, json={"name": "mine"}, headers=admin.headers),
+        await client.post(f"{live}/rotate", headers=admin.headers),
+        await client.delete(live, headers=admin.headers),
+    ):
+        assert problem_of(refused) == (403, "test-key")
     made = await create(client, admin)
     assert (made["networks"], made["test"]) == (["127.0.0.0/8"], True)
     assert datetime.fromisoformat(made["expires_at"]) == end
