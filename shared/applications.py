@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 
-from shared.access import AccessStore, KeyLookup
+from shared.access import AccessStore, KeyLookup, LastUses
 from shared.apidocs import ProblemDocument, add_schemas
 from shared.database import Database
 from shared.settings import HttpSettings
@@ -30,13 +30,18 @@ def create_database_api(
     """Build one. `body_limits`: bytes allowed on paths where 64 KiB are too few."""
     database = Database(database_url, application_name=f"milena-{service}-api")
 
+    store = AccessStore(database)
+    uses = LastUses(store)
+
     @asynccontextmanager
     async def live(_: FastAPI) -> AsyncIterator[None]:
+        await uses.start()
         yield
+        await uses.stop()
         await database.close()
 
     app = FastAPI(title=f"Milena {service}", docs_url=None, redoc_url=None, lifespan=live)
     app.router.redirect_slashes = False  # it would name whatever host and scheme a proxy hides
     setup_web(app, settings, {"postgresql": database.check}, body_limit=_BODY_LIMIT, body_limits=body_limits or {})
     add_schemas(app, ProblemDocument)
-    return DatabaseApi(app, database, KeyLookup(AccessStore(database)))
+    return DatabaseApi(app, database, KeyLookup(store, on_use=uses.note))

@@ -58,7 +58,7 @@ ACCEPTED_TO_SENT = Histogram("milena_accepted_to_sent_seconds", "From acceptance
 RELAY_CONNECTIONS = Gauge("milena_relay_connections", "Open connections", ["relay"])
 RELAY_MAILS = Counter(
     "milena_relay_mails_total",
-    "Mails by what became of them at a relay: sent, deferred or refused by its answer, unknown; broken: the connection ended before the content; not_begun: our claim had lapsed",
+    "Mails by what became of them at a relay: sent, deferred or refused by its answer, unknown; broken: the connection ended before the content; not_begun: our claim had lapsed; test mail has the relay simulator",
     ["relay", "outcome"],
 )
 RELAY_RATE = Gauge(

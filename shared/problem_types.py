@@ -84,11 +84,32 @@ _TYPES = (
         "Send from one of the key's senders, or use a key that has this one.",
     ),
     ProblemType(
+        "grant-not-allowed",
+        (403,),
+        "Grant not allowed",
+        "An API key can give another one only what it has itself: scopes, senders, networks, life.",
+        "Leave out what `errors` names, or use a key that has it.",
+    ),
+    ProblemType(
+        "test-key",
+        (403,),
+        "Test key",
+        "A test key was used for what is real: another key, or real mail to be tried again.",
+        "Use a key that is no test key.",
+    ),
+    ProblemType(
         "not-found",
         (404,),
         "Not found",
         "There is nothing at this address, or no such thing in this account.",
         "Look at the address and the id; `/docs` lists what there is.",
+    ),
+    ProblemType(
+        "key-not-found",
+        (404,),
+        "Key not found",
+        "No API key of this account has this id.",
+        "`GET /v1/keys` lists the ids.",
     ),
     ProblemType(
         "email-not-found",
@@ -117,6 +138,20 @@ _TYPES = (
         "Mail cancelled",
         "The account has cancelled this mail, so it is not sent again.",
         "Settle it as sent or failed instead.",
+    ),
+    ProblemType(
+        "last-admin-key",
+        (409,),
+        "Last admin key",
+        "Without this key nobody could administer the account's keys over HTTP.",
+        "Make another one with `keys:admin` first, or use the command `python -m services.gateway keys revoke`.",
+    ),
+    ProblemType(
+        "key-not-usable",
+        (409,),
+        "Key not usable",
+        "The key is revoked or has expired; it cannot be changed or rotated any more.",
+        "Make a new one: `POST /v1/keys`.",
     ),
     ProblemType(
         "not-waiting",

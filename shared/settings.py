@@ -23,10 +23,11 @@ def parse_networks(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     parts = [part.strip() for part in value.split(",") if part.strip()]
-    return tuple(_parse_network(part) for part in parts)
+    return tuple(parse_network(part) for part in parts)
 
 
-def _parse_network(text: str) -> Network:
+def parse_network(text: str) -> Network:
+    """`10.0.0.0/8` or one address → a network. Raises ValueError."""
     try:
         return ip_network(text, strict=False)
     except ValueError:

@@ -86,7 +86,10 @@ async def authenticate(request: Request, keys: KeyLookup, scope: ApiScope, *, to
     except AccessUnavailable as exc:
         raise Problem(503, "unavailable", "The API key cannot be checked at the moment; try again.") from exc
     if key is None:
-        raise Problem(401, "not-authenticated", "The API key is not valid, or was revoked.")
+        raise Problem(401, "not-authenticated", "The API key is not valid, was revoked, or has expired.")
+    if key.networks and not key.may_call_from(request.state.caller):
+        detail = "This API key is limited to certain networks, and the request comes from another."
+        raise Problem(403, "network-not-allowed", detail)
     if scope not in key.scopes:
         raise Problem(403, "scope-missing", f"The API key lacks the scope {scope}.", scope=str(scope))
     return key
@@ -148,7 +151,8 @@ class AllowedNetworks:
     """403 for callers outside the allowed networks; `/healthz` is open, `/metrics` has a list of its own.
 
     The caller is the peer, unless the peer is a trusted proxy: then the right-most address in `X-Forwarded-For`
-    that is no trusted proxy. Whatever stands further left was written by the caller himself.
+    that is no trusted proxy. Whatever stands further left was written by the caller himself. `request.state.caller` is
+    the address, for keys that are limited to networks.
     """
 
     def __init__(
@@ -163,7 +167,7 @@ class AllowedNetworks:
         self._allowed = allowed
         self._metrics_allowed = metrics_allowed
         self._trusted = trusted_proxies
-        self._may_call = lru_cache(maxsize=4096)(self._judge)
+        self._judged = lru_cache(maxsize=4096)(self._judge)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -171,16 +175,20 @@ class AllowedNetworks:
             return await self._app(scope, receive, send)
         client = scope.get("client")
         forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
-        if self._may_call(client[0] if client else "", forwarded.decode("latin-1"), scope["path"] == "/metrics"):
+        peer = client[0] if client else ""
+        may_call, caller = self._judged(peer, forwarded.decode("latin-1"), scope["path"] == "/metrics")
+        if may_call:
+            scope.setdefault("state", {})["caller"] = caller
             return await self._app(scope, receive, send)
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008})
         problem = Problem(403, "network-not-allowed", "Requests from this network are not allowed.")
         await problem.to_response(scope["state"].get("request_id"))(scope, receive, send)
 
-    def _judge(self, peer: str, forwarded: str, for_metrics: bool) -> bool:
+    def _judge(self, peer: str, forwarded: str, for_metrics: bool) -> tuple[bool, IPv4Address | IPv6Address | None]:
         caller = find_caller(peer, forwarded, self._trusted)
-        return caller is not None and _contains(self._metrics_allowed if for_metrics else self._allowed, caller)
+        allowed = self._metrics_allowed if for_metrics else self._allowed
+        return caller is not None and _contains(allowed, caller), caller
 
 
 class BodyLimit:

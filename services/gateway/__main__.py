@@ -1,20 +1,16 @@
-"""`python -m services.gateway api|worker|migrate|topics|keys|reconcile|rebuild`."""
+"""`python -m services.gateway api|worker|migrate|topics|keys|accounts|reconcile|rebuild`."""
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import NoReturn
 
 import typer
 import uvloop
 
+from services.gateway.key_commands import accounts, keys
 from services.gateway.proving import rebuild, reconcile
 from services.gateway.settings import AdminSettings, ApiSettings, TopicSettings, WorkerSettings
 from services.gateway.tables import SCHEMA
-from shared.access import AccessStore, ApiKey, ApiScope, UnknownAccount, derive_webhook_secret
-from shared.database import Database, DatabaseUnavailable
-from shared.events import DEFAULT_ACCOUNT, format_time
 from shared.failpoints import EVERYWHERE, arm_failpoints
 from shared.logs import set_up_logs
 from shared.process import calm_collector, run_parts
@@ -22,15 +18,10 @@ from shared.settings import load_settings
 from shared.telemetry import set_up_telemetry
 from shared.topics import TopicPlan, Topics, TopicsMissing, prepare_topics
 
-Result = TypeVar("Result")
-
-# What an application needs. Minting keys and operating the service are for keys that name those scopes.
-_DEFAULT_SCOPES = [scope for scope in ApiScope if scope not in {ApiScope.KEYS_ADMIN, ApiScope.OPERATE}]
-
 # A command loads what only it needs: a worker is there a quarter sooner without FastAPI and Alembic.
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The gateway: mails in, their status out.")
-keys = typer.Typer(no_args_is_help=True, help="API keys.")
 app.add_typer(keys, name="keys")
+app.add_typer(accounts, name="accounts")
 app.command()(reconcile)
 app.command()(rebuild)
 
@@ -67,7 +58,8 @@ def migrate() -> None:
     from shared.migrations import ACCESS_VERSIONS
     from shared.migrations import migrate as migrate_schema
 
-    settings = _read_settings()
+    settings = load_settings(AdminSettings)
+    set_up_logs(settings.log_level, settings.log_format, service="gateway")
 
     async def run() -> None:
         url = settings.database_url.get_secret_value()
@@ -93,93 +85,6 @@ def topics() -> None:
         )
     except TopicsMissing as exc:
         _fail(str(exc))
-
-
-@keys.command("create")
-def create_key(
-    name: Annotated[str, typer.Option(help="what the key is for")],
-    sender: Annotated[list[str], typer.Option(help="allowed sender: an address, *@domain, or * (repeatable)")],
-    scope: Annotated[list[ApiScope] | None, typer.Option(help="repeatable; default: all an application needs")] = None,
-    account: Annotated[str, typer.Option(help="the account it belongs to")] = DEFAULT_ACCOUNT,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
-    """Mint a key and show it: this once."""
-    settings = _read_settings()
-    try:
-        secret, key = _with_store(
-            settings, lambda store: store.create_key(account, name, scopes=scope or _DEFAULT_SCOPES, senders=sender)
-        )
-    except UnknownAccount:
-        _fail(f"there is no account {account!r}")
-    except ValueError as exc:
-        _fail(f"--sender: {exc}")
-    shown = {"key": secret, **_describe(key)}
-    if settings.master_secret:
-        shown["webhook_secret"] = derive_webhook_secret(settings.master_secret.get_secret_value(), account)
-    if as_json:
-        typer.echo(json.dumps(shown))
-        return
-    for label, value in shown.items():
-        typer.echo(f"{label:>15}  {', '.join(value) if isinstance(value, list) else value}")
-    typer.echo("Keep the key: it cannot be shown again.", err=True)
-
-
-@keys.command("list")
-def list_keys(
-    account: Annotated[str | None, typer.Option(help="only this account's")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
-    """List keys, revoked ones too."""
-    found = _with_store(_read_settings(), lambda store: store.list_keys(account))
-    if as_json:
-        typer.echo(json.dumps([_describe(key) for key in found]))
-        return
-    for key in found:
-        state = f"revoked {format_time(key.revoked_at)}" if key.revoked_at else "active"
-        line = (key.id, key.hint, state, key.account, key.name, ",".join(key.senders), ",".join(sorted(key.scopes)))
-        typer.echo("  ".join(line))
-
-
-@keys.command("revoke")
-def revoke_key(key_id: Annotated[str, typer.Argument(help="the key's id, as `keys list` shows it")]) -> None:
-    """Revoke a key; it stops working within 5 s."""
-    key = _with_store(_read_settings(), lambda store: store.revoke_key(key_id))
-    if key is None:
-        _fail(f"there is no key {key_id!r}; `keys list` shows the ids")
-    typer.echo(f"revoked {key.id} ({key.name})")
-
-
-def _read_settings() -> AdminSettings:
-    settings = load_settings(AdminSettings)
-    set_up_logs(settings.log_level, settings.log_format, service="gateway")
-    return settings
-
-
-def _with_store(settings: AdminSettings, work: Callable[[AccessStore], Awaitable[Result]]) -> Result:
-    async def run() -> Result:
-        database = Database(settings.database_url.get_secret_value(), pool_size=1)
-        try:
-            return await work(AccessStore(database))
-        finally:
-            await database.close()
-
-    try:
-        return asyncio.run(run())
-    except DatabaseUnavailable as exc:
-        _fail(f"{exc}: is the server in MILENA_DATABASE_URL running?")
-
-
-def _describe(key: ApiKey) -> dict[str, str | list[str] | None]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "account": key.account,
-        "hint": key.hint,
-        "senders": list(key.senders),
-        "scopes": sorted(key.scopes),
-        "created_at": format_time(key.created_at),
-        "revoked_at": format_time(key.revoked_at) if key.revoked_at else None,
-    }
 
 
 def _fail(message: str) -> NoReturn:

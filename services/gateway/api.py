@@ -12,6 +12,7 @@ from services.gateway.bodies import NewBatch, NewEmail, SimpleEmail
 from services.gateway.cancelling import setup_cancelling
 from services.gateway.idempotency import Idempotency
 from services.gateway.idempotency_store import KeyStore
+from services.gateway.key_routes import setup_keys
 from services.gateway.readiness import ToleratedAbsence
 from services.gateway.reading import setup_reading
 from services.gateway.rereading import RecordReader
@@ -21,7 +22,7 @@ from services.gateway.retrying import RetryFilter, RetryOptions, setup_retrying
 from services.gateway.sending import setup_sending
 from services.gateway.settings import ApiSettings
 from services.gateway.store import ReadModel
-from shared.access import AccessStore, KeyLookup
+from shared.access import AccessStore, KeyLookup, LastUses
 from shared.apidocs import ProblemDocument, add_schemas
 from shared.database import Database
 from shared.process import calm_collector
@@ -29,7 +30,7 @@ from shared.publisher import Publisher
 from shared.topics import Topics
 from shared.web import setup_web
 
-PREFIXES: tuple[str, ...] = ("/email", "/v1/emails")
+PREFIXES: tuple[str, ...] = ("/email", "/v1/emails", "/v1/keys")
 
 _DESCRIPTION = "Send mail, and see for every recipient what has become of it."
 
@@ -43,14 +44,18 @@ def create_api(settings: ApiSettings) -> FastAPI:
         compress=True,
         event_limit=settings.event_limit,
     )
-    keys = KeyLookup(AccessStore(database))
+    access = AccessStore(database)
+    uses = LastUses(access)
+    keys = KeyLookup(access, on_use=uses.note)
 
     @asynccontextmanager
     async def live(_app: FastAPI) -> AsyncIterator[None]:
         await publisher.start(wait=False)
+        await uses.start()
         calm_collector()
         yield
         await publisher.stop()
+        await uses.stop()
         await database.close()
 
     async def check_kafka() -> str | None:
@@ -73,6 +78,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
     )
     retrier = Retrier(emails, retries, reader, acceptor, settings.event_limit)
     setup_retrying(app, keys, emails, retries, retrier, once)
+    setup_keys(app, keys, access, settings.master_secret)
     setup_web(
         app,
         settings,

@@ -105,7 +105,7 @@ def _complete(mail: EmailRequested, key: ApiKey, identity: Identity) -> EmailReq
 
     In place, though models are frozen: nobody else has this one yet, and copying it takes as long as validating it.
     """
-    mail.__dict__.update(account=key.account, api_key_id=key.id, **identity._asdict())
+    mail.__dict__.update(account=key.account, api_key_id=key.id, test=key.test, **identity._asdict())
     return mail
 
 

@@ -103,7 +103,7 @@ class Retrier:
             mail_id = each.row["id"]
             try:
                 mail, record = read_again(each, records, self._reader.cluster_id, self._event_limit)
-                _check_senders(mail, key)
+                _check_permission(mail, key)
             except RetryRefused as exc:
                 results[mail_id] = exc
             else:
@@ -155,7 +155,10 @@ def _gather(
     )
 
 
-def _check_senders(mail: EmailRequested, key: ApiKey) -> None:
+def _check_permission(mail: EmailRequested, key: ApiKey) -> None:
+    """A retry is what the mail was. That of a real one by a test key would take it from its recipients for good."""
+    if key.test and not mail.test:
+        raise RetryRefused("test-key", "A test key has only mail of test keys tried again.")
     for address in (mail.from_.address, mail.envelope_from):
         if address and not key.may_send_from(address):
             raise RetryRefused("sender-not-allowed", "The sender of this mail is not among those of this API key.")

@@ -184,7 +184,7 @@ def _answer_outages() -> Iterator[None]:
 def _answer(email_id: UUID, result: Result) -> Response:
     """The 202 of one retry. Raises Problem."""
     if isinstance(result, RetryRefused):
-        status = 403 if result.slug == "sender-not-allowed" else 409
+        status = 403 if result.slug in ("sender-not-allowed", "test-key") else 409
         extra: dict[str, Any] = {"retry_id": str(result.retry_id)} if result.retry_id else {}
         raise Problem(status, result.slug, result.detail, id=str(email_id), **extra)
     _raise_error(result)

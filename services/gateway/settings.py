@@ -12,7 +12,9 @@ from shared.settings import (
 
 
 class ApiSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HttpSettings):
-    """The HTTP process."""
+    """The HTTP process; with a master secret it shows the account's webhook secret with a new key."""
+
+    master_secret: SecretStr | None = None
 
     batch_limit: int = Field(
         default=16 * 1024 * 1024, ge=64 * 1024, description="bytes of the body of a batch; each mail has its own limit"
@@ -36,6 +38,6 @@ class ProvingSettings(ProcessSettings, KafkaSettings, DatabaseSettings):
 
 
 class AdminSettings(ProcessSettings, DatabaseSettings):
-    """The commands `migrate` and `keys`; with a master secret `keys create` also shows the webhook secret."""
+    """The commands `migrate`, `keys` and `accounts`; with a master secret a new key comes with the webhook secret."""
 
     master_secret: SecretStr | None = None

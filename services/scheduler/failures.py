@@ -46,6 +46,7 @@ def describe_cancelled(mail: EmailRequested, cancelled_at: datetime) -> EmailFai
         tags=mail.tags,
         mailing_id=mail.mailing_id,
         batch_id=mail.batch_id,
+        test=mail.test,
     )
 
 

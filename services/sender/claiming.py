@@ -252,7 +252,8 @@ class Claiming:
                 work.outcomes = fail_all(pending, "cancelled by request", FailureReason.CANCELLED)
         else:
             suppressed = [each for each in pending if each.lower() in found.suppressed] if found.suppressed else ()
-            work.refused |= self.safety.refuse(pending)
+            if not work.mail.test:  # that reaches nobody
+                work.refused |= self.safety.refuse(pending)
             work.refused |= dict.fromkeys(suppressed, Failed(None, "suppressed", FailureReason.SUPPRESSED))
             if work.refused:
                 pending = [each for each in pending if each not in work.refused]

@@ -4,13 +4,14 @@ import structlog
 
 from services.sender.announcing import Announcer
 from services.sender.claiming import Claiming
+from services.sender.entrance import Entrance
 from services.sender.ledger import LedgerState
 from services.sender.retries import RetryPolicy
+from services.sender.simulator import hasten
 from services.sender.store import SenderStore
 from services.sender.surroundings import LINGER_S, OnBug, Surroundings, create_stage
 from services.sender.work import Work
 from shared.metrics import ACCEPTED_TO_SENT, MAILS_SETTLED, observe_all
-from shared.stage import Stage
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +29,7 @@ class Finishing:
         claiming: Claiming,
         retries: RetryPolicy,
         *,
-        claim: Stage[Work],
+        claim: Entrance,
         on_bug: OnBug,
     ) -> None:
         self._around = around
@@ -36,6 +37,7 @@ class Finishing:
         self._announcer = announcer
         self._claiming = claiming
         self._retries = retries
+        self._test_retries = hasten(retries)
         self._claim = claim
         self.settle = create_stage("settle", self._settle_group, on_bug, linger_s=LINGER_S)
         self.publish = create_stage("publish", self._publish_group, on_bug, runners=4)
@@ -68,7 +70,8 @@ class Finishing:
             outcomes, work.outcomes = work.outcomes, {}
             entry = work.entry
             hold = work.must_hold or work.mail.on_unknown == "hold"
-            entry.apply(outcomes, now, self._retries, relay=work.relay, hold=hold)
+            retries = self._test_retries if work.mail.test else self._retries
+            entry.apply(outcomes, now, retries, relay=work.relay, hold=hold)
             repeated = work.due is not None and not work.due.columns["announced"]
             work.attempt_announced = None if repeated else entry.attempt
             if entry.state is LedgerState.SETTLED:

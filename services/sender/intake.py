@@ -152,5 +152,6 @@ def _echo(mail: EmailRequested) -> dict[str, Any]:
         "tags": mail.tags,
         "mailing_id": mail.mailing_id,
         "batch_id": mail.batch_id,
+        "test": mail.test,
     }
     return {name: value for name, value in echo.items() if value}

@@ -16,6 +16,7 @@ import structlog
 
 from services.sender.announcing import Announcer
 from services.sender.claiming import Claiming
+from services.sender.entrance import Entrance
 from services.sender.finishing import Finishing
 from services.sender.intake import Intake
 from services.sender.parcel import Parcel
@@ -23,7 +24,7 @@ from services.sender.reading import DECODE_LIMIT, Reading
 from services.sender.retries import RetryPolicy
 from services.sender.safety import OFF, Safety
 from services.sender.store import SenderStore
-from services.sender.surroundings import Surroundings, create_stage
+from services.sender.surroundings import Surroundings
 from services.sender.transit import Transit
 from services.sender.work import Work
 from shared.due import DueRow
@@ -64,7 +65,9 @@ class Pipeline:
         self._on_hopeless = on_hopeless
         self.claiming = Claiming(store, around.is_nobodys, self._carry_on)
         self.claiming.safety = policy.safety
-        self._claim = create_stage("claim", self._claim_group, self._crash, allowance=self._claim_room)
+        self._claim = Entrance(
+            self._claim_group, self._crash, room=lambda: self.transit.room, test_room=lambda: self.transit.test_room
+        )
         self.reading = Reading(around, store, announcer, intake, self._claim, self._crash)
         self._finishing = Finishing(
             around, store, announcer, self.claiming, policy.retries, claim=self._claim, on_bug=self._crash
@@ -82,7 +85,7 @@ class Pipeline:
         self._stages: tuple[Stage[Any], ...] = (
             self.reading.decode,
             self.reading.refuse,
-            self._claim,
+            *self._claim.stages,
             self.transit.build,
             self._finishing.settle,
             self._finishing.publish,
@@ -93,7 +96,7 @@ class Pipeline:
     @property
     def points(self) -> tuple[str, ...]:
         """Where MILENA_TEST_FAILPOINTS may act in this process."""
-        return name_points(stage.name for stage in self._stages)
+        return name_points(dict.fromkeys(stage.name for stage in self._stages))
 
     # --- its life ---
 
@@ -178,10 +181,13 @@ class Pipeline:
         at_work = sum(1 for work in self.claiming.active.values() if work.due)
         return max(0, bound - at_work - sum(1 for work in waiting if work.due))
 
-    # --- between the rooms ---
+    def due_test_room(self) -> int:
+        """How many due test mails may be taken now, where no relay can be reached: they need none."""
+        if self.around.relays.available or not self.around.pauses.known:
+            return 0  # or they come with all others
+        return self.transit.test_room
 
-    def _claim_room(self) -> int:
-        return self.transit.room
+    # --- between the rooms ---
 
     async def _claim_group(self, works: list[Work]) -> None:
         self.reading.wake()

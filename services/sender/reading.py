@@ -1,6 +1,7 @@
 """Records become work: the stages decode and refuse, and who may enter them."""
 
 from services.sender.announcing import Announcer
+from services.sender.entrance import Entrance
 from services.sender.intake import Cancellation, Intake, Refusal, Skip, locate
 from services.sender.store import SenderStore
 from services.sender.surroundings import LINGER_S, OnBug, Surroundings
@@ -22,7 +23,7 @@ class Reading:
         store: SenderStore,
         announcer: Announcer,
         intake: Intake,
-        claim: Stage[Work],
+        claim: Entrance,
         on_bug: OnBug,
     ) -> None:
         self._around = around
@@ -76,12 +77,12 @@ class Reading:
     # --- the stages ---
 
     def _room(self) -> int:
-        return DECODE_LIMIT if self._around.may_read and len(self._claim.waiting) < READ_AHEAD else 0
+        return DECODE_LIMIT if self._around.may_read and self._claim.count < READ_AHEAD else 0
 
     async def _decode_group(self, tickets: list[FaustTicket]) -> None:
         lane = self._around.lane
         found: list[Work | list[Work] | Refusal | Cancellation | Skip] = []
-        mails, taken = len(self._claim.waiting), 0
+        mails, taken = self._claim.count, 0
         async for ticket in take_turns(tickets):  # one mail may take long to read, and leases and relays wait for us
             taken += 1
             if lane.is_current(ticket):

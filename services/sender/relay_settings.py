@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, model_validator
 
+from services.sender.simulator import SIMULATOR
+
 _FILE_LIMIT = 1 << 20
 _EXAMPLE = '[{"name": "main", "host": "smtp.example.org", "port": 587, "tls": "starttls"}]'
 
@@ -100,6 +102,8 @@ def parse_relays(value: Any) -> Any:
     relays = tuple(_parse_one(each, number) for number, each in enumerate(described, 1))
     names = [each.name for each in relays]
     twice = sorted({name for name in names if names.count(name) > 1})
+    if SIMULATOR in names:
+        raise ValueError(f"no relay can be called {SIMULATOR}: that is where test mail ends")
     if twice:
         raise ValueError(f"two relays are called {', '.join(twice)}; each needs a name of its own")
     return relays

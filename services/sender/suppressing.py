@@ -6,6 +6,7 @@ from typing import Protocol
 
 from services.sender.classify import Reply, tells_of_dead_address
 from services.sender.ledger import LedgerEntry, RecipientResult
+from services.sender.simulator import SIMULATOR
 from shared.addresses import check_address
 from shared.states import FailureReason, RecipientState
 
@@ -41,7 +42,8 @@ def create_suppressor(notes: Notes, lasting: timedelta) -> Callable[[list[Ledger
 def find_dead_addresses(entries: Iterable[LedgerEntry]) -> set[tuple[str, str]]:
     """The (account, address) of whom the last attempt has told that they take no mail, now or later.
 
-    A refusal that all of several recipients got in the same words may be about the mail: it names nobody.
+    A refusal that all of several recipients got in the same words may be about the mail: it names nobody. Nor does one
+    that was simulated.
     """
     dead: set[tuple[str, str]] = set()
     for entry in entries:
@@ -60,5 +62,6 @@ def _find_dead(entry: LedgerEntry) -> list[RecipientResult]:
         if each.state is RecipientState.FAILED
         and each.reason is FailureReason.REJECTED
         and each.code
+        and each.relay != SIMULATOR
         and tells_of_dead_address(Reply(each.code, each.text.removeprefix(f"{each.code} ")))
     ]

@@ -52,7 +52,7 @@ ledger = Table(
 
 # Mail that waits for its next attempt (deferred), for somebody else's claim to end (parked), for an operator (held), or
 # for a pause to end (paused): of an account, of a tag of it, or of everything (both empty); `resume_at` is its time
-# then. `intent` is what an operator wants done with a held one.
+# then. `intent` is what an operator wants done with a held one; `test` says that it needs no relay.
 due = Table(
     "due",
     metadata,
@@ -71,6 +71,7 @@ due = Table(
     Column("resume_at", DateTime(timezone=True)),
     Column("intent", Text),
     Column("intent_note", Text),
+    Column("test", Boolean, nullable=False, server_default="false"),
     Index("due_by_time", "due_at"),
     Index("due_by_kind", "kind", "size", postgresql_where=text("kind <> 'paused'")),
     Index(
@@ -82,6 +83,7 @@ due = Table(
         postgresql_where=text("paused_account IS NOT NULL"),
     ),
     Index("due_decided", "due_at", postgresql_where=text("intent IS NOT NULL")),
+    Index("due_test", "due_at", postgresql_where=text("test")),
     Index("due_held", "accepted_at", "id", postgresql_where=text("kind = 'held'")),
 )
 

@@ -8,10 +8,12 @@ import structlog
 
 from services.sender.building import build_mail
 from services.sender.claiming import Claiming
+from services.sender.entrance import Entrance
 from services.sender.ledger import defer_all, fail_all
 from services.sender.message import BuiltMessage
 from services.sender.parcel import Ending, Parcel
-from services.sender.safety import Safety
+from services.sender.safety import OFF, Safety
+from services.sender.simulator import simulate
 from services.sender.store import SenderStore
 from services.sender.surroundings import OnBug, Surroundings, create_stage
 from services.sender.transmit import assess, pack
@@ -25,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 LEASE_SAFE_SHARE = 14 / 15  # of the lease: content on its way when it ends must have left well before
 LAST_START_S = 2.0  # after SIGTERM: envelopes on the wire may still get their content
+TEST_ROOM = 64  # test mails claimed at a time
 BUG_LIMIT = 50  # consecutive internal errors before the process gives up instead of burning through the topic
 
 
@@ -38,7 +41,7 @@ class Transit:
         claiming: Claiming,
         safety: Safety,
         *,
-        claim: Stage[Work],
+        claim: Entrance,
         settle: Stage[Work],
         on_bug: OnBug,
         on_hopeless: Callable[[str], None],
@@ -63,6 +66,11 @@ class Transit:
         if not relays.available or self._around.closing:
             return 0
         return max(0, relays.capacity - self.count)
+
+    @property
+    def test_room(self) -> int:
+        """How many more test mails may be claimed, whatever the relays do."""
+        return 0 if self._around.closing else TEST_ROOM
 
     def begin(self, work: Work) -> None:
         """A mail is claimed, and its recipients are to get it."""
@@ -91,13 +99,19 @@ class Transit:
     # --- to the relays and back ---
 
     async def _build_group(self, works: list[Work]) -> None:
-        parcels = []
+        parcels, simulated = [], []
         for work in works:
             message = self._build(work)
-            if message is not None:
-                may_write = partial(self._may_write, work)
+            if message is None:
+                continue
+            may_write = partial(self._may_write, work)
+            if work.mail.test:  # it reaches nobody, so nobody has to be kept from it
+                simulated.append(pack(work, message, may_write, self._on_transmitted, OFF))
+            else:
                 parcels.append(pack(work, message, may_write, self._on_transmitted, self._safety))
-        self._around.relays.submit(parcels)
+        if parcels:
+            self._around.relays.submit(parcels)
+        simulate(simulated)
 
     def _build(self, work: Work) -> BuiltMessage | None:
         """None where the mail has had its end instead."""

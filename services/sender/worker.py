@@ -23,6 +23,7 @@ from services.sender.settings import WorkerSettings
 from services.sender.store import (
     DECIDED,
     DUE,
+    DUE_TESTS,
     PartitionStore,
     PauseStore,
     SenderStore,
@@ -91,6 +92,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     leases = Leases(store, pipeline.claiming, lane.finish)
     pipeline.claiming.park_done = lambda work: _finish_parked(pipeline, lane, work)
     due = DueLoop("sender", database, DUE, pipeline.begin_due, lease=lease, free=pipeline.due_room)
+    due_tests = DueLoop("tests", database, DUE_TESTS, pipeline.begin_due, lease=lease, free=pipeline.due_test_room)
     decided = DueLoop(
         "decided",
         database,
@@ -121,6 +123,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
         health,
         *brakes,
         due,
+        due_tests,
         decided,
         *upkeep,
     ]

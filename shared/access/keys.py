@@ -6,8 +6,10 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from shared.addresses import check_address, sender_matches
+from shared.settings import Network, parse_network
 
 _PREFIX = "mk_"  # lets secret scanners, and people, see what it is
 _FORM = re.compile(r"mk_[A-Za-z0-9_-]{43}")
@@ -25,9 +27,25 @@ class ApiScope(StrEnum):
     OPERATE = "operate"
 
 
+APPLICATION_SCOPES = tuple(scope for scope in ApiScope if scope not in {ApiScope.KEYS_ADMIN, ApiScope.OPERATE})
+"""What an application needs. Minting keys and operating the service are for keys that name those scopes."""
+
+
+class KeyState(StrEnum):
+    """Whether a key still works."""
+
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is known afterwards: everything but the secret. `hint` are its first characters."""
+    """A key as it is known afterwards: everything but the secret. `hint` are its first characters.
+
+    `networks`: from where it may be used; empty: from wherever the service may be called. `test`: its mail is
+    simulated. `replaces`: the key it came from by rotation.
+    """
 
     id: str
     account: str
@@ -37,6 +55,21 @@ class ApiKey:
     senders: tuple[str, ...]
     created_at: datetime
     revoked_at: datetime | None = None
+    networks: tuple[Network, ...] = ()
+    test: bool = False
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    replaces: str | None = None
+
+    def find_state(self, now: datetime) -> KeyState:
+        """Whether it works at that time."""
+        if self.revoked_at:
+            return KeyState.REVOKED
+        return KeyState.EXPIRED if self.expires_at and self.expires_at <= now else KeyState.ACTIVE
+
+    def may_call_from(self, caller: IPv4Address | IPv6Address | None) -> bool:
+        """Whether it may be used from an address; IPv4-mapped ones are given as IPv4. None: nobody knows which."""
+        return not self.networks or (caller is not None and any(caller in each for each in self.networks))
 
     def may_send_from(self, address: str) -> bool:
         """Whether one of the allowed senders covers the address."""
@@ -78,3 +111,10 @@ def check_sender(pattern: str) -> str:
     if pattern.startswith("*@"):
         return "*" + check_address(f"x{pattern[1:]}")[1:]
     return check_address(pattern)
+
+
+def check_network(text: str) -> Network:
+    """An allowed network, or one address; IPv4-mapped ones become IPv4, as callers do. Raises ValueError."""
+    network = parse_network(text.strip())
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return IPv4Network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network

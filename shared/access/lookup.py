@@ -26,7 +26,7 @@ class KeySource(Protocol):
     """Where keys come from."""
 
     async def find_key(self, digest: bytes) -> ApiKey | None:
-        """The key with this digest, unless revoked. Raises Unavailable."""
+        """The key with this digest, unless revoked or expired. Raises Unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,10 @@ class _Known:
 
 
 class KeyLookup:
-    """Cached look-ups, bounded: beyond `size` the key unused for longest is forgotten."""
+    """Cached look-ups, bounded: beyond `size` the key unused for longest is forgotten.
+
+    `on_use` hears the id of each key that is found, and must not block.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,8 @@ class KeyLookup:
         answer_within: timedelta = timedelta(seconds=1.5),
         size: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        on_use: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._source = source
         self._fresh_s = fresh.total_seconds()
@@ -54,6 +59,8 @@ class KeyLookup:
         self._answer_within_s = answer_within.total_seconds()
         self._size = size
         self._clock = clock
+        self._wall_clock = wall_clock
+        self._on_use = on_use
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[ApiKey | None]] = {}
         self._failing = False
@@ -63,6 +70,15 @@ class KeyLookup:
         """The key of this secret, None where there is none (any more). Raises AccessUnavailable."""
         if not has_key_form(secret):
             return None
+        key = await self._find(secret)
+        if key is None:
+            return None
+        if key.expires_at and key.expires_at.timestamp() <= self._wall_clock():  # also of a key that is remembered
+            return None
+        self._on_use(key.id)
+        return key
+
+    async def _find(self, secret: str) -> ApiKey | None:
         digest = digest_key(secret)
         known = self._known.get(digest)
         if known and self._clock() - known.confirmed_at < self._fresh_s:

@@ -72,6 +72,7 @@ class BulkRequested(WireModel):
     mailing_id: Reference | None = None
     batch_id: Reference | None = None
     account: Account = DEFAULT_ACCOUNT
+    test: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -115,6 +116,7 @@ class BulkRequested(WireModel):
             "mailing_id": self.mailing_id,
             "batch_id": self.batch_id,
             "account": self.account,
+            "test": self.test,
         }
         entries = Namespace(self.bulk_id)
         return [

@@ -21,6 +21,7 @@ class Echo(WireModel):
     tags: list[str] = Field(default_factory=list)
     mailing_id: str | None = None
     batch_id: str | None = None
+    test: bool = Field(default=False, description="simulated: nothing was transmitted")
 
 
 class RecipientOutcome(WireModel):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from deploy.local.settings import REPOSITORY
 from services.gateway import __main__ as commands
+from services.gateway import key_commands
 from shared.access import AccessStore, derive_webhook_secret, digest_key
 from shared.database import Database
 from tests.support.services import _clean_environment
@@ -24,7 +25,8 @@ CREATE = ("keys", "create", "--name", "shop", "--sender", "*@example.com", "--js
 @pytest.fixture(autouse=True)
 def _a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command sets the logs of its process up: this one's are the tests'. Nobody's settings come from outside."""
-    monkeypatch.setattr(commands, "set_up_logs", lambda *_args, **_fields: None)
+    for module in (commands, key_commands):
+        monkeypatch.setattr(module, "set_up_logs", lambda *_args, **_fields: None)
     for name in [name for name in os.environ if name.startswith("MILENA_")]:
         monkeypatch.delenv(name)
 
@@ -84,6 +86,8 @@ def test_the_secret_is_stored_nowhere(database_url: str) -> None:
         (["--sender", "not an address"], "--sender"),
         (["--sender", "*@example.com", "--account", "nobody"], "'nobody'"),
         (["--sender", "*@example.com", "--scope", "everything"], "everything"),
+        (["--sender", "*", "--network", "office"], "--network"),
+        (["--sender", "*", "--expires-in", "soon"], "90s"),
         ([], "--sender"),
     ],
 )
@@ -92,6 +96,33 @@ def test_a_mistake_is_told_in_words(database_url: str, arguments: list[str], sai
     assert done.exit_code != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_key_for_tests_that_ends_and_is_bound_gets_a_successor(database_url: str) -> None:
+    made = run_here(database_url, *CREATE, "--test", "--expires-in", "90d", "--network", "10.1.2.3/8")
+    assert made.exit_code == 0, made.stderr
+    first = json.loads(made.stdout)
+    assert (first["test"], first["networks"], first["state"]) == (True, ["10.0.0.0/8"], "active")
+    rotated = run_here(database_url, "keys", "rotate", first["id"], "--overlap", "0s", "--json")
+    assert rotated.exit_code == 0, rotated.stderr
+    second = json.loads(rotated.stdout)
+    assert (second["replaces"], second["expires_at"], second["test"]) == (first["id"], first["expires_at"], True)
+    assert second["key"] != first["key"]
+    again = run_here(database_url, "keys", "rotate", first["id"])
+    assert (again.exit_code, "has expired" in again.stderr) == (1, True)
+    listed = run_here(database_url, "keys", "list").stdout
+    assert "expired (test)" in listed
+    assert "active (test)" in listed
+
+
+def test_an_account_is_created_once_and_listed_with_its_keys(database_url: str) -> None:
+    assert run_here(database_url, "accounts", "create", "shop").exit_code == 0
+    again = run_here(database_url, "accounts", "create", "shop")
+    assert (again.exit_code, "already" in again.stderr) == (1, True)
+    assert run_here(database_url, "accounts", "create", "no spaces").exit_code == 1
+    assert run_here(database_url, *CREATE, "--account", "shop").exit_code == 0
+    listed = json.loads(run_here(database_url, "accounts", "list", "--json").stdout)
+    assert {each["name"]: each["keys"] for each in listed} == {"default": 0, "shop": 1}
 
 
 def test_revoking_what_is_not_there_says_so(database_url: str) -> None:

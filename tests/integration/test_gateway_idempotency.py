@@ -20,7 +20,7 @@ from tests.support.servers import RealServers
 from tests.support.services import ServiceRunner
 from tests.support.stack import Stack
 
-TYPE = "urn:milena:problem:"
+TYPE = "/problems/"
 _LAPSE = "UPDATE gateway.idempotency_keys SET lease_until = now() WHERE key = $1"
 _AGE = "UPDATE gateway.idempotency_keys SET created_at = created_at - interval '24 hours' WHERE key = $1 RETURNING id"
 

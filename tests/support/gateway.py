@@ -57,13 +57,14 @@ async def mint(
     *senders: str,
     scopes: Sequence[ApiScope] = (ApiScope.EMAILS_SEND, ApiScope.EMAILS_READ),
     account: str = "default",
+    **options: Any,
 ) -> Caller:
-    """Create a key (and its account)."""
+    """Create a key (and its account); `options` as of AccessStore.create_key."""
     database = Database(database_url, pool_size=1)
     try:
         await database.fetch("INSERT INTO access.accounts (name) VALUES ($1) ON CONFLICT DO NOTHING", account)
         secret, key = await AccessStore(database).create_key(
-            account, "test", scopes=scopes, senders=senders or ("*@example.com",)
+            account, "test", scopes=scopes, senders=senders or ("*@example.com",), **options
         )
         return Caller(secret, key)
     finally:

@@ -2,6 +2,11 @@
 
 import asyncio
 import base64
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -9,10 +14,14 @@ from shared.access import (
     AccessUnavailable,
     ApiKey,
     KeyLookup,
+    KeyState,
+    LastUses,
     derive_webhook_secret,
     digest_key,
     mint_key,
 )
+from shared.access.grants import find_excess, rights_of
+from shared.access.keys import check_network
 from shared.retrying import Unavailable
 from tests.support.gateway import make_key
 
@@ -118,8 +127,6 @@ async def test_with_the_source_away_unknown_keys_cannot_be_judged(lookup: KeyLoo
 
 
 async def test_a_source_that_hangs_holds_known_keys_up_only_once(source: Source, clock: Clock) -> None:
-    from datetime import timedelta
-
     lookup = KeyLookup(source, clock=clock, answer_within=timedelta(seconds=0.05))
     secret = add(source)
     assert await lookup.find(secret)
@@ -166,6 +173,128 @@ async def test_the_cache_is_bounded(lookup: KeyLookup, source: Source) -> None:
 )
 def test_allowed_senders(senders: tuple[str, ...], address: str, allowed: bool) -> None:
     assert make_key(*senders).may_send_from(address) is allowed
+
+
+async def test_a_key_ends_at_its_time_also_while_it_is_remembered(source: Source, clock: Clock) -> None:
+    wall, used = Clock(), list[str]()
+    lookup = KeyLookup(source, clock=clock, wall_clock=wall, on_use=used.append)
+    secret = add(source)
+    source.keys[digest_key(secret)] = replace(make_key(), expires_at=datetime.fromtimestamp(1001, UTC))
+    assert await lookup.find(secret)
+    source.away = True
+    clock.now += 60
+    assert await lookup.find(secret)
+    wall.now += 1
+    assert await lookup.find(secret) is None
+    assert used == ["k", "k"]
+
+
+def test_a_key_is_active_until_it_expires_or_is_revoked() -> None:
+    key, now = make_key(), datetime.now(UTC)
+    assert key.find_state(now) is KeyState.ACTIVE
+    ended = replace(key, expires_at=now)
+    assert (ended.find_state(now), ended.find_state(now - timedelta(seconds=1))) == (KeyState.EXPIRED, KeyState.ACTIVE)
+    assert replace(ended, revoked_at=now).find_state(now) is KeyState.REVOKED
+
+
+@pytest.mark.parametrize(
+    ("networks", "caller", "allowed"),
+    [
+        ((), "8.8.8.8", True),
+        ((), None, True),
+        (("10.0.0.0/8",), "10.255.0.1", True),
+        (("10.0.0.0/8",), "11.0.0.1", False),
+        (("10.0.0.0/8",), "::1", False),
+        (("10.0.0.0/8",), None, False),
+        (("10.1.2.3", "2001:db8::/32"), "2001:db8:7::1", True),
+        (("::ffff:10.0.0.0/104",), "10.1.1.1", True),
+        (("::/0",), "10.1.1.1", False),
+    ],
+)
+def test_networks_of_a_key(networks: tuple[str, ...], caller: str | None, allowed: bool) -> None:
+    key = replace(make_key(), networks=tuple(check_network(each) for each in networks))
+    assert key.may_call_from(ip_address(caller) if caller else None) is allowed
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.0/33", "10.0.0.0/8, 11.0.0.0/8", "office"])
+def test_what_is_no_network(text: str) -> None:
+    with pytest.raises(ValueError, match="is no network"):
+        check_network(text)
+
+
+_NOW = datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "fields"),
+    [
+        ({}, {}, []),
+        ({}, {"networks": ("10.0.0.0/8",), "test": True, "expires_at": _NOW, "senders": ()}, []),
+        ({}, {"scopes": frozenset({"operate", "emails:send"})}, ["scopes"]),
+        ({"senders": ("*@x.org",)}, {"senders": ("A@X.org", "*@x.ORG")}, []),
+        ({"senders": ("*@x.org",)}, {"senders": ("*",)}, ["senders"]),
+        ({"senders": ("*@x.org",)}, {"senders": ("*@sub.x.org",)}, ["senders"]),
+        ({"senders": ("a@x.org",)}, {"senders": ("*@x.org",)}, ["senders"]),
+        ({"senders": ("*",)}, {"senders": ("*", "*@y.org", "b@z.org")}, []),
+        ({"networks": ("10.0.0.0/8",)}, {"networks": ()}, ["networks"]),
+        ({"networks": ("10.0.0.0/8",)}, {"networks": ("10.7.0.0/16", "10.0.0.0/8")}, []),
+        ({"networks": ("10.0.0.0/8",)}, {"networks": ("0.0.0.0/0",)}, ["networks"]),
+        ({"networks": ("::/0",)}, {"networks": ("10.0.0.0/8",)}, ["networks"]),
+        ({"test": True}, {}, ["test"]),
+        ({"test": True}, {"test": True}, []),
+        ({"expires_at": _NOW}, {}, ["expires_at"]),
+        ({"expires_at": _NOW}, {"expires_at": _NOW + timedelta(seconds=1)}, ["expires_at"]),
+        ({"expires_at": _NOW}, {"expires_at": _NOW}, []),
+    ],
+)
+def test_no_key_gives_what_it_does_not_have(held: dict[str, Any], wanted: dict[str, Any], fields: list[str]) -> None:
+    def make(rights: dict[str, Any]) -> ApiKey:
+        networks = tuple(check_network(each) for each in rights.get("networks", ()))
+        return replace(make_key("a@x.org"), **{**rights, "networks": networks})
+
+    holder, other = make(held), make({"senders": (), **wanted})
+    assert [each.field for each in find_excess(rights_of(other), rights_of(holder))] == fields
+
+
+class Keeper:
+    """Where last uses are written; `away` makes it raise."""
+
+    def __init__(self) -> None:
+        self.written: list[dict[str, float]] = []
+        self.away = False
+
+    async def note_uses(self, used: dict[str, float]) -> None:
+        if self.away:
+            raise Unavailable("away")
+        self.written.append(used)
+
+
+async def test_uses_are_written_together_and_kept_while_nothing_can_be_written() -> None:
+    keeper = Keeper()
+    uses = LastUses(keeper, write_every_s=0.01)
+    for key_id in ("a", "b", "a"):
+        uses.note(key_id)
+    keeper.away = True
+    await uses.start()
+    await asyncio.sleep(0.05)
+    uses.note("c")
+    keeper.away = False
+    await asyncio.sleep(0.05)
+    await uses.stop()
+    assert [sorted(each) for each in keeper.written] == [["a", "b", "c"]]
+    assert all(abs(at - time.time()) < 5 for at in keeper.written[0].values())
+
+
+async def test_a_stop_writes_what_is_left_and_does_not_wait_for_a_database_that_is_away() -> None:
+    keeper = Keeper()
+    uses = LastUses(keeper)
+    await uses.start()
+    uses.note("a")
+    await uses.stop()
+    assert [list(each) for each in keeper.written] == [["a"]]
+    keeper.away = True
+    uses.note("b")
+    await uses.stop()
 
 
 def test_only_a_plain_single_sender_stands_in_for_from() -> None:

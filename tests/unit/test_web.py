@@ -95,6 +95,18 @@ def test_the_caller_behind_trusted_proxies(peer: str, forwarded: str, caller: st
     assert (str(found) if found else None) == caller
 
 
+async def test_a_request_knows_its_caller_behind_proxies() -> None:
+    app = build(trusted_proxies="10.0.0.1/32")
+
+    @app.get("/caller")
+    async def tell(request: Request) -> str:
+        return str(request.state.caller)
+
+    async with call(app, "10.0.0.1") as client:
+        assert (await client.get("/caller", headers={"X-Forwarded-For": "::ffff:10.9.9.9"})).json() == "10.9.9.9"
+        assert (await client.get("/caller")).json() == "10.0.0.1"
+
+
 async def test_several_forwarded_headers_count_as_one() -> None:
     app = build(allowed_networks="10.0.0.0/8", trusted_proxies="192.0.2.1/32")
     async with call(app, "192.0.2.1") as client:

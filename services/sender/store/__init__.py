@@ -1,6 +1,6 @@
 """Every SQL statement of the sender."""
 
-from services.sender.store.ledger import DECIDED, DUE, LEASE, Found, SenderStore
+from services.sender.store.ledger import DECIDED, DUE, DUE_TESTS, LEASE, Found, SenderStore
 from services.sender.store.partitions import PartitionStore, Suspect, Verdict
 from services.sender.store.pauses import Pause, PauseStore
 from services.sender.store.suppressions import Suppression, SuppressionStore
@@ -10,6 +10,7 @@ from services.sender.store.waiting import Waiting, WaitingStore
 __all__ = [
     "DECIDED",
     "DUE",
+    "DUE_TESTS",
     "LEASE",
     "Filter",
     "Found",

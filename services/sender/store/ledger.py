@@ -19,6 +19,7 @@ LEASE = timedelta(seconds=30)
 KEEP_CANCELLATION = timedelta(hours=24)
 DUE = DueTable("sender.due")
 DECIDED = DueTable("sender.due", where="intent IN ('sent', 'failed')")
+DUE_TESTS = DueTable("sender.due", where="test")
 
 # One statement claims what is new, and looks up what stands against sending. Only ids of which there is something to
 # say come back: those in the ledger already (`fresh` false; `load` tells their story), cancelled and suppressed ones.
@@ -86,10 +87,11 @@ _SETTLE = f"""{_SETTLED}
 
 _SETTLE_WITH_DUE = f"""{_SETTLED},
 waiting AS (
-    INSERT INTO sender.due (id, kind, due_at, event, accepted_at, traceparent, lease_token, lease_until, announced)
-    SELECT t.id, t.kind, now(), t.event, t.accepted_at, t.traceparent, t.token, now() + $8, false
-    FROM unnest($2::uuid[], $3::text[], $4::bytea[], $5::timestamptz[], $6::text[], $7::uuid[])
-        AS t(id, kind, event, accepted_at, traceparent, token)
+    INSERT INTO sender.due (id, kind, due_at, event, accepted_at, traceparent, test, lease_token, lease_until,
+                            announced)
+    SELECT t.id, t.kind, now(), t.event, t.accepted_at, t.traceparent, t.test, t.token, now() + $9, false
+    FROM unnest($2::uuid[], $3::text[], $4::bytea[], $5::timestamptz[], $6::text[], $7::bool[], $8::uuid[])
+        AS t(id, kind, event, accepted_at, traceparent, test, token)
     JOIN settled USING (id) ORDER BY t.id
     ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, due_at = excluded.due_at, event = excluded.event,
         lease_token = excluded.lease_token, lease_until = excluded.lease_until, announced = false,
@@ -109,10 +111,11 @@ RETURNING l.id, now() AS now
 """
 
 _PARK = """
-INSERT INTO sender.due (id, kind, due_at, event, accepted_at, traceparent)
+INSERT INTO sender.due (id, kind, due_at, event, accepted_at, traceparent, test)
 SELECT t.id, 'parked', coalesce((SELECT lease_until FROM sender.ledger l WHERE l.id = t.id), now()) + interval '1s',
-       t.event, t.accepted_at, t.traceparent
-FROM unnest($1::uuid[], $2::bytea[], $3::timestamptz[], $4::text[]) AS t(id, event, accepted_at, traceparent)
+       t.event, t.accepted_at, t.traceparent, t.test
+FROM unnest($1::uuid[], $2::bytea[], $3::timestamptz[], $4::text[], $5::bool[])
+    AS t(id, event, accepted_at, traceparent, test)
 ORDER BY t.id
 ON CONFLICT (id) DO NOTHING
 """
@@ -207,6 +210,7 @@ class SenderStore:
             [work.mail.to_json() for work in waiting],
             [work.entry.accepted_at for work in waiting],
             [work.traceparent for work in waiting],
+            [work.mail.test for work in waiting],
             [work.token for work in waiting],
             self.lease,
         ]
@@ -234,6 +238,7 @@ class SenderStore:
             [work.mail.to_json() for work in ordered],
             [work.entry.accepted_at for work in ordered],
             [work.traceparent for work in ordered],
+            [work.mail.test for work in ordered],
         )
 
     async def mark_announced(self, works: Sequence[Work]) -> None:

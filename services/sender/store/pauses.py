@@ -13,18 +13,19 @@ from shared.database import Database
 _PARK = """
 WITH asked AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::timestamptz[],
-                         $8::timestamptz[], $9::text[], $10::text[])
-        AS t(id, token, due_token, paused_account, paused_tag, event, accepted_at, expires_at, traceparent, account)),
+                         $8::timestamptz[], $9::text[], $10::text[], $11::bool[])
+        AS t(id, token, due_token, paused_account, paused_tag, event, accepted_at, expires_at, traceparent, account,
+             test)),
 released AS (
     UPDATE sender.ledger AS l SET state = 'released', token = NULL, lease_until = NULL, updated_at = now()
     FROM asked WHERE l.id = asked.id AND l.token = asked.token)
 INSERT INTO sender.due AS d (id, kind, due_at, resume_at, paused_account, paused_tag, event, accepted_at, traceparent,
-                             lease_token)
+                             test, lease_token)
 SELECT id, 'paused',
        CASE WHEN EXISTS (SELECT 1 FROM sender.cancellation c
                          WHERE c.id = asked.id AND c.account = asked.account AND c.until > now())
             THEN now() ELSE expires_at END,
-       now(), paused_account, paused_tag, event, accepted_at, traceparent, due_token
+       now(), paused_account, paused_tag, event, accepted_at, traceparent, test, due_token
 FROM asked ORDER BY id
 ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, due_at = excluded.due_at,
     resume_at = CASE WHEN d.paused_account IS NULL THEN d.due_at ELSE d.resume_at END,
@@ -143,6 +144,7 @@ class PauseStore:
             [work.entry.expires_at for work, _ in ordered],
             [work.traceparent for work, _ in ordered],
             [work.entry.account for work, _ in ordered],
+            [work.mail.test for work, _ in ordered],
         )
 
     async def bring_back(self, room: int) -> int:
