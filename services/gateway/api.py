@@ -18,6 +18,8 @@ from services.gateway.retrying import RetryFilter, RetryOptions, setup_retrying
 from services.gateway.sending import setup_sending
 from services.gateway.settings import ApiSettings
 from services.gateway.store import ReadModel
+from services.gateway.templates import TemplateLookup, TemplateStore, setup_templates
+from services.gateway.templates.routes import BODIES as TEMPLATE_BODIES
 from shared.access import AccessStore, KeyLookup
 from shared.apidocs import ProblemDocument, add_schemas
 from shared.database import Database
@@ -26,7 +28,7 @@ from shared.publisher import Publisher
 from shared.topics import Topics
 from shared.web import setup_web
 
-PREFIXES: tuple[str, ...] = ("/email", "/v1/emails")
+PREFIXES: tuple[str, ...] = ("/email", "/v1/emails", "/v1/templates")
 
 _DESCRIPTION = "Send mail, and see for every recipient what has become of it."
 
@@ -58,10 +60,12 @@ def create_api(settings: ApiSettings) -> FastAPI:
     # and a client that follows it takes its API key there.
     app.router.redirect_slashes = False
     requested, emails = Topics(settings.topic_prefix).requested, ReadModel(database)
+    templates = TemplateStore(database)
     acceptor = Acceptor(publisher, requested, settings.event_limit)
-    hot_posts = setup_sending(app, keys, acceptor)
+    hot_posts = setup_sending(app, keys, acceptor, TemplateLookup(templates))
     setup_reading(app, keys, emails)
     setup_cancelling(app, keys, emails, publisher, requested)
+    setup_templates(app, keys, templates)
     retries = RetryStore(database)
     reader = RecordReader(
         requested, bootstrap_servers=settings.kafka_bootstrap_servers, event_limit=settings.event_limit
@@ -76,5 +80,5 @@ def create_api(settings: ApiSettings) -> FastAPI:
         body_note=f"A mail may have at most {settings.event_limit} bytes as an event, everything included.",
         hot_posts=hot_posts,
     )
-    add_schemas(app, SimpleEmail, NewEmail, RetryOptions, RetryFilter, ProblemDocument)
+    add_schemas(app, SimpleEmail, NewEmail, RetryOptions, RetryFilter, *TEMPLATE_BODIES, ProblemDocument)
     return app

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.accepting import TooLarge
 from services.gateway.acknowledging import answer_publish_errors
 from services.gateway.answers import RetriesAccepted, RetryAccepted, RetryDone, RetryLeftOut
-from services.gateway.bodies import read_object
+from services.gateway.bodies import read_model
 from services.gateway.reading import find_own_email
 from services.gateway.replaying import ReplayUnavailable
 from services.gateway.retrier import Result, Retrier, Retry
@@ -23,15 +23,13 @@ from shared.access import ApiScope, KeyLookup
 from shared.apidocs import describe_body, describe_problems
 from shared.cursors import read_time_cursor, write_time_cursor
 from shared.database import DatabaseUnavailable
-from shared.events import list_errors
 from shared.events.requested import Tag
 from shared.events.wire import Instant
-from shared.problems import Problem, invalid_content
+from shared.problems import Problem
 from shared.states import FailureReason
 from shared.tracing import continue_trace
 from shared.web import authenticate
 
-Body = TypeVar("Body", bound=BaseModel)
 Status = Literal["failed", "partially_sent", "expired", "unknown", "cancelled"]
 
 _UNKNOWN = (
@@ -97,7 +95,7 @@ def setup_retrying(app: FastAPI, keys: KeyLookup, emails: ReadModel, store: Retr
         twice.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
-        wanted = await _read_body(request, RetryFilter)
+        wanted = await read_model(request, RetryFilter)
         chosen = _read_filter(wanted, key.account)
         trace = continue_trace(request.headers.get("traceparent"))
         with _answer_outages():
@@ -123,22 +121,12 @@ def setup_retrying(app: FastAPI, keys: KeyLookup, emails: ReadModel, store: Retr
         whose outcome is unknown are left out unless `include_unknown` says otherwise: they may get the mail twice.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
-        options = await _read_body(request, RetryOptions)
+        options = await read_model(request, RetryOptions)
         trace = continue_trace(request.headers.get("traceparent"))
         with _answer_outages():
             row = await find_own_email(emails, email_id, key.account)
             results = await retrier.retry([row], key, trace, include_unknown=options.include_unknown)
         return _answer(email_id, results[row["id"]])
-
-
-async def _read_body(request: Request, model: type[Body]) -> Body:
-    """The body, which may be left out. Raises Problem 400, 422."""
-    headers = request.headers
-    is_empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
-    try:
-        return model.model_validate({} if is_empty else await read_object(request))
-    except ValidationError as exc:
-        raise invalid_content(list_errors(exc)) from None
 
 
 def _read_filter(wanted: RetryFilter, account: str) -> Filter:

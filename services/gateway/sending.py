@@ -12,6 +12,7 @@ from services.gateway.answers import Accepted
 from services.gateway.bodies import NewEmail, SimpleEmail, read_fields, read_full, read_object, read_simple
 from services.gateway.composing import SenderNotAllowed, UnacceptableFields, compose_full, compose_simple
 from services.gateway.examples import FORM_EXAMPLES, FULL_EXAMPLES, SIMPLE_EXAMPLES
+from services.gateway.templates import TemplateLookup
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import describe_body, describe_problems
 from shared.events import EmailRequested
@@ -37,7 +38,7 @@ _SIMPLE_BODY = describe_body(
 _FULL_BODY = describe_body({"application/json": (NewEmail, FULL_EXAMPLES)})
 
 
-def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor) -> dict[str, Endpoint]:
+def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor, templates: TemplateLookup) -> dict[str, Endpoint]:
     """Add `POST /email/` (and `/email`) and `POST /v1/emails`. Returned, by path: what may serve them (HotPosts).
 
     FastAPI's own routes are for the documentation, and for other methods on these paths.
@@ -81,10 +82,15 @@ def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor) -> dict[str
         """Takes everything a mail may have: cc, bcc, headers, attachments, templates, times, callback, tags.
 
         With `variables`, subject, text and html are templates; they are rendered once now, to find mistakes, and for
-        good when the mail is sent. `from` may be left out where the key has exactly one sender.
+        good when the mail is sent. With `template` they are a stored template's, which goes whole into the event;
+        `variables` fill it in, and its defaults stand in for those left out. `from` may be left out where the key has
+        exactly one sender.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
-        mail = read_full(await read_object(request), key.only_sender)
+        fields = await read_object(request)
+        if "template" in fields:
+            fields = await templates.resolve(key.account, fields)
+        mail = read_full(fields, key.only_sender)
         return await _accept(request, acceptor, _compose(compose_full, mail, key))
 
     return {"/v1/emails": send_full, "/email/": send_simple, "/email": send_simple}
