@@ -53,9 +53,10 @@ chaos: $(STAMP) jars ## kill things under load, count what is lost and doubled (
 	@$(BIN)/python -m pytest tests/chaos $(if $(ONLY),-k '$(ONLY)'); kept=$$?; \
 	  $(BIN)/python -m tests.chaos.results || [ -n '$(ONLY)' ] || exit 1; exit $$kept
 
-docs: $(STAMP) ## write the event schemas and the table of metrics again
+docs: $(STAMP) ## write the event schemas and the tables of metrics and scopes again
 	$(BIN)/python -m shared.events.schemas
 	$(BIN)/python -m shared.metrics_page
+	$(BIN)/python -m tests.support.security_page
 
 lock: $(STAMP) ## write requirements.lock again from pyproject.toml (UPGRADE=--upgrade: newest of all)
 	@[ -x $(LOCK_TOOLS)/bin/uv ] || ($(BIN)/python -m venv $(LOCK_TOOLS) && $(LOCK_TOOLS)/bin/pip install -q uv)
