@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.routing import APIRoute
+from starlette.routing import WebSocketRoute
 
-from tests.support.endpoints import OUTSIDE, Keyring, Operation, build_apis, list_operations, list_scopes
+from tests.support.endpoints import INSIDE, OUTSIDE, Keyring, Operation, build_apis, knock, list_operations, list_scopes
 from tests.support.security_page import PAGE, ask_scopes, read_scope, render_page
 
 # Asks for no key: probes of load balancers, metrics (with networks of their own), the documents of the API.
@@ -72,20 +73,39 @@ async def test_from_a_network_that_is_not_allowed_no_key_helps(operation: Operat
         check_problem(await operation.call(secret, OUTSIDE), 403, "network-not-allowed")
 
 
-@pytest.mark.parametrize("service", APIS)
-async def test_what_no_document_tells_asks_for_a_key_all_the_same(service: str) -> None:
+def list_undocumented() -> Iterator[tuple[str, str, str]]:
+    """Service, method and path of what no document tells and asks for a key all the same."""
     documented = {(each.method, each.path) for each in OPERATIONS}
+    for service, app in APIS.items():
+        for route in app.routes:
+            if isinstance(route, APIRoute) and route.path not in KEYLESS:
+                methods = sorted((route.methods or set()) - {"HEAD"})
+                yield from ((service, each, route.path) for each in methods if (each, route.path) not in documented)
+
+
+@pytest.mark.parametrize(("service", "method", "path"), list(list_undocumented()))
+async def test_what_no_document_tells_asks_for_a_key_all_the_same(service: str, method: str, path: str) -> None:
     transport = httpx.ASGITransport(app=APIS[service], raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        for route in APIS[service].routes:
-            path = getattr(route, "path", "")
-            if path in KEYLESS:
-                continue
-            assert isinstance(route, APIRoute), f"{path}: asks for a key? Then try it here, or else name it in KEYLESS"
-            for method in route.methods - {"HEAD"}:
-                if (method, path) not in documented:
-                    answer = await client.request(method, path, json={})
-                    check_problem(answer, 401, "not-authenticated")
+        check_problem(await client.request(method, path, json={}), 401, "not-authenticated")
+
+
+@pytest.mark.parametrize("service", APIS)
+async def test_no_socket_is_opened_without_a_key_or_from_elsewhere(service: str) -> None:
+    paths = [route.path for route in APIS[service].routes if isinstance(route, WebSocketRoute)]
+    for path in [*paths, "/v1/none"]:
+        for peer in (INSIDE, OUTSIDE):
+            assert await knock(APIS[service], path, peer) in ("websocket.close", "websocket.http.response.start")
+
+
+def test_every_route_is_of_a_kind_that_is_tried_here() -> None:
+    others = [
+        route
+        for app in APIS.values()
+        for route in app.routes
+        if getattr(route, "path", "") not in KEYLESS and not isinstance(route, APIRoute | WebSocketRoute)
+    ]
+    assert others == [], "does it ask for a key? Then try it here, or else name it in KEYLESS"
 
 
 async def test_the_table_of_scopes_is_current() -> None:

@@ -23,7 +23,10 @@ from shared.access import AccessStore, ApiKey, ApiScope, digest_key, mint_key
 
 INSIDE, OUTSIDE = "127.0.0.1", "203.0.113.9"
 _METHODS = ("get", "post", "put", "patch", "delete")
-_NOWHERE = {"database_url": "postgresql://nobody@127.0.0.1:1/none", "kafka_bootstrap_servers": "127.0.0.1:1"}
+_NOWHERE: dict[str, Any] = {
+    "database_url": "postgresql://nobody@127.0.0.1:1/none",
+    "kafka_bootstrap_servers": "127.0.0.1:1",
+}
 _SAMPLES = {
     "uuid": str(UUID(int=7)),
     "date-time": "2030-01-31T09:00:00Z",
@@ -65,8 +68,15 @@ class Keyring:
     def mint(self, *scopes: str) -> str:
         """The secret of a key with these scopes."""
         secret = mint_key()
-        key = ApiKey(secret[-8:], "default", "test", "mk_x…", frozenset(scopes), ("*",), datetime.now(UTC))
-        self._keys[digest_key(secret)] = key
+        self._keys[digest_key(secret)] = ApiKey(
+            id=secret[-8:],
+            account="default",
+            name="test",
+            hint="mk_x…",
+            scopes=frozenset(scopes),
+            senders=("*",),
+            created_at=datetime.now(UTC),
+        )
         return secret
 
     @contextmanager
@@ -95,6 +105,29 @@ def list_operations(apis: Mapping[str, FastAPI]) -> list[Operation]:
     return [each for service, app in apis.items() for each in _read_document(service, app)]
 
 
+async def knock(app: FastAPI, path: str, peer: str = INSIDE) -> str:
+    """Ask for a WebSocket without a key; gives the type of the first message that answers."""
+    answers: list[str] = []
+    scope: dict[str, Any] = {
+        "type": "websocket",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+    }
+    scope |= {"scheme": "ws", "headers": [], "client": (peer, 1), "server": ("test", 80), "subprotocols": []}
+    scope |= {"extensions": {"websocket.http.response": {}}}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"} if not answers else {"type": "websocket.disconnect", "code": 1000}
+
+    async def send(message: Any) -> None:
+        answers.append(message["type"])
+
+    await app(scope, receive, send)
+    return answers[0]
+
+
 def list_scopes() -> list[str]:
     """Every scope there is."""
     return [scope.value for scope in ApiScope]
@@ -121,7 +154,7 @@ def _build_request(document: Any, path: str, told: Any, common: list[Any]) -> di
             query[parameter["name"]] = value
     request: dict[str, Any] = {"url": path, "params": query}
     contents = told.get("requestBody", {}).get("content", {})
-    for media, content in contents.items():
+    for media, content in sorted(contents.items(), key=lambda each: each[0] != "application/json"):
         value = _read_example(content) or _sample(document, content.get("schema", {}), "")
         if media == "application/json":
             if isinstance(value, dict):
