@@ -25,9 +25,10 @@ from services.gateway.templates.bodies import (
     show_template,
 )
 from services.gateway.templates.content import Content, StoredTemplate, complete, preview
+from services.gateway.templates.examples import CONTENT, DRAFT, NEW, PREVIEW
 from services.gateway.templates.store import TemplateStore
 from shared.access import ApiKey, ApiScope, KeyLookup
-from shared.apidocs import describe_body, describe_problems
+from shared.apidocs import describe_problems
 from shared.cursors import read_cursor, write_cursor
 from shared.problems import Problem, invalid_content
 from shared.web import authenticate
@@ -35,28 +36,6 @@ from shared.web import authenticate
 CHANGING, READING = ApiScope.MAILINGS_ADMIN, ApiScope.EMAILS_READ
 _AFTER_POINTER = "/query/after"
 _LAST_VERSION = 2**31 - 1
-_WELCOME = {
-    "subject": "Welcome, {{ name }}",
-    "html": "<p>Hello {{ name }}, your plan is {{ plan }}.</p>",
-    "text": "Hello {{ name }}, your plan is {{ plan }}.",
-    "variables": {"name": {"description": "first name"}, "plan": {"default": "free"}},
-}
-_VALUES = {"variables": {"name": "Ann"}}
-_NEW = describe_body(
-    {"application/json": (NewTemplate, {"welcome": {"summary": "A default", "value": {"name": "welcome", **_WELCOME}}})}
-)
-_CONTENT = describe_body(
-    {"application/json": (TemplateContent, {"welcome": {"summary": "A default", "value": _WELCOME}})}
-)
-_PREVIEW = describe_body({"application/json": (PreviewRequest, {"ann": {"summary": "For Ann", "value": _VALUES}})})
-_DRAFT = describe_body(
-    {
-        "application/json": (
-            DraftPreviewRequest,
-            {"draft": {"summary": "Saved nowhere", "value": {"template": _WELCOME, **_VALUES}}},
-        )
-    }
-)
 BODIES = (NewTemplate, TemplateContent, PreviewRequest, DraftPreviewRequest)
 
 TheName = Annotated[TemplateName, Path(description="the template's name")]
@@ -80,7 +59,7 @@ def _setup_saving(app: FastAPI, keys: KeyLookup, store: TemplateStore) -> None:
         status_code=201,
         response_model=Template,
         responses=describe_problems(400, 401, 403, 409, 413, 422, 503),
-        openapi_extra=_NEW,
+        openapi_extra=NEW,
     )
     async def create_template(request: Request) -> Response:
         """Save version 1. What is no template is refused with its line, filters that do not exist as well.
@@ -102,7 +81,7 @@ def _setup_saving(app: FastAPI, keys: KeyLookup, store: TemplateStore) -> None:
         summary="Save a version",
         response_model=Template,
         responses={201: {"model": Template}, **describe_problems(400, 401, 403, 413, 422, 503)},
-        openapi_extra=_CONTENT,
+        openapi_extra=CONTENT,
     )
     async def put_template(name: TheName, request: Request) -> Response:
         """Save a new version, or the first (201). Content equal to the latest version's makes none.
@@ -185,7 +164,7 @@ def _setup_previews(app: FastAPI, keys: KeyLookup, store: TemplateStore) -> None
         tags=["Templates"],
         summary="What unsaved content would say",
         responses=describe_problems(400, 401, 403, 413, 422, 503),
-        openapi_extra=_DRAFT,
+        openapi_extra=DRAFT,
     )
     async def preview_draft(request: Request) -> TemplatePreview:
         """Render content that is saved nowhere. What could not be saved is refused the same way."""
@@ -198,7 +177,7 @@ def _setup_previews(app: FastAPI, keys: KeyLookup, store: TemplateStore) -> None
         tags=["Templates"],
         summary="What a template would say",
         responses=describe_problems(400, 401, 403, 404, 413, 422, 503),
-        openapi_extra=_PREVIEW,
+        openapi_extra=PREVIEW,
     )
     async def preview_template(name: TheName, request: Request, version: TheVersion = None) -> TemplatePreview:
         """Render subject, text and html as a mail with these variables would have them, and say which are missing."""
