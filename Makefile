@@ -59,6 +59,7 @@ docs: $(STAMP) ## write the generated pages and schemas again
 	$(BIN)/python -m deploy.local.openapi_page
 	$(BIN)/python -m shared.metrics_page
 	$(BIN)/python -m shared.problems_page
+	$(BIN)/python -m tests.support.security_page
 
 lock: $(STAMP) ## write requirements.lock again from pyproject.toml (UPGRADE=--upgrade: newest of all)
 	@[ -x $(LOCK_TOOLS)/bin/uv ] || ($(BIN)/python -m venv $(LOCK_TOOLS) && $(LOCK_TOOLS)/bin/pip install -q uv)

@@ -154,6 +154,13 @@ _TYPES = (
         "Make a new one: `POST /v1/keys`.",
     ),
     ProblemType(
+        "template-exists",
+        (409,),
+        "Template exists",
+        "There is a template of this name already.",
+        "`PUT /v1/templates/{name}` makes a new version of it.",
+    ),
+    ProblemType(
         "not-waiting",
         (409,),
         "Not waiting",

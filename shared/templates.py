@@ -19,15 +19,14 @@ from typing import Any
 import minijinja
 
 from shared.placeholders import take_apart
+from shared.template_tags import OpenTag, find_tags
 
 OUTPUT_LIMIT = 1024 * 1024  # characters of one rendered field
 _FUEL = 100_000
 _LITERAL_BUDGET = 64 * 1024 * 1024  # characters of the template's own text a render may at worst put together
 _CACHE_SOURCES, _CACHE_CHARACTERS = 512, 16 * 1024 * 1024
 
-_TAG = re.compile(r"\{%[-+]?\s*(\w+)(.*?)%\}|\{\{(.*?)\}\}|\{#.*?#\}", re.DOTALL)
 _STATEMENTS = frozenset({"if", "elif", "else", "endif", "for", "endfor", "set", "raw", "endraw"})
-_STRING = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'", re.DOTALL)
 _BUILDS = re.compile(r"[~+\[{]|\btojson\b|\brecursive\b")
 _WIDE_FORMAT = re.compile(r"%[^%a-zA-Z]*(?:\d{3}|\*)")
 _UNDEFINED = re.compile(r"`([^`]+)` is undefined")
@@ -61,32 +60,47 @@ def render_content(subject: str, text: str | None, html: str | None, variables: 
     if "self" in variables:
         raise TemplateError("subject", "a variable must not be called `self`", ("self",))
     frozen = {name: _freeze(value) for name, value in variables.items()}
-    rendered_subject = _render("subject", subject, frozen)
+    rendered_subject = render_field("subject", subject, frozen)
     if _LINE_BREAK.search(rendered_subject):
         raise TemplateError("subject", "must not contain CR, LF or NUL once rendered")
     return RenderedContent(
         subject=rendered_subject,
-        text=None if text is None else _render("text", text, frozen),
-        html=None if html is None else _render("html", html, frozen),
+        text=None if text is None else render_field("text", text, frozen),
+        html=None if html is None else render_field("html", html, frozen),
     )
 
 
-def _render(field: str, source: str, variables: dict[str, Any]) -> str:
+def check_syntax(field: str, source: str) -> frozenset[str]:
+    """The names a template uses and does not set itself, functions included. Raises TemplateError where it is none."""
+    try:
+        _check_source(source)
+        return frozenset(minijinja.Environment().undeclared_variables_in_str(source))
+    except BaseException as exc:
+        raise _translate(field, exc, source) from None
+
+
+def render_field(field: str, source: str, variables: dict[str, Any]) -> str:
+    """Render one field. Raises TemplateError."""
     if "{" not in source:
         return source
     try:
         return _compile(source, is_html=field == "html").render(variables)
-    except _Exceeded as exc:
-        raise TemplateError(field, str(exc)) from None
-    except minijinja.TemplateError as exc:
-        raise _explain(field, exc, source) from None
-    except (AttributeError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as exc:
-        # A method or filter in Python was called with something it does not take.
-        raise TemplateError(field, f"an expression cannot be evaluated: {exc}"[:200]) from None
     except BaseException as exc:
-        if type(exc).__name__ != "PanicException":  # the engine's own failure, derived from BaseException
-            raise
-        raise TemplateError(field, "the template engine failed on this template") from None
+        raise _translate(field, exc, source) from None
+
+
+def _translate(field: str, exc: BaseException, source: str) -> BaseException:
+    """What a caller is told; the exception itself where it says nothing of the template."""
+    if isinstance(exc, _Exceeded | OpenTag):
+        return TemplateError(field, str(exc))
+    if isinstance(exc, minijinja.TemplateError):
+        return _explain(field, exc, source)
+    if isinstance(exc, AttributeError | TypeError | ValueError | LookupError | ArithmeticError | RecursionError):
+        # A method or filter in Python was called with something it does not take.
+        return TemplateError(field, f"an expression cannot be evaluated: {exc}"[:200])
+    if type(exc).__name__ == "PanicException":  # the engine's own failure, derived from BaseException
+        return TemplateError(field, "the template engine failed on this template")
+    return exc
 
 
 def _explain(field: str, exc: minijinja.TemplateError, source: str) -> TemplateError:
@@ -175,12 +189,12 @@ def _compile(source: str, *, is_html: bool) -> _Compiled:
 
 
 def _check_source(source: str) -> int:
-    """Raise _Exceeded for what could grow without bound; returns the length of the longest piece of plain text."""
+    """The length of the longest piece of plain text. Raises _Exceeded for what could grow without bound, OpenTag."""
     longest = end = 0
-    for match in _TAG.finditer(source):
-        longest = max(longest, match.start() - end)
-        end = match.end()
-        statement, rest = match[1], _STRING.sub("''", match[2] or match[3] or "")
+    for tag in find_tags(source):
+        longest = max(longest, tag.start - end)
+        end = tag.end
+        statement, rest = tag.statement, tag.rest
         if statement and statement not in _STATEMENTS:
             raise _Exceeded(f"{{% {statement} %}} is not available; use if, for, set and raw")
         if "*" in rest:

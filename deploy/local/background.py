@@ -30,7 +30,7 @@ def start_in_background(paths: DataPaths, say: Callable[[str], None]) -> None:
     paths.create()
     reading, writing = os.pipe()
     paths.log.unlink(missing_ok=True)
-    paths.log.touch(mode=0o600)  # the development key is printed
+    paths.log.touch(mode=0o600)
     with paths.log.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "deploy.local", "up", "--ready-fd", str(writing)],

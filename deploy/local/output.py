@@ -22,9 +22,9 @@ class Output:
         self._names: dict[str, int] = {}
         self._last_words: dict[str, str] = {}
 
-    def say(self, text: str = "") -> None:
-        """Print a line of the stack's own."""
-        self._write(text)
+    def say(self, text: str = "", *, kept: str | None = None) -> None:
+        """Print a line of the stack's own; with a second stream, ``kept`` stands in its place on the first, a file."""
+        self._write(text if kept is None or self._also is None else kept)
         if self._also is not None:
             self._also.write(text + "\n")
             self._also.flush()

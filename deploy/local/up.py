@@ -23,6 +23,7 @@ from deploy.local.servers import Servers
 from deploy.local.settings import FIRST_RECIPIENT, StackSettings, read_environment
 from deploy.local.supervisor import Command, Supervisor
 from deploy.local.welcome import send_and_follow
+from shared.access.keys import hint_of
 
 _READY_TIMEOUT_S = 90
 _ONE_SIGNAL_S = 1.0
@@ -141,7 +142,7 @@ async def _bring_up(stack: LocalStack, output: Output) -> None:
     output.say(f"the mail is {output.emphasise(status)}")
     output.say()
     for line in describe_addresses(record):
-        output.say(line)
+        output.say(line, kept=line.replace(record.api_key, hint_of(record.api_key)))
 
 
 def describe_addresses(record: StackRecord) -> list[str]:

@@ -22,6 +22,8 @@ from services.gateway.retrying import RetryFilter, RetryOptions, setup_retrying
 from services.gateway.sending import setup_sending
 from services.gateway.settings import ApiSettings
 from services.gateway.store import ReadModel
+from services.gateway.templates import TemplateLookup, TemplateStore, setup_templates
+from services.gateway.templates.routes import BODIES as TEMPLATE_BODIES
 from shared.access import AccessStore, KeyLookup, LastUses
 from shared.apidocs import ProblemDocument, add_schemas
 from shared.database import Database
@@ -30,7 +32,7 @@ from shared.publisher import Publisher
 from shared.topics import Topics
 from shared.web import setup_web
 
-PREFIXES: tuple[str, ...] = ("/email", "/v1/emails", "/v1/keys")
+PREFIXES: tuple[str, ...] = ("/email", "/v1/emails", "/v1/keys", "/v1/templates")
 
 _DESCRIPTION = "Send mail, and see for every recipient what has become of it."
 
@@ -66,12 +68,15 @@ def create_api(settings: ApiSettings) -> FastAPI:
     # and a client that follows it takes its API key there.
     app.router.redirect_slashes = False
     requested, emails = Topics(settings.topic_prefix).requested, ReadModel(database)
+    templates = TemplateStore(database)
     acceptor = Acceptor(publisher, requested, settings.event_limit)
     once = Idempotency(KeyStore(database))
-    hot_posts = setup_sending(app, keys, acceptor, once)
-    setup_batch(app, keys, acceptor, once)
+    stored = TemplateLookup(templates)
+    hot_posts = setup_sending(app, keys, acceptor, once, stored)
+    setup_batch(app, keys, acceptor, once, stored)
     setup_reading(app, keys, emails)
     setup_cancelling(app, keys, emails, publisher, requested)
+    setup_templates(app, keys, templates)
     retries = RetryStore(database)
     reader = RecordReader(
         requested, bootstrap_servers=settings.kafka_bootstrap_servers, event_limit=settings.event_limit
@@ -89,5 +94,5 @@ def create_api(settings: ApiSettings) -> FastAPI:
         body_limits={"/v1/emails/batch": settings.batch_limit},
         hot_posts=hot_posts,
     )
-    add_schemas(app, SimpleEmail, NewEmail, NewBatch, RetryOptions, RetryFilter, ProblemDocument)
+    add_schemas(app, SimpleEmail, NewEmail, NewBatch, RetryOptions, RetryFilter, *TEMPLATE_BODIES, ProblemDocument)
     return app

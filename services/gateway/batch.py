@@ -17,6 +17,7 @@ from services.gateway.composing import Identity, compose_full
 from services.gateway.examples import BATCH_EXAMPLES
 from services.gateway.idempotency import Idempotency, StillOpen
 from services.gateway.refusing import compose, explain_size
+from services.gateway.templates import TemplateLookup
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once
 from shared.events import derive_batch_entry_id
@@ -47,7 +48,9 @@ class Judged:
         return [mail for mail in self.mails if isinstance(mail, Message)]
 
 
-def setup_batch(app: FastAPI, keys: KeyLookup, acceptor: Acceptor, once: Idempotency) -> None:
+def setup_batch(
+    app: FastAPI, keys: KeyLookup, acceptor: Acceptor, once: Idempotency, templates: TemplateLookup
+) -> None:
     """Add `POST /v1/emails/batch`."""
 
     @app.post(
@@ -71,17 +74,20 @@ def setup_batch(app: FastAPI, keys: KeyLookup, acceptor: Acceptor, once: Idempot
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
         fields = await read_object(request)
         batch = read_batch(fields)
-        return await once.run(request, key, fields, partial(_send, request, acceptor, key, batch))
+        return await once.run(request, key, fields, partial(_send, request, acceptor, templates, key, batch))
 
 
 async def _send(
-    request: Request, acceptor: Acceptor, key: ApiKey, batch: Batch, identity: Identity
+    request: Request, acceptor: Acceptor, templates: TemplateLookup, key: ApiKey, batch: Batch, identity: Identity
 ) -> Response | StillOpen:
     hop = begin_hop("publish email.requested", SpanKind.PRODUCER, request.headers.get("traceparent"))
     judge = partial(_judge, acceptor, key, hop.traceparent)
     batch_id = str(identity.id)
     mails = [
-        judge(fields, Identity(derive_batch_entry_id(identity.id, index), identity.requested_at, batch_id))
+        judge(
+            await _resolve(templates, key, fields),
+            Identity(derive_batch_entry_id(identity.id, index), identity.requested_at, batch_id),
+        )
         async for index, fields in take_turns(enumerate(batch.emails), turn_s=_TURN_S)
     ]
     judged = Judged(batch_id, mails)
@@ -97,7 +103,19 @@ async def _send(
     return _answer(judged, ends)
 
 
+async def _resolve(templates: TemplateLookup, key: ApiKey, fields: Any) -> Any:
+    """A mail with the content of the template it names, or the problem with that."""
+    if not isinstance(fields, dict) or "template" not in fields:
+        return fields
+    try:
+        return await templates.resolve(key.account, fields)
+    except Problem as problem:
+        return problem
+
+
 def _judge(acceptor: Acceptor, key: ApiKey, traceparent: str, fields: Any, identity: Identity) -> Message | Problem:
+    if isinstance(fields, Problem):
+        return fields
     if not isinstance(fields, dict):
         return invalid_content([{"detail": "a mail must be a JSON object", "pointer": ""}])
     try:

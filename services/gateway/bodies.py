@@ -4,19 +4,21 @@ Errors leave as problems: 400 for what cannot be parsed, 422 with a pointer to e
 """
 
 from collections.abc import Set
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
 from fastapi import Request
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from starlette.requests import ClientDisconnect
 
 from shared.addresses import RECIPIENT_LIMIT, Mailbox
 from shared.events import CallbackSpec, EmailFields, EmailRequested, WireModel, list_errors
-from shared.events.requested import HeaderText, Url
+from shared.events.requested import HeaderText, TemplateRef, Url
 from shared.events.wire import MailboxField, MailboxList
 from shared.problems import Problem, invalid_content
+
+Body = TypeVar("Body", bound=BaseModel)
 
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
@@ -28,6 +30,10 @@ _WORDS = {"Extra inputs are not permitted": _UNKNOWN, "Field required": "is need
 _OWN_FIELDS = frozenset(
     {"id", "account", "api_key_id", "requested_at", "test", "retry_of", "mailing_id", "batch_id", "template"}
 )
+
+
+TemplateName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+VersionNumber = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 def _empty_is_none(value: Any) -> Any:
@@ -57,10 +63,24 @@ class SimpleEmail(WireModel):
         return to
 
 
+class TemplateChoice(BaseModel):
+    """Which stored template a mail's content is taken from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: TemplateName
+    version: VersionNumber | None = Field(default=None, description="absent: the latest")
+
+
 class NewEmail(EmailFields):
     """A mail with everything Milena knows of."""
 
     model_config = ConfigDict(extra="forbid")
+
+    subject: HeaderText | None = Field(default=None, description="needed, unless there is a `template`")  # type: ignore[assignment]
+    template: TemplateChoice | None = Field(
+        default=None, description="a stored template, in place of subject, text and html; `variables` fill it in"
+    )
 
 
 class NewBatch(WireModel):
@@ -82,6 +102,16 @@ class Batch(NamedTuple):
 async def read_object(request: Request) -> dict[str, Any]:
     """The body as a JSON object. Raises Problem 400 or 422."""
     return _parse_object(await _read_body(request))
+
+
+async def read_model(request: Request, model: type[Body]) -> Body:
+    """The body as one of our models; none at all is an empty object. Raises Problem 400, 422."""
+    headers = request.headers
+    is_empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+    try:
+        return model.model_validate({} if is_empty else await read_object(request))
+    except ValidationError as exc:
+        raise invalid_content(_point(exc)) from None
 
 
 async def read_fields(request: Request) -> dict[str, Any]:
@@ -114,7 +144,10 @@ def read_full(fields: dict[str, Any], default_sender: str | None) -> EmailReques
             detail = "is needed: the API key may send from more than one address"
             raise invalid_content([{"detail": detail, "pointer": "/from"}])
         fields = {**fields, "from": default_sender}
-    _refuse(_OWN_FIELDS & fields.keys(), "", "is set by Milena; leave it out")
+    own = _OWN_FIELDS & fields.keys()
+    if own and isinstance(fields.get("template"), TemplateRef):  # resolved from a stored template; JSON has none
+        own -= {"template"}
+    _refuse(own, "", "is set by Milena; leave it out")
     callback = fields.get("callback")
     if isinstance(callback, dict):  # validated apart from the mail, where `extra` does not reach
         _refuse(callback.keys() - CallbackSpec.model_fields.keys(), "/callback", _UNKNOWN)

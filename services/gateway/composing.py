@@ -100,6 +100,13 @@ def derive_text(html: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def point_at_error(exc: TemplateError) -> dict[str, str]:
+    """A template's error as one of a body's: it points at the variable that is missing, or else at the field."""
+    path = ("variables", *exc.variable) if exc.variable else (exc.field,)
+    pointer = "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in path)
+    return {"detail": f"in {exc.field}: {exc.detail}" if exc.variable else exc.detail, "pointer": pointer}
+
+
 def _complete(mail: EmailRequested, key: ApiKey, identity: Identity) -> EmailRequested:
     """Add what the gateway has to say of a mail (R10).
 
@@ -129,7 +136,4 @@ def _check_templates(mail: EmailRequested, variables: dict[str, Any]) -> None:
     try:
         render_content(mail.subject, mail.text, mail.html, variables)
     except TemplateError as exc:
-        path = ("variables", *exc.variable) if exc.variable else (exc.field,)
-        pointer = "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in path)
-        detail = f"in {exc.field}: {exc.detail}" if exc.variable else exc.detail
-        raise UnacceptableFields([{"detail": detail, "pointer": pointer}]) from None
+        raise UnacceptableFields([point_at_error(exc)]) from None

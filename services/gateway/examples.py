@@ -37,6 +37,15 @@ FULL_EXAMPLES = {
             "callback": {"url": "https://shop.example.com/hook", "on": ["sent", "failed"]},
         },
     },
+    "stored template": {
+        "summary": "A stored template",
+        "value": {
+            "from": "no-reply@example.com",
+            "to": ["ann@example.org"],
+            "template": {"name": "welcome"},
+            "variables": {"name": "Ann"},
+        },
+    },
     "attachment": {
         "summary": "With an attachment",
         "value": {

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.accepting import TooLarge
 from services.gateway.acknowledging import answer_publish_errors
 from services.gateway.answers import RetriesAccepted, RetryAccepted, RetryDone, RetryLeftOut
-from services.gateway.bodies import read_object
+from services.gateway.bodies import read_model
 from services.gateway.composing import Identity
 from services.gateway.idempotency import Idempotency
 from services.gateway.reading import find_own_email
@@ -25,14 +25,12 @@ from shared.access import ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once, describe_problems
 from shared.cursors import read_time_cursor, write_time_cursor
 from shared.database import DatabaseUnavailable
-from shared.events import list_errors
 from shared.events.requested import Tag
 from shared.events.wire import Instant
-from shared.problems import Problem, invalid_content
+from shared.problems import Problem
 from shared.states import FailureReason
 from shared.web import authenticate
 
-Body = TypeVar("Body", bound=BaseModel)
 Status = Literal["failed", "partially_sent", "expired", "unknown", "cancelled"]
 
 _UNKNOWN = (
@@ -107,7 +105,7 @@ def setup_retrying(
         twice.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
-        wanted = await _read_body(request, RetryFilter)
+        wanted = await read_model(request, RetryFilter)
         chosen = _read_filter(wanted, key.account)
         trace = request.headers.get("traceparent")
         with _answer_outages():
@@ -133,7 +131,7 @@ def setup_retrying(
         whose outcome is unknown are left out unless `include_unknown` says otherwise: they may get the mail twice.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
-        options = await _read_body(request, RetryOptions)
+        options = await read_model(request, RetryOptions)
         trace = request.headers.get("traceparent")
 
         async def retry(_: Identity) -> Response:  # the family of the mail sees to it that two are not on their way
@@ -143,16 +141,6 @@ def setup_retrying(
             return _answer(email_id, results[row["id"]])
 
         return await once.run(request, key, options.model_dump(), retry)
-
-
-async def _read_body(request: Request, model: type[Body]) -> Body:
-    """The body, which may be left out. Raises Problem 400, 422."""
-    headers = request.headers
-    is_empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
-    try:
-        return model.model_validate({} if is_empty else await read_object(request))
-    except ValidationError as exc:
-        raise invalid_content(list_errors(exc)) from None
 
 
 def _read_filter(wanted: RetryFilter, account: str) -> Filter:

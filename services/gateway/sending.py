@@ -14,6 +14,7 @@ from services.gateway.composing import Identity, compose_full, compose_simple
 from services.gateway.examples import FORM_EXAMPLES, FULL_EXAMPLES, SIMPLE_EXAMPLES
 from services.gateway.idempotency import Idempotency
 from services.gateway.refusing import compose, explain_size
+from services.gateway.templates import TemplateLookup
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once
 from shared.events import EmailRequested
@@ -32,7 +33,9 @@ _SIMPLE_BODY = describe_body(
 _FULL_BODY = describe_body({"application/json": (NewEmail, FULL_EXAMPLES)})
 
 
-def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor, once: Idempotency) -> dict[str, Endpoint]:
+def setup_sending(
+    app: FastAPI, keys: KeyLookup, acceptor: Acceptor, once: Idempotency, templates: TemplateLookup
+) -> dict[str, Endpoint]:
     """Add `POST /email/` (and `/email`) and `POST /v1/emails`. Returned, by path: what may serve them (HotPosts).
 
     FastAPI's own routes are for the documentation, and for other methods on these paths.
@@ -71,11 +74,13 @@ def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor, once: Idemp
         """Takes everything a mail may have: cc, bcc, headers, attachments, templates, times, callback, tags.
 
         With `variables`, subject, text and html are templates; they are rendered once now, to find mistakes, and for
-        good when the mail is sent. `from` may be left out where the key has exactly one sender.
+        good when the mail is sent. With `template` they are a stored template's, which goes whole into the event;
+        `variables` fill it in, and its defaults stand in for those left out. `from` may be left out where the key has
+        exactly one sender.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
         fields = await read_object(request)
-        return await once.run(request, key, fields, partial(_send_full, request, acceptor, key, fields))
+        return await once.run(request, key, fields, partial(_send_full, request, acceptor, templates, key, fields))
 
     return {"/v1/emails": send_full, "/email/": send_simple, "/email": send_simple}
 
@@ -97,8 +102,15 @@ async def _send_simple(
 
 
 async def _send_full(
-    request: Request, acceptor: Acceptor, key: ApiKey, fields: dict[str, Any], identity: Identity
+    request: Request,
+    acceptor: Acceptor,
+    templates: TemplateLookup,
+    key: ApiKey,
+    fields: dict[str, Any],
+    identity: Identity,
 ) -> Response:
+    if "template" in fields:
+        fields = await templates.resolve(key.account, fields)
     mail = read_full(fields, key.only_sender)
     return await _accept(request, acceptor, compose(compose_full, mail, key, identity))
 

@@ -20,6 +20,7 @@ import pytest
 from deploy.local.ports import Ports, is_free
 from deploy.local.processes import list_ports
 from deploy.local.settings import REPOSITORY, StackSettings, read_environment
+from tests.support.leaks import find_leaks, speak_in_confidence
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -116,12 +117,17 @@ def test_stack_starts_sends_a_mail_and_keeps_everything_over_a_restart(used_chec
     assert names[:4] == ["gateway-api", "scheduler-api", "callback-api", "sender-api"]
     assert {"gateway-worker", "scheduler-worker", "callback-worker", "sender-0", "sender-1"} <= set(names)
     assert checkout.run("status").returncode == 0
+    confidences = speak_in_confidence(stack)
+    mails = len(list(Path(stack["mail_dir"]).iterdir()))
+    assert mails == 3, "the first one and two that are for somebody who may be written to"
     reconciled = checkout.run("run", "--", "services.gateway", "reconcile")
     assert reconciled.returncode == 0, reconciled.stdout + reconciled.stderr
     assert "everything adds up" in reconciled.stdout
 
     assert checkout.run("stop").stdout == "stopped\n"
     assert checkout.find_processes() == []
+    assert stack["api_key"] in started.stdout, "shown on the terminal"
+    assert find_leaks(checkout.data_dir, confidences) == []
     assert checkout.run("status").returncode == 1
 
     began = time.monotonic()
@@ -134,7 +140,7 @@ def test_stack_starts_sends_a_mail_and_keeps_everything_over_a_restart(used_chec
     first_id = started.stdout.partition("accepted as ")[2].split()[0]
     answer = httpx.get(f"{after['base_url']}/v1/emails/{first_id}", headers=headers)
     assert answer.json()["status"] == "sent"
-    assert len(list(Path(after["mail_dir"]).iterdir())) == 2
+    assert len(list(Path(after["mail_dir"]).iterdir())) == mails + 1
 
 
 def test_ctrl_c_stops_everything_and_leaves_no_process(used_checkout: Checkout) -> None:

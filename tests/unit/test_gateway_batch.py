@@ -1,5 +1,6 @@
 """A batch's answer, for every way in which Kafka may take it; and that single requests do not wait for it."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from services.gateway.batch import setup_batch
 from services.gateway.idempotency import Idempotency
 from services.gateway.idempotency_store import Claim
 from shared.access import ApiKey
-from shared.problems import setup_problems
+from shared.problems import Problem, setup_problems
 from shared.producing import Message
 from shared.publisher import OutcomeUnknown, PublishError, PublisherUnavailable
 from tests.support.gateway import FULL, make_key
@@ -43,6 +44,16 @@ class ScriptedPublisher:
         return [self._end(number) for number in range(len(messages))]
 
 
+class Templates:
+    """One of them is known."""
+
+    async def resolve(self, account: str, fields: dict[str, Any]) -> dict[str, Any]:
+        content = {name: value for name, value in fields.items() if name != "template"}
+        if fields["template"]["name"] != "hello":
+            raise Problem(422, "invalid-content", "There is no such template.")
+        return {**content, "subject": "Hello", "text": "Stored"}
+
+
 class Keys:
     """Every secret is a key."""
 
@@ -54,11 +65,21 @@ async def post(publisher: ScriptedPublisher, body: dict[str, Any], keys: Scripte
     app = FastAPI()
     setup_problems(app)
     once = Idempotency(keys or ScriptedKeys(grant))
-    setup_batch(app, Keys(), Acceptor(publisher, "email.requested", 10_000), once)  # type: ignore[arg-type]
+    setup_batch(app, Keys(), Acceptor(publisher, "email.requested", 10_000), once, Templates())  # type: ignore[arg-type]
     transport = httpx.ASGITransport(app=app)
     headers = {"Authorization": "Bearer mk_x", "Idempotency-Key": "k"}
     async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
         return await client.post("/v1/emails/batch", json=body)
+
+
+async def test_a_mail_may_name_a_template_and_one_that_is_not_there_is_refused_alone() -> None:
+    publisher = ScriptedPublisher(lambda _: None)
+    addressed = {name: MAIL[name] for name in ("from", "to") if name in MAIL}
+    good, bad = ({**addressed, "template": {"name": name}} for name in ("hello", "none"))
+    told = (await post(publisher, {"emails": [bad, good]})).json()
+    assert (told["accepted"], told["refused"]) == (1, 1)
+    assert told["results"][0]["problem"]["detail"] == "There is no such template."
+    assert json.loads(publisher.published[0].value or b"")["text"] == "Stored"
 
 
 async def test_what_kafka_has_is_accepted_and_the_rest_told_apart() -> None:

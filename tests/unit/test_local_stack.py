@@ -147,6 +147,15 @@ def test_output_that_is_no_terminal_has_no_colours() -> None:
     assert second.getvalue() == "hello\n"
 
 
+def test_a_secret_line_is_kept_otherwise_in_a_file_and_shown_whole_where_there_is_no_other_stream() -> None:
+    stream, second = io.StringIO(), io.StringIO()
+    Output(stream, also=second).say("key mk_secret", kept="key mk_s…")
+    assert (stream.getvalue(), second.getvalue()) == ("key mk_s…\n", "key mk_secret\n")
+    alone = io.StringIO()
+    Output(alone).say("key mk_secret", kept="key mk_s…")
+    assert alone.getvalue() == "key mk_secret\n"
+
+
 def test_processes_do_not_move_the_cursor() -> None:
     stream = io.StringIO()
     output = Output(stream)

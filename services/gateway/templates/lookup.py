@@ -1,0 +1,93 @@
+"""From `template` in a mail to the mail's content, without asking PostgreSQL for each mail.
+
+A version is asked for again after 3 s, so a new latest one, and a deletion, act within 5. With PostgreSQL away what is
+known goes on, as keys do.
+"""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from services.gateway.bodies import TemplateChoice
+from services.gateway.templates.content import StoredTemplate
+from services.gateway.templates.store import TemplateStore
+from shared.events import list_errors
+from shared.events.requested import TemplateRef
+from shared.problems import Problem, invalid_content
+from shared.recent import Recent
+from shared.retrying import Unavailable
+
+_CAPACITY = 32 * 1024 * 1024  # about bytes
+_GIVEN_BY_TEMPLATE = ("subject", "text", "html")
+
+_Key = tuple[str, str, int | None]
+
+
+class TemplateLookup:
+    """Fills in what a mail takes from a stored template."""
+
+    def __init__(self, store: TemplateStore) -> None:
+        async def ask(key: _Key) -> StoredTemplate | None:
+            return await store.find(*key)
+
+        self._recent: Recent[_Key, StoredTemplate] = Recent(ask, capacity=_CAPACITY, weigh=lambda found: found.size)
+
+    async def resolve(self, account: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """A mail's fields with the content of its `template`, where it names one; without, they come back as they are.
+
+        Raises Problem 422 with a pointer to each fault (`/variables/name` for one that is missing), 503.
+        """
+        if fields.get("template") is None:
+            return fields
+        choice = _read_choice(fields["template"])
+        given = fields.get("variables")
+        _check_neighbours(fields, given)
+        found = await self._find(account, choice)
+        given = given or {}
+        missing = found.content.find_missing(given)
+        if missing:
+            raise invalid_content([_complain(found, name) for name in missing])
+        content = found.content
+        own = {"subject": content.subject, "text": content.text, "html": content.html}
+        ref = TemplateRef(name=found.name, version=found.version)
+        return {**fields, **own, "variables": content.fill_in(given), "template": ref}
+
+    async def _find(self, account: str, choice: TemplateChoice) -> StoredTemplate:
+        try:
+            found = await self._recent.find((account, choice.name, choice.version))
+            if found:
+                return found
+            exists = choice.version is not None and await self._recent.find((account, choice.name, None))
+        except Unavailable as exc:
+            detail = "PostgreSQL is away, and this template was not used lately; try again."
+            raise Problem(503, "unavailable", detail, outcome="refused") from exc
+        if exists:
+            error = {"detail": f"`{choice.name}` has no such version", "pointer": "/template/version"}
+        else:
+            error = {"detail": "there is no template of this name", "pointer": "/template/name"}
+        raise invalid_content([error])
+
+
+def _read_choice(value: Any) -> TemplateChoice:
+    try:
+        return TemplateChoice.model_validate(value)
+    except ValidationError as exc:
+        raise invalid_content(list_errors(exc, "/template")) from None
+
+
+def _check_neighbours(fields: dict[str, Any], variables: Any) -> None:
+    errors = [
+        {"detail": "is the template's; leave it out", "pointer": f"/{name}"}
+        for name in _GIVEN_BY_TEMPLATE
+        if fields.get(name) is not None
+    ]
+    if variables is not None and not isinstance(variables, dict):
+        errors.append({"detail": "must be an object: names and their values", "pointer": "/variables"})
+    if errors:
+        raise invalid_content(errors)
+
+
+def _complain(template: StoredTemplate, name: str) -> dict[str, str]:
+    description = template.content.variables[name].description
+    detail = f"is needed by the template `{template.name}`" + (f": {description}" if description else "")
+    return {"detail": detail, "pointer": f"/variables/{name}"}
