@@ -89,7 +89,11 @@ def list_undocumented() -> Iterator[tuple[str, str, str]]:
         for route in app.routes:
             if isinstance(route, APIRoute) and route.path not in KEYLESS:
                 methods = sorted((route.methods or set()) - {"HEAD"})
-                yield from ((service, each, route.path) for each in methods if (each, route.path) not in documented)
+                yield from (
+                    (service, each, route.path_format)
+                    for each in methods
+                    if (each, route.path_format) not in documented
+                )
 
 
 @pytest.mark.parametrize(("service", "method", "path"), list(list_undocumented()))
