@@ -8,7 +8,7 @@ SOURCES := shared services deploy tests
 LOCK_TOOLS := .cache/lock-tools
 TO ?= you@example.com
 TEST_PROCESSES ?= 3
-export PYTHONPATH := $(CURDIR)
+export PYTHONPATH := $(CURDIR):$(CURDIR)/shared/client
 # Without compiled files every one of a run's 250 processes compiles all our modules again.
 export PYTHONDONTWRITEBYTECODE :=
 

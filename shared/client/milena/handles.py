@@ -1,0 +1,88 @@
+"""A mail that was accepted: what one can do with it, in a program that waits and in one that does not."""
+
+from typing import TYPE_CHECKING
+
+from milena.status import EmailStatus, Event
+
+if TYPE_CHECKING:
+    from milena.aio import AsyncClient
+    from milena.client import Client
+
+DEFAULT_WAIT_S = 60.0
+
+
+class _Named:
+    """Two handles of one mail are equal."""
+
+    def __init__(self, email_id: str) -> None:
+        self._id = email_id
+
+    @property
+    def id(self) -> str:
+        """The mail's id."""
+        return self._id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Named) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._id!r})"
+
+
+class Handle(_Named):
+    """A mail, by its id. All methods raise MilenaError."""
+
+    def __init__(self, client: "Client", email_id: str) -> None:
+        super().__init__(email_id)
+        self._client = client
+
+    def status(self) -> EmailStatus:
+        """Where it stands, for every recipient."""
+        return self._client.read_status(self.id)
+
+    def wait(self, timeout: float = DEFAULT_WAIT_S) -> EmailStatus:
+        """Where it stands at its end. Raises StillOnItsWay after `timeout` seconds."""
+        return self._client.wait(self.id, timeout)
+
+    def timeline(self) -> list[Event]:
+        """All that has happened to it."""
+        return self._client.read_timeline(self.id)
+
+    def cancel(self) -> None:
+        """Ask that it be not sent; its status says whether that came in time. Raises AlreadyFinal."""
+        self._client.cancel(self.id)
+
+    def retry(self, *, include_unknown: bool = False) -> "Handle":
+        """Try it again for those who got nothing. Raises Conflict."""
+        return self._client.retry(self.id, include_unknown=include_unknown)
+
+
+class AsyncHandle(_Named):
+    """A mail, by its id, for asyncio. All methods raise MilenaError."""
+
+    def __init__(self, client: "AsyncClient", email_id: str) -> None:
+        super().__init__(email_id)
+        self._client = client
+
+    async def status(self) -> EmailStatus:
+        """Where it stands, for every recipient."""
+        return await self._client.read_status(self.id)
+
+    async def wait(self, timeout: float = DEFAULT_WAIT_S) -> EmailStatus:
+        """Where it stands at its end. Raises StillOnItsWay after `timeout` seconds."""
+        return await self._client.wait(self.id, timeout)
+
+    async def timeline(self) -> list[Event]:
+        """All that has happened to it."""
+        return await self._client.read_timeline(self.id)
+
+    async def cancel(self) -> None:
+        """Ask that it be not sent; its status says whether that came in time. Raises AlreadyFinal."""
+        await self._client.cancel(self.id)
+
+    async def retry(self, *, include_unknown: bool = False) -> "AsyncHandle":
+        """Try it again for those who got nothing. Raises Conflict."""
+        return await self._client.retry(self.id, include_unknown=include_unknown)

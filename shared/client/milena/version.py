@@ -1,0 +1,3 @@
+"""The client's version, as in pyproject.toml."""
+
+VERSION = "0.1.0"
