@@ -15,11 +15,12 @@ _HINT = "give url and api_key, set MILENA_URL and MILENA_API_KEY, or run where `
 
 @dataclass(frozen=True)
 class Configuration:
-    """Where to call, and as whom. `from_address` is what a local stack's key may send from."""
+    """Where to call, and as whom. A local stack also tells what its key may send from, and what signs its webhooks."""
 
     url: str
     api_key: str = field(repr=False)
     from_address: str | None = None
+    webhook_secret: str | None = field(default=None, repr=False)
 
 
 def find_configuration(
@@ -37,16 +38,15 @@ def find_configuration(
     if url is None or url.rstrip("/") == stack_url:
         url = url or stack_url
         api_key = api_key or stack.get("api_key")
-        from_address = stack.get("from_address")
     else:
-        from_address = None
+        stack = {}
     if not url or not api_key:
         raise NotConfigured(f"{'no address' if not url else 'no API key'} of Milena is known: {_HINT}")
     if not url.startswith(("http://", "https://")):
         raise NotConfigured(f"{URL_VARIABLE} must begin with http:// or https://")
     if not api_key.isascii() or not api_key.isprintable():
         raise NotConfigured("the API key has characters that no key has")
-    return Configuration(url.rstrip("/"), api_key, from_address)
+    return Configuration(url.rstrip("/"), api_key, stack.get("from_address"), stack.get("webhook_secret"))
 
 
 def _read_stack(path: Path) -> dict[str, Any]:

@@ -1,14 +1,30 @@
 """A mail that was accepted: what one can do with it, in a program that waits and in one that does not."""
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from milena.status import EmailStatus, Event
 
-if TYPE_CHECKING:
-    from milena.aio import AsyncClient
-    from milena.client import Client
-
 DEFAULT_WAIT_S = 60.0
+
+
+class _Follower(Protocol):
+    """What a handle needs of a Client."""
+
+    def read_status(self, email_id: str) -> EmailStatus: ...
+    def wait(self, email_id: str, timeout: float) -> EmailStatus: ...
+    def read_timeline(self, email_id: str) -> list[Event]: ...
+    def cancel(self, email_id: str) -> None: ...
+    def retry(self, email_id: str, *, include_unknown: bool) -> "Handle": ...
+
+
+class _AsyncFollower(Protocol):
+    """What a handle needs of an AsyncClient."""
+
+    async def read_status(self, email_id: str) -> EmailStatus: ...
+    async def wait(self, email_id: str, timeout: float) -> EmailStatus: ...
+    async def read_timeline(self, email_id: str) -> list[Event]: ...
+    async def cancel(self, email_id: str) -> None: ...
+    async def retry(self, email_id: str, *, include_unknown: bool) -> "AsyncHandle": ...
 
 
 class _Named:
@@ -29,13 +45,13 @@ class _Named:
         return hash(self.id)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._id!r})"
+        return f"{type(self).__name__}({self.id!r})"
 
 
 class Handle(_Named):
     """A mail, by its id. All methods raise MilenaError."""
 
-    def __init__(self, client: "Client", email_id: str) -> None:
+    def __init__(self, client: _Follower, email_id: str) -> None:
         super().__init__(email_id)
         self._client = client
 
@@ -63,7 +79,7 @@ class Handle(_Named):
 class AsyncHandle(_Named):
     """A mail, by its id, for asyncio. All methods raise MilenaError."""
 
-    def __init__(self, client: "AsyncClient", email_id: str) -> None:
+    def __init__(self, client: _AsyncFollower, email_id: str) -> None:
         super().__init__(email_id)
         self._client = client
 
