@@ -129,6 +129,15 @@ def test_milena_outbox(milena_outbox: list[Any]) -> None:
     assert milena_outbox[0].milena_payload["bcc"] == ["b@example.org"]
 
 
+@override_settings(MILENA_CALLBACK_URL="https://shop.example.com/milena/")
+def test_every_mail_may_have_the_callback_of_the_settings(milena_outbox: list[Any]) -> None:
+    send_mail("outbox", "b", None, TO)
+    send_mail.delay("outbox", "b", None, TO, callback="https://other.example.com/")
+    first, second = (message.milena_payload["callback"] for message in milena_outbox)
+    assert first == {"url": "https://shop.example.com/milena/", "on": ["sent", "failed"]}
+    assert second == "https://other.example.com/"
+
+
 def test_milena_outbox_knows_what_was_committed(milena_outbox: list[Any], on_commit: None) -> None:
     with pytest.raises(Undo), transaction.atomic():
         send_mail("undone", "b", None, TO)

@@ -53,8 +53,11 @@ def _walk(part: Any) -> list[Any]:
 
 def _describe_part(part: EmailMessage) -> tuple[Any, ...]:
     content: Any = part.get_content()
+    kind = part.get_content_type()
+    if kind == "application/octet-stream" and (part.get_filename() or "").endswith(".eml"):
+        kind, content = "message/rfc822", read_message(content)  # ours travels as octets (services/sender/message.py)
     if isinstance(content, EmailMessage):
         content = describe(content)
     elif isinstance(content, str):
         content = content.replace("\r\n", "\n").rstrip("\n")
-    return part.get_content_type(), part.get_filename(), (part["content-id"] or "").strip("<>"), content
+    return kind, part.get_filename(), (part["content-id"] or "").strip("<>"), content

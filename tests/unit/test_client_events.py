@@ -21,7 +21,7 @@ def stream(text: str) -> httpx.Response:
 
 
 def say(number: int) -> str:
-    return f'id: p-{number}\nevent: email.sent\ndata: {{"id": "m{number}",\ndata: "time": "2026-01-31T09:00:00Z"}}\n\n'
+    return f'id: p-{number}\nevent: email.sent\ndata: {{"id": "m{number}",\ndata: "ce_id": "e{number}"}}\n\n'
 
 
 def take_sync(api: FakeApi, count: int, **options: Any) -> list[Event]:
@@ -63,7 +63,7 @@ def pass_time(monkeypatch: pytest.MonkeyPatch, api: FakeApi) -> FakeApi:
 def test_events_are_read_and_filters_handed_on(take: Take) -> None:
     api = FakeApi(stream(": hello\n\n" + say(1)))
     [event] = take(api, 1, tag="june", last_event_id="p-0")
-    assert (event.id, event.type, event.email_id) == ("p-1", "email.sent", "m1")
+    assert (event.id, event.type, event.email_id, event.position) == ("e1", "email.sent", "m1", "p-1")
     [request] = api.requests
     assert dict(request.url.params) == {"tag": "june"}
     assert request.headers["last-event-id"] == "p-0"
@@ -73,9 +73,15 @@ def test_events_are_read_and_filters_handed_on(take: Take) -> None:
 def test_a_broken_stream_goes_on_behind_the_last_whole_event(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = stream(say(1) + "id: p-2\ndata: {")
     api = pass_time(monkeypatch, FakeApi(cut, httpx.ReadError("reset"), problem(503, "unavailable"), stream(say(2))))
-    assert [event.id for event in take(api, 2)] == ["p-1", "p-2"]
+    assert [event.id for event in take(api, 2)] == ["e1", "e2"]
     assert [request.headers.get("last-event-id") for request in api.requests] == [None, "p-1", "p-1", "p-1"]
     assert api.clock.pauses == sorted(api.clock.pauses)
+
+
+def test_a_position_without_an_event_is_kept_too(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = pass_time(monkeypatch, FakeApi(stream(say(1) + "id: p-9\n\n"), stream(say(2))))
+    take(api, 2)
+    assert api.requests[1].headers["last-event-id"] == "p-9"
 
 
 def test_a_refusal_ends_the_stream(take: Take) -> None:

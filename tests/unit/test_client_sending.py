@@ -87,6 +87,18 @@ def test_a_mail_becomes_the_json_of_the_api(run: Run, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("Grüße".encode(), "text/plain; charset=utf-8"),
+        ("Grüße".encode("latin-1"), "text/plain"),
+        (b"ascii", "text/plain"),
+    ],
+)
+def test_a_text_says_how_it_is_written_where_that_is_known(content: bytes, kind: str) -> None:
+    assert Attachment("a.txt", content).to_json()["content_type"] == kind
+
+
 def test_a_time_without_zone_is_refused_before_anything_is_sent(run: Run) -> None:
     api = FakeApi(accepted())
     with pytest.raises(ValueError, match="send_at needs a time zone"):
@@ -197,6 +209,13 @@ def test_a_batch_of_which_nothing_is_accepted_is_still_told_mail_by_mail(run: Ru
     assert type(only) is milena.SenderNotAllowed
 
 
+def test_where_there_are_no_batches_yet_mails_go_one_by_one(run: Run) -> None:
+    api = FakeApi(problem(405, "method-not-allowed"), accepted("1"), problem(403, "sender-not-allowed"), accepted("3"))
+    first, second, third = run(api, lambda client: client.send_batch([MAIL] * 3, idempotency_key="june"))
+    assert (first.id, type(second), third.id) == ("1", milena.SenderNotAllowed, "3")
+    assert [each.headers["idempotency-key"] for each in api.requests[1:]] == ['"june.0"', '"june.1"', '"june.2"']
+
+
 def test_a_large_batch_takes_several_requests_each_under_its_own_key(run: Run) -> None:
     def accept(request: httpx.Request) -> httpx.Response:
         count = request.content.count(b'"subject"')
@@ -232,6 +251,18 @@ def test_wait_ends_with_its_time(
 
 def test_wait_does_not_outwait_an_unknown_outcome(run: Run) -> None:
     assert run(FakeApi(status("unknown", complete=False)), lambda client: client.wait("1")).status == "unknown"
+
+
+def test_of_a_mail_just_sent_nothing_may_be_known_yet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def both(client: Any) -> Any:
+        handle = await client.send(**MAIL)
+        return await handle.status()
+
+    api = use(monkeypatch, FakeApi(accepted("1"), problem(404, "email-not-found"), status("queued", complete=False)))
+    act = (lambda client: client.send(**MAIL).status()) if run is run_sync else both
+    assert run(api, act).status == "queued"
+    with pytest.raises(milena.NotFound):
+        run(FakeApi(problem(404, "email-not-found")), lambda client: client.email("9").status())
 
 
 def test_a_mail_is_cancelled_and_tried_again_by_its_handle(run: Run) -> None:

@@ -46,26 +46,27 @@ class AsyncClient:
 
     async def send(self, *, idempotency_key: str | None = None, **mail: Unpack[Mail]) -> AsyncHandle:
         """See Client.send."""
-        return AsyncHandle(self, await self._run(flows.send(compose(mail), idempotency_key, self._patience)))
+        email_id = await self._run(flows.send(compose(mail), idempotency_key, self._patience))
+        return AsyncHandle(self, email_id, is_new=True)
 
     async def send_batch(
         self, mails: Iterable[Mail | Mapping[str, Any]], *, idempotency_key: str | None = None
     ) -> list[AsyncHandle | ApiError]:
         """See Client.send_batch."""
         found = await self._run(flows.send_batch([compose(mail) for mail in mails], idempotency_key, self._patience))
-        return [AsyncHandle(self, each) if isinstance(each, str) else each for each in found]
+        return [AsyncHandle(self, each, is_new=True) if isinstance(each, str) else each for each in found]
 
     def email(self, email_id: str) -> AsyncHandle:
         """The handle of a mail whose id is known."""
         return AsyncHandle(self, email_id)
 
-    async def read_status(self, email_id: str) -> EmailStatus:
+    async def read_status(self, email_id: str, *, is_new: bool = False) -> EmailStatus:
         """See AsyncHandle.status."""
-        return await self._run(flows.read_status(email_id, self._patience))
+        return await self._run(flows.read_status(email_id, self._patience, is_new=is_new))
 
-    async def read_timeline(self, email_id: str) -> list[Event]:
+    async def read_timeline(self, email_id: str, *, is_new: bool = False) -> list[Event]:
         """See AsyncHandle.timeline."""
-        return await self._run(flows.read_timeline(email_id, self._patience))
+        return await self._run(flows.read_timeline(email_id, self._patience, is_new=is_new))
 
     async def wait(self, email_id: str, timeout: float = DEFAULT_WAIT_S) -> EmailStatus:
         """See AsyncHandle.wait."""
@@ -77,7 +78,8 @@ class AsyncClient:
 
     async def retry(self, email_id: str, *, include_unknown: bool = False) -> AsyncHandle:
         """See AsyncHandle.retry."""
-        return AsyncHandle(self, await self._run(flows.retry(email_id, include_unknown, self._patience)))
+        retry_id = await self._run(flows.retry(email_id, include_unknown, self._patience))
+        return AsyncHandle(self, retry_id, is_new=True)
 
     async def events(self, *, last_event_id: str | None = None, **filters: str) -> AsyncIterator[Event]:
         """See Client.events."""

@@ -55,26 +55,27 @@ class Client:
 
     def send(self, *, idempotency_key: str | None = None, **mail: Unpack[Mail]) -> Handle:
         """Send one mail; it is accepted when this returns. The same `idempotency_key` within 24 h is the same mail."""
-        return Handle(self, self._run(flows.send(compose(mail), idempotency_key, self._patience)))
+        email_id = self._run(flows.send(compose(mail), idempotency_key, self._patience))
+        return Handle(self, email_id, is_new=True)
 
     def send_batch(
         self, mails: Iterable[Mail | Mapping[str, Any]], *, idempotency_key: str | None = None
     ) -> list[Handle | ApiError]:
         """Send many mails, up to 1,000 in one request; for each, in order, its handle or the error it met."""
         found = self._run(flows.send_batch([compose(mail) for mail in mails], idempotency_key, self._patience))
-        return [Handle(self, each) if isinstance(each, str) else each for each in found]
+        return [Handle(self, each, is_new=True) if isinstance(each, str) else each for each in found]
 
     def email(self, email_id: str) -> Handle:
         """The handle of a mail whose id is known."""
         return Handle(self, email_id)
 
-    def read_status(self, email_id: str) -> EmailStatus:
+    def read_status(self, email_id: str, *, is_new: bool = False) -> EmailStatus:
         """See Handle.status."""
-        return self._run(flows.read_status(email_id, self._patience))
+        return self._run(flows.read_status(email_id, self._patience, is_new=is_new))
 
-    def read_timeline(self, email_id: str) -> list[Event]:
+    def read_timeline(self, email_id: str, *, is_new: bool = False) -> list[Event]:
         """See Handle.timeline."""
-        return self._run(flows.read_timeline(email_id, self._patience))
+        return self._run(flows.read_timeline(email_id, self._patience, is_new=is_new))
 
     def wait(self, email_id: str, timeout: float = DEFAULT_WAIT_S) -> EmailStatus:
         """See Handle.wait."""
@@ -86,12 +87,14 @@ class Client:
 
     def retry(self, email_id: str, *, include_unknown: bool = False) -> Handle:
         """See Handle.retry."""
-        return Handle(self, self._run(flows.retry(email_id, include_unknown, self._patience)))
+        retry_id = self._run(flows.retry(email_id, include_unknown, self._patience))
+        return Handle(self, retry_id, is_new=True)
 
     def events(self, *, last_event_id: str | None = None, **filters: str) -> Iterator[Event]:
         """The account's events as they happen, for ever; goes on where it was when a connection breaks.
 
-        `filters`: id, tag, mailing_id, batch_id. `last_event_id`: go on behind that event, as far as it is still held.
+        `filters`: email_id, tag, mailing_id, batch_id, type. `last_event_id`: the `position` of an event, to go on
+        behind it, as far as that is still held.
         """
         subscription = Subscription(filters, self._patience, last_event_id)
         while True:

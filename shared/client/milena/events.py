@@ -23,7 +23,7 @@ SILENCE_S = 60.0  # the server is heard of more often; after that the connection
 class Subscription:
     """What is listened to, and how far it was heard. Feed it bytes; it gives events.
 
-    `filters` are the parameters of `GET /v1/events`: id, tag, mailing_id, batch_id.
+    `filters` are the parameters of `GET /v1/events`: email_id, tag, mailing_id, batch_id, type.
     """
 
     filters: dict[str, str]
@@ -61,6 +61,8 @@ class Subscription:
             if line:
                 self._take(line.decode("utf-8", "replace"))
             else:
+                # An id without data says how far the stream is where nothing in it was for us.
+                self.last_id = self._id if self._id is not None else self.last_id
                 event = self._read() if self._lines else None
                 self._clear()
                 if event:
@@ -80,14 +82,15 @@ class Subscription:
 
     def _read(self) -> Event | None:
         self._failures = 0
-        self.last_id = self._id if self._id is not None else self.last_id
         try:
             data: Any = json.loads("\n".join(self._lines))
         except ValueError:
             return None
         if not isinstance(data, dict):
             return None
-        return Event(self._id or "", self._kind or str(data.get("type", "message")), read_time(data.get("time")), data)
+        event_id = data.get("ce_id") or self._id or ""
+        kind = self._kind or str(data.get("type", "message"))
+        return Event(str(event_id), kind, read_time(data.get("sent_at")), data, self.last_id)
 
     def _clear(self) -> None:
         self._kind, self._id, self._lines = "", None, []

@@ -10,22 +10,23 @@ from typing import Any, TypeAlias, TypeVar
 from milena import calls
 from milena.calls import Answer, Call, Lost, Pause
 from milena.errors import ApiError, BatchRefused, ConnectionFailed, NotFound, StillOnItsWay, build_error, read_error
-from milena.retrying import Patience
+from milena.retrying import NOTHING_MORE, Patience
 from milena.status import EmailStatus, Event
 
 T = TypeVar("T")
 Flow: TypeAlias = Generator[Call | Pause, Any, T]
 """Sent back: an Answer or a Lost for a Call, None for a Pause."""
 
+_LAG = frozenset({404})  # of a mail that was accepted a moment ago nothing may be known yet
 _FIRST_POLL_S, _LONGEST_POLL_S, _POLL_FACTOR = 0.1, 5.0, 1.5
 
 
-def perform(call: Call, patience: Patience) -> Flow[Answer]:
+def perform(call: Call, patience: Patience, also: frozenset[int] = NOTHING_MORE) -> Flow[Answer]:
     """One request, made again for as long as patience lasts. Raises ApiError, ConnectionFailed."""
     deadline = patience.clock() + patience.seconds
     for repeats in count():
         outcome: Answer | Lost = yield call
-        pause = patience.find_pause(outcome, repeats)
+        pause = patience.find_pause(outcome, repeats, also)
         if pause is None or patience.clock() + pause > deadline:
             break
         yield Pause(pause)
@@ -49,24 +50,46 @@ def send_batch(
     results: list[str | ApiError] = []
     for number, start in enumerate(range(0, len(mails), calls.BATCH_LIMIT)):
         key = f"{idempotency_key}-{number}" if idempotency_key and number else idempotency_key
-        call = calls.send_batch(mails[start : start + calls.BATCH_LIMIT], key)
-        try:
-            told = (yield from perform(call, patience)).read()["results"]
-        except BatchRefused as exc:
-            told = exc.document["results"]
-        results += [_read_result(each) for each in told]
+        results += yield from _send_some(mails[start : start + calls.BATCH_LIMIT], key, patience)
     return results
 
 
-def read_status(email_id: str, patience: Patience) -> Flow[EmailStatus]:
-    """Where a mail stands."""
-    answer = yield from perform(calls.read_status(email_id), patience)
+def _send_some(
+    mails: Sequence[Mapping[str, Any]], idempotency_key: str | None, patience: Patience
+) -> Flow[list[str | ApiError]]:
+    try:
+        answer = yield from perform(calls.send_batch(mails, idempotency_key), patience)
+        told = answer.read()["results"]
+    except BatchRefused as exc:
+        told = exc.document["results"]
+    except ApiError as exc:
+        if exc.status not in (404, 405):
+            raise
+        return (yield from _send_singly(mails, idempotency_key, patience))  # a gateway older than its batches
+    return [_read_result(each) for each in told]
+
+
+def _send_singly(
+    mails: Sequence[Mapping[str, Any]], idempotency_key: str | None, patience: Patience
+) -> Flow[list[str | ApiError]]:
+    results: list[str | ApiError] = []
+    for number, mail in enumerate(mails):
+        try:
+            results.append((yield from send(mail, idempotency_key and f"{idempotency_key}.{number}", patience)))
+        except ApiError as exc:
+            results.append(exc)
+    return results
+
+
+def read_status(email_id: str, patience: Patience, *, is_new: bool = False) -> Flow[EmailStatus]:
+    """Where a mail stands. `is_new`: it was accepted, so that it will be known."""
+    answer = yield from perform(calls.read_status(email_id), patience, _LAG if is_new else NOTHING_MORE)
     return EmailStatus.read(answer.read())
 
 
-def read_timeline(email_id: str, patience: Patience) -> Flow[list[Event]]:
+def read_timeline(email_id: str, patience: Patience, *, is_new: bool = False) -> Flow[list[Event]]:
     """What has happened to a mail, in order."""
-    answer = yield from perform(calls.read_timeline(email_id), patience)
+    answer = yield from perform(calls.read_timeline(email_id), patience, _LAG if is_new else NOTHING_MORE)
     return [Event.read_line(email_id, each) for each in answer.read()["events"]]
 
 

@@ -10,9 +10,9 @@ DEFAULT_WAIT_S = 60.0
 class _Follower(Protocol):
     """What a handle needs of a Client."""
 
-    def read_status(self, email_id: str) -> EmailStatus: ...
+    def read_status(self, email_id: str, *, is_new: bool) -> EmailStatus: ...
     def wait(self, email_id: str, timeout: float) -> EmailStatus: ...
-    def read_timeline(self, email_id: str) -> list[Event]: ...
+    def read_timeline(self, email_id: str, *, is_new: bool) -> list[Event]: ...
     def cancel(self, email_id: str) -> None: ...
     def retry(self, email_id: str, *, include_unknown: bool) -> "Handle": ...
 
@@ -20,18 +20,21 @@ class _Follower(Protocol):
 class _AsyncFollower(Protocol):
     """What a handle needs of an AsyncClient."""
 
-    async def read_status(self, email_id: str) -> EmailStatus: ...
+    async def read_status(self, email_id: str, *, is_new: bool) -> EmailStatus: ...
     async def wait(self, email_id: str, timeout: float) -> EmailStatus: ...
-    async def read_timeline(self, email_id: str) -> list[Event]: ...
+    async def read_timeline(self, email_id: str, *, is_new: bool) -> list[Event]: ...
     async def cancel(self, email_id: str) -> None: ...
     async def retry(self, email_id: str, *, include_unknown: bool) -> "AsyncHandle": ...
 
 
 class _Named:
-    """Two handles of one mail are equal."""
+    """Two handles of one mail are equal. `is_new`: it was just accepted, so that it will be known if it is not yet."""
 
-    def __init__(self, email_id: str) -> None:
+    _is_new = False
+
+    def __init__(self, email_id: str, *, is_new: bool = False) -> None:
         self._id = email_id
+        self._is_new = is_new
 
     @property
     def id(self) -> str:
@@ -51,13 +54,13 @@ class _Named:
 class Handle(_Named):
     """A mail, by its id. All methods raise MilenaError."""
 
-    def __init__(self, client: _Follower, email_id: str) -> None:
-        super().__init__(email_id)
+    def __init__(self, client: _Follower, email_id: str, *, is_new: bool = False) -> None:
+        super().__init__(email_id, is_new=is_new)
         self._client = client
 
     def status(self) -> EmailStatus:
         """Where it stands, for every recipient."""
-        return self._client.read_status(self.id)
+        return self._client.read_status(self.id, is_new=self._is_new)
 
     def wait(self, timeout: float = DEFAULT_WAIT_S) -> EmailStatus:
         """Where it stands at its end. Raises StillOnItsWay after `timeout` seconds."""
@@ -65,7 +68,7 @@ class Handle(_Named):
 
     def timeline(self) -> list[Event]:
         """All that has happened to it."""
-        return self._client.read_timeline(self.id)
+        return self._client.read_timeline(self.id, is_new=self._is_new)
 
     def cancel(self) -> None:
         """Ask that it be not sent; its status says whether that came in time. Raises AlreadyFinal."""
@@ -79,13 +82,13 @@ class Handle(_Named):
 class AsyncHandle(_Named):
     """A mail, by its id, for asyncio. All methods raise MilenaError."""
 
-    def __init__(self, client: _AsyncFollower, email_id: str) -> None:
-        super().__init__(email_id)
+    def __init__(self, client: _AsyncFollower, email_id: str, *, is_new: bool = False) -> None:
+        super().__init__(email_id, is_new=is_new)
         self._client = client
 
     async def status(self) -> EmailStatus:
         """Where it stands, for every recipient."""
-        return await self._client.read_status(self.id)
+        return await self._client.read_status(self.id, is_new=self._is_new)
 
     async def wait(self, timeout: float = DEFAULT_WAIT_S) -> EmailStatus:
         """Where it stands at its end. Raises StillOnItsWay after `timeout` seconds."""
@@ -93,7 +96,7 @@ class AsyncHandle(_Named):
 
     async def timeline(self) -> list[Event]:
         """All that has happened to it."""
-        return await self._client.read_timeline(self.id)
+        return await self._client.read_timeline(self.id, is_new=self._is_new)
 
     async def cancel(self) -> None:
         """Ask that it be not sent; its status says whether that came in time. Raises AlreadyFinal."""

@@ -32,8 +32,17 @@ class Attachment:
     def to_json(self) -> dict[str, str]:
         """The attachment as the API takes it."""
         kind = self.content_type or mimetypes.guess_type(self.filename)[0] or _DEFAULT_TYPE
+        if kind.startswith("text/") and "charset=" not in kind and not self.content.isascii() and self._is_utf8():
+            kind += "; charset=utf-8"  # without it a reader would have to guess
         fields = {"filename": self.filename, "content_type": kind, "content": base64.b64encode(self.content).decode()}
         return fields | ({"content_id": self.content_id} if self.content_id else {})
+
+    def _is_utf8(self) -> bool:
+        try:
+            self.content.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
 
 
 class Mail(TypedDict, total=False):

@@ -11,6 +11,7 @@ from milena.calls import Answer, Lost
 from milena.errors import read_error
 
 _PASSING = frozenset({429, 502, 503, 504})
+NOTHING_MORE: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,13 @@ class Patience:
     clock: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random
 
-    def find_pause(self, outcome: Answer | Lost, repeats: int) -> float | None:
-        """Seconds until the request is made again, None where that makes no sense. A server's own word counts."""
+    def find_pause(self, outcome: Answer | Lost, repeats: int, also: frozenset[int] = NOTHING_MORE) -> float | None:
+        """Seconds until the request is made again, None where that makes no sense. A server's own word counts.
+
+        `also`: statuses that pass beside the usual ones.
+        """
         if isinstance(outcome, Answer):
-            if not _may_pass(outcome):
+            if outcome.status not in also and not _may_pass(outcome):
                 return None
             told = read_retry_after(outcome.headers)
             if told is not None:

@@ -56,12 +56,17 @@ class EmailStatus:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a mail. `type`: email.sent, email.failed …; `data` is the event."""
+    """Something that happened to a mail. `type`: email.sent, email.failed …; `data` is the event.
+
+    The same event has the same `id` everywhere. In a stream `position` is where to go on behind it, and two more types
+    occur: `gap` (events are missing, they lay too far back), `dropped` (this reader was too slow).
+    """
 
     id: str
     type: str
     time: datetime | None
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    position: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def email_id(self) -> str | None:

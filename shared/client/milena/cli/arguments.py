@@ -45,11 +45,11 @@ def _add_send(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_tail(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--id", help="of this mail")
+    parser.add_argument("--id", dest="email_id", help="of this mail")
     parser.add_argument("--tag", help="of mails with this tag")
     parser.add_argument("--mailing", dest="mailing_id", metavar="ID", help="of this mailing")
     parser.add_argument("--batch", dest="batch_id", metavar="ID", help="of this batch")
-    parser.add_argument("--after", metavar="ID", help="go on behind this event, as far as it is still held")
+    parser.add_argument("--after", metavar="POSITION", help="go on behind there (--json shows it)")
     _add_json(parser)
 
 

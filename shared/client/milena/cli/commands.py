@@ -82,7 +82,7 @@ def _show_status(client: Client, wanted: Namespace, screen: Screen) -> int:
 
 
 def _tail(client: Client, wanted: Namespace, screen: Screen) -> int:
-    filters = {name: getattr(wanted, name) for name in ("id", "tag", "mailing_id", "batch_id")}
+    filters = {name: getattr(wanted, name) for name in ("email_id", "tag", "mailing_id", "batch_id")}
     given = {name: value for name, value in filters.items() if value}
     for event in client.events(last_event_id=wanted.after, **given):
         screen.show_event(event)

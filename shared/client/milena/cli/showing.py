@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from milena.status import EmailStatus, Event
@@ -40,8 +42,10 @@ class Screen:
 
     def show_event(self, event: Event) -> None:
         """One event of many."""
-        line = f"{_describe(event)}  {event.email_id or ''}".rstrip()
-        self._say(_clean(line), {"id": event.id, "type": event.type, "data": event.data})
+        seen = event if event.time else replace(event, time=datetime.now(UTC))
+        line = f"{_describe(seen)}  {event.email_id or ''}".rstrip()
+        content = {"id": event.id, "type": event.type, "position": event.position, "data": event.data}
+        self._say(_clean(line), content)
 
     def _say(self, line: str, content: dict[str, Any]) -> None:
         print(json.dumps(content, ensure_ascii=False) if self._as_json else line, flush=True)

@@ -25,7 +25,6 @@ def read_attachment(attachment: Any) -> Attachment:
     filename, content, kind = (*attachment, None, None)[:3]
     filename = str(filename) if filename else None
     kind = kind or mimetypes.guess_type(filename or "")[0] or _UNKNOWN
-    kind = kind.partition(";")[0].strip().lower()
     return Attachment(filename or _invent_name(kind), *_read_content(content, kind))
 
 

@@ -19,7 +19,6 @@ from milena.handles import Handle
 
 Ready: TypeAlias = list[tuple[Any, dict[str, Any]]]
 """Messages, and the mails they have become."""
-_NOT_THERE = (404, 405)
 
 
 class EmailBackend(BaseEmailBackend):
@@ -110,19 +109,15 @@ class EmailBackend(BaseEmailBackend):
 
 
 def _send(client: Client, mails: list[dict[str, Any]]) -> list[Handle | ApiError]:
-    if len(mails) > 1 and not any("idempotency_key" in mail for mail in mails):
-        try:
-            return client.send_batch(mails)
-        except ApiError as exc:
-            if exc.status not in _NOT_THERE:  # a gateway older than its batches takes them one by one
-                raise
-    return [_send_one(client, mail, alone=len(mails) == 1) for mail in mails]
+    if len(mails) == 1:
+        return [client.send(**mails[0])]
+    if not any("idempotency_key" in mail for mail in mails):
+        return client.send_batch(mails)
+    return [_send_one(client, mail) for mail in mails]  # a key is for a request of its own
 
 
-def _send_one(client: Client, mail: dict[str, Any], *, alone: bool) -> Handle | ApiError:
+def _send_one(client: Client, mail: dict[str, Any]) -> Handle | ApiError:
     try:
         return client.send(**mail)
     except ApiError as exc:
-        if alone:
-            raise
         return exc

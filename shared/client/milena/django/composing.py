@@ -12,6 +12,7 @@ import django
 from django.utils.encoding import force_str
 
 from milena.django.attachments import UnsupportedFeature, read_attachment
+from milena.django.settings import read_callback
 from milena.mail import compose
 
 __all__ = ["UnsupportedFeature", "compose_message"]
@@ -42,6 +43,7 @@ def compose_message(message: Any) -> dict[str, Any]:
         **_read_bodies(message),
         "headers": _choose_headers(headers) or None,
         "attachments": [read_attachment(each) for each in message.attachments or ()],
+        "callback": read_callback(),
     }
     _refuse_line_breaks(mail, by_name)
     return compose({**mail, **getattr(message, "milena", {})})

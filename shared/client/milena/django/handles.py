@@ -15,6 +15,8 @@ class NotSentYet(MilenaError):
 class LateHandle(Handle):
     """The handle of a message that goes out when the transaction commits. Until then everything raises NotSentYet."""
 
+    _is_new = True
+
     def __init__(self, message: Any) -> None:
         self._message = message
 
@@ -50,13 +52,13 @@ class _Outbox:
     def __init__(self, recipients: list[str]) -> None:
         self._recipients = tuple(RecipientStatus(address, "sent") for address in recipients)
 
-    def read_status(self, email_id: str) -> EmailStatus:
+    def read_status(self, email_id: str, *, is_new: bool = False) -> EmailStatus:
         return EmailStatus(email_id, "sent", complete=True, recipients=self._recipients, attempts=1)
 
     def wait(self, email_id: str, timeout: float) -> EmailStatus:
         return self.read_status(email_id)
 
-    def read_timeline(self, email_id: str) -> list[Event]:
+    def read_timeline(self, email_id: str, *, is_new: bool = False) -> list[Event]:
         return []
 
     def cancel(self, email_id: str) -> None:

@@ -12,6 +12,7 @@ from django.core.signals import setting_changed
 from milena.client import Client
 from milena.configuration import Configuration, find_configuration
 from milena.errors import NotConfigured
+from milena.retrying import Patience
 
 _clients: dict[Configuration, Client] = {}
 _lock = Lock()
@@ -45,6 +46,12 @@ def read_commit_alias() -> str | None:
     return "default" if given else None
 
 
+def read_callback() -> dict[str, Any] | None:
+    """Where Milena tells what became of each mail, unless the mail itself says (MILENA_CALLBACK_URL)."""
+    url = getattr(settings, "MILENA_CALLBACK_URL", None)
+    return {"url": str(url), "on": ["sent", "failed"]} if url else None
+
+
 def connect(configuration: Configuration) -> Client:
     """The process's client for this address and key: its connections serve all threads and requests."""
     with _lock:
@@ -65,8 +72,8 @@ def close_clients() -> None:
 
 def _build(configuration: Configuration) -> Client:
     patience_s = getattr(settings, "MILENA_TIMEOUT", None)
-    options = {} if patience_s is None else {"patience": float(patience_s)}
-    return Client(configuration.url, configuration.api_key, **options)
+    patience = Patience() if patience_s is None else Patience(float(patience_s))
+    return Client(configuration.url, configuration.api_key, patience=patience)
 
 
 def _find_local_secret() -> str | None:
