@@ -49,8 +49,9 @@ class ApiError(MilenaError):
         super().__init__(self._describe())
 
     def _describe(self) -> str:
-        fields = "; ".join(f"{str(each.get('pointer', '')).strip('/')} {each.get('detail')}" for each in self.errors)
-        return f"{self.detail} {fields}".strip() + f" ({self.status} {self.slug})"
+        fields = [f"{str(each.get('pointer', '')).strip('/')} {each.get('detail')}" for each in self.errors]
+        said = "; ".join(each for each in fields if each not in self.detail)
+        return f"{self.detail} {said}".strip() + f" ({self.status} {self.slug})"
 
 
 class NotAuthenticated(ApiError):
