@@ -3,13 +3,16 @@
 tests/in_django runs in an environment of its own; here is looked at what lies in Kafka.
 """
 
+import asyncio
 import base64
 import json
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parseaddr
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from tests.support.servers import RealServers, run_apart
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.timeout(900)  # the environments are made once
+DJANGOS = ("5.2", "newest")
 
 
 @dataclass(frozen=True)
@@ -47,21 +51,32 @@ def gateway(real_servers: RealServers) -> Iterator[Gateway]:
         yield Gateway(stack, api.url, run_apart(mint(stack.database_url)))
 
 
-@pytest.fixture(scope="module", params=["5.2", "newest"])
-def run(request: pytest.FixtureRequest, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    report = tmp_path_factory.mktemp("django") / "report.json"
-    ended = prepare_django(request.param).run(
+@pytest.fixture(scope="module")
+def runs(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> dict[str, "Future[Run]"]:
+    """Every environment's, side by side."""
+    with ThreadPoolExecutor() as threads:
+        return {name: threads.submit(run_django, name, gateway, tmp_path_factory.mktemp(name)) for name in DJANGOS}
+
+
+def run_django(name: str, gateway: Gateway, folder: Path) -> Run:
+    report = folder / "report.json"
+    ended = prepare_django(name).run(
         str(FOLDER / "run.py"),
         str(report),
         MILENA_URL=gateway.url,
         MILENA_API_KEY=gateway.caller.secret,
-        MILENA_DATA_DIR=str(report.parent),
+        MILENA_DATA_DIR=str(folder),
     )
     assert report.exists(), ended.stdout + ended.stderr
     told = json.loads(report.read_text())
-    records = run_apart(read_requests(gateway.stack))
+    records = asyncio.run(read_requests(gateway.stack))
     events = {record.key.decode(): EmailRequested.model_validate_json(record.value) for record in records}
     return Run(ended, told["django"], told["sent"], events)
+
+
+@pytest.fixture(params=DJANGOS)
+def run(request: pytest.FixtureRequest, runs: dict[str, "Future[Run]"]) -> Run:
+    return runs[request.param].result()
 
 
 def test_what_djangos_smtp_backend_does_ours_does(run: Run, gateway: Gateway) -> None:

@@ -11,9 +11,9 @@ urlpatterns += [path("milena/", milena_webhook)]
 
 from milena.django.backend import EmailBackend
 from milena.django.composing import UnsupportedFeature
-from milena.django.handles import NotSentYet
+from milena.django.handles import NotSent
 from milena.django.sending import send_mail
 from milena.django.signals import mail_event
 from milena.django.webhooks import milena_webhook
 
-__all__ = ["EmailBackend", "NotSentYet", "UnsupportedFeature", "mail_event", "milena_webhook", "send_mail"]
+__all__ = ["EmailBackend", "NotSent", "UnsupportedFeature", "mail_event", "milena_webhook", "send_mail"]

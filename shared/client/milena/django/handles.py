@@ -8,12 +8,12 @@ from milena.handles import Handle
 from milena.status import EmailStatus, Event, RecipientStatus
 
 
-class NotSentYet(MilenaError):
-    """The transaction has not been committed, so the mail has not been handed over (MILENA_ON_COMMIT)."""
+class NotSent(MilenaError):
+    """The mail was not handed over: its transaction is not committed, nobody was to get it, or it failed silently."""
 
 
 class LateHandle(Handle):
-    """The handle of a message that goes out when the transaction commits. Until then everything raises NotSentYet."""
+    """The handle of a message that goes out when the transaction commits, or never: then everything raises NotSent."""
 
     _is_new = True
 
@@ -32,7 +32,7 @@ class LateHandle(Handle):
     def _find(self) -> Handle:
         found: Handle | None = getattr(self._message, "milena_handle", None)
         if found is None:
-            raise NotSentYet("the mail goes out when the transaction commits")
+            raise NotSent("the mail was not handed over (yet): it goes out when the transaction commits")
         return found
 
     def __repr__(self) -> str:

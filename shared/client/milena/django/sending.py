@@ -39,8 +39,8 @@ class SendMail:
         *,
         using: str | None = None,
         **milena: Any,
-    ) -> Handle | None:
-        """Hand one message over and give its handle; None only where nobody is to get it, or it failed silently.
+    ) -> Handle:
+        """Hand one message over and give its handle. Where nobody is to get it, or it failed silently, that has no id.
 
         `milena`: what else Milena knows of a mail: tags, metadata, send_at, callback, idempotency_key, …
         """
@@ -49,14 +49,17 @@ class SendMail:
             email.attach_alternative(html_message, "text/html")
         email.milena = milena
         backend = connection or _connect(using)
+        if fail_silently and not connection:
+            backend.fail_silently = True  # also when it waits for the commit
         try:
-            if not backend.send_messages([email]):
-                return None
+            taken = backend.send_messages([email])
         except MilenaError:
             if not fail_silently:
                 raise
-            return None
-        return _find_handle(email, backend)
+            taken = 0
+        if isinstance(backend, EmailBackend) or not taken:
+            return getattr(email, "milena_handle", None) or LateHandle(email)
+        return LocalHandle(email.recipients())
 
     def __repr__(self) -> str:
         return "<milena.django.send_mail>"
@@ -67,13 +70,6 @@ def _connect(using: str | None) -> Any:
     if mailers is None:
         return mail.get_connection()
     return mailers.default if using is None else mailers[using]
-
-
-def _find_handle(email: Any, backend: Any) -> Handle:
-    found: Handle | None = getattr(email, "milena_handle", None)
-    if found is not None:
-        return found
-    return LateHandle(email) if isinstance(backend, EmailBackend) else LocalHandle(email.recipients())
 
 
 send_mail = SendMail()

@@ -21,5 +21,4 @@ class Command(BaseCommand):
         handle = send_mail.delay(
             "A reminder", "Something waits for you.\n", None, [options["address"]], metadata={"order": 0}
         )
-        assert handle is not None
         self.stdout.write(f"{handle.id} {handle.wait(timeout=30).status}")
