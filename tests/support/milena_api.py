@@ -1,11 +1,14 @@
 """A gateway that exists in memory only: for tests of the client, through httpx's own transports."""
 
+import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import httpx
+import pytest
 
 from milena import AsyncClient, Client, Patience
 
@@ -65,6 +68,16 @@ class FakeApi:
         if callable(reply):
             return reply(request)
         return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)  # one for each request
+
+    def pass_time(self, monkeypatch: pytest.MonkeyPatch) -> Self:
+        """Have every pause pass on the clock of this API, at once."""
+
+        async def sleep(seconds: float) -> None:
+            self.clock.sleep(seconds)
+
+        monkeypatch.setattr(time, "sleep", self.clock.sleep)
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        return self
 
     def patience(self, seconds: float = 30.0) -> Patience:
         """Patience by the clock of this API."""

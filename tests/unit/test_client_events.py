@@ -1,7 +1,6 @@
 """The account's events reach a reader in order, and go on where they were after a break."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
@@ -51,15 +50,6 @@ def take(request: pytest.FixtureRequest) -> Take:
     return chosen
 
 
-def pass_time(monkeypatch: pytest.MonkeyPatch, api: FakeApi) -> FakeApi:
-    async def sleep(seconds: float) -> None:
-        api.clock.sleep(seconds)
-
-    monkeypatch.setattr(time, "sleep", api.clock.sleep)
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    return api
-
-
 def test_events_are_read_and_filters_handed_on(take: Take) -> None:
     api = FakeApi(stream(": hello\n\n" + say(1)))
     [event] = take(api, 1, tag="june", last_event_id="p-0")
@@ -72,14 +62,14 @@ def test_events_are_read_and_filters_handed_on(take: Take) -> None:
 
 def test_a_broken_stream_goes_on_behind_the_last_whole_event(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = stream(say(1) + "id: p-2\ndata: {")
-    api = pass_time(monkeypatch, FakeApi(cut, httpx.ReadError("reset"), problem(503, "unavailable"), stream(say(2))))
+    api = FakeApi(cut, httpx.ReadError("reset"), problem(503, "unavailable"), stream(say(2))).pass_time(monkeypatch)
     assert [event.id for event in take(api, 2)] == ["e1", "e2"]
     assert [request.headers.get("last-event-id") for request in api.requests] == [None, "p-1", "p-1", "p-1"]
     assert api.clock.pauses == sorted(api.clock.pauses)
 
 
 def test_a_position_without_an_event_is_kept_too(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
-    api = pass_time(monkeypatch, FakeApi(stream(say(1) + "id: p-9\n\n"), stream(say(2))))
+    api = FakeApi(stream(say(1) + "id: p-9\n\n"), stream(say(2))).pass_time(monkeypatch)
     take(api, 2)
     assert api.requests[1].headers["last-event-id"] == "p-9"
 
@@ -90,7 +80,7 @@ def test_a_refusal_ends_the_stream(take: Take) -> None:
 
 
 def test_a_server_that_asks_for_a_pause_gets_it(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
-    api = pass_time(monkeypatch, FakeApi(stream("retry: 1500\n" + say(1)), stream(say(2))))
+    api = FakeApi(stream("retry: 1500\n" + say(1)), stream(say(2))).pass_time(monkeypatch)
     take(api, 2)
     assert api.clock.pauses == [1.5]
 

@@ -1,7 +1,6 @@
 """The client says what was meant, once, and again where that makes sense."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -16,17 +15,6 @@ from milena import ApiError, AsyncHandle, Attachment, Handle
 from tests.support.milena_api import KEY, FakeApi, accepted, problem, status
 
 MAIL: Any = {"to": "ann@example.org", "subject": "Hello", "text": "Hi"}
-
-
-def use(monkeypatch: pytest.MonkeyPatch, api: FakeApi) -> FakeApi:
-    """Pauses pass on the clock of this API, at once."""
-
-    async def sleep(seconds: float) -> None:
-        api.clock.sleep(seconds)
-
-    monkeypatch.setattr(time, "sleep", api.clock.sleep)
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    return api
 
 
 def run_sync(api: FakeApi, act: Callable[[Any], Any]) -> Any:
@@ -122,7 +110,7 @@ PASSING = {
 def test_what_passes_is_tried_again_under_the_same_key(
     run: Run, monkeypatch: pytest.MonkeyPatch, passing: httpx.Response | Exception
 ) -> None:
-    api = use(monkeypatch, FakeApi(passing, passing, accepted("7")))
+    api = FakeApi(passing, passing, accepted("7")).pass_time(monkeypatch)
     assert run(api, lambda client: client.send(**MAIL)).id == "7"
     first, second, third = (request.headers["idempotency-key"] for request in api.requests)
     assert first == second == third
@@ -143,7 +131,7 @@ def test_each_mail_has_a_key_of_its_own_unless_one_is_given(run: Run) -> None:
 
 
 def test_patience_ends(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    api = use(monkeypatch, FakeApi(httpx.ConnectError("refused")))
+    api = FakeApi(httpx.ConnectError("refused")).pass_time(monkeypatch)
     with pytest.raises(milena.ConnectionFailed, match="refused") as caught:
         run(api, lambda client: client.send(**MAIL))
     assert isinstance(caught.value, ConnectionError)
@@ -155,7 +143,7 @@ def test_patience_ends(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_retry_after_beyond_the_patience_is_an_error_at_once(
     run: Run, monkeypatch: pytest.MonkeyPatch, far: str
 ) -> None:
-    api = use(monkeypatch, FakeApi(problem(429, "too-many-requests", retry_after=far)))
+    api = FakeApi(problem(429, "too-many-requests", retry_after=far)).pass_time(monkeypatch)
     with pytest.raises(milena.RateLimited):
         run(api, lambda client: client.send(**MAIL))
     assert not api.clock.pauses
@@ -229,7 +217,7 @@ def test_a_large_batch_takes_several_requests_each_under_its_own_key(run: Run) -
 
 def test_wait_asks_more_and_more_rarely_until_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = status("deferred", complete=False)
-    api = use(monkeypatch, FakeApi(problem(404, "email-not-found"), waiting, waiting, waiting, status("sent")))
+    api = FakeApi(problem(404, "email-not-found"), waiting, waiting, waiting, status("sent")).pass_time(monkeypatch)
     found = run(api, lambda client: client.email("1").wait(60))
     assert (found.status, found.complete, found.recipients[0].response) == ("sent", True, "250 Ok")
     assert api.clock.pauses == sorted(api.clock.pauses)
@@ -243,7 +231,7 @@ def test_wait_asks_more_and_more_rarely_until_the_end(run: Run, monkeypatch: pyt
 def test_wait_ends_with_its_time(
     run: Run, monkeypatch: pytest.MonkeyPatch, answer: httpx.Response, kind: type[Exception]
 ) -> None:
-    api = use(monkeypatch, FakeApi(answer))
+    api = FakeApi(answer).pass_time(monkeypatch)
     with pytest.raises(kind):
         run(api, lambda client: client.email("1").wait(3))
     assert sum(api.clock.pauses) == pytest.approx(3)
@@ -258,7 +246,9 @@ def test_of_a_mail_just_sent_nothing_may_be_known_yet(run: Run, monkeypatch: pyt
         handle = await client.send(**MAIL)
         return await handle.status()
 
-    api = use(monkeypatch, FakeApi(accepted("1"), problem(404, "email-not-found"), status("queued", complete=False)))
+    api = FakeApi(accepted("1"), problem(404, "email-not-found"), status("queued", complete=False)).pass_time(
+        monkeypatch
+    )
     act = (lambda client: client.send(**MAIL).status()) if run is run_sync else both
     assert run(api, act).status == "queued"
     with pytest.raises(milena.NotFound):

@@ -9,7 +9,6 @@ import httpx
 
 from milena import flows
 from milena.calls import Answer, Call, Lost, Pause
-from milena.configuration import find_configuration
 from milena.errors import ApiError
 from milena.events import Subscription
 from milena.flows import Flow
@@ -17,12 +16,12 @@ from milena.handles import DEFAULT_WAIT_S, AsyncHandle
 from milena.mail import Mail, compose
 from milena.retrying import Patience
 from milena.status import EmailStatus, Event
-from milena.transport import describe_connection, describe_request, describe_stream, read_answer, read_loss
+from milena.transport import Caller, describe_connection, describe_request, describe_stream, read_answer, read_loss
 
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(Caller):
     """Sends mail and tells what became of it; `aclose` it, or use `async with`. Arguments and errors as of Client."""
 
     def __init__(
@@ -34,15 +33,8 @@ class AsyncClient:
         patience: Patience | float = 30.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._configuration = find_configuration(url, api_key)
-        self._timeout_s = timeout_s
-        self._patience = patience if isinstance(patience, Patience) else Patience(patience)
+        super().__init__(url, api_key, timeout_s, patience)
         self._http = httpx.AsyncClient(**describe_connection(self._configuration, timeout_s), transport=transport)
-
-    @property
-    def url(self) -> str:
-        """The address that is called."""
-        return self._configuration.url
 
     async def send(self, *, idempotency_key: str | None = None, **mail: Unpack[Mail]) -> AsyncHandle:
         """See Client.send."""
@@ -111,9 +103,6 @@ class AsyncClient:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
 
     async def _run(self, flow: Flow[T]) -> T:
         try:

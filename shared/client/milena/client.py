@@ -9,7 +9,6 @@ import httpx
 
 from milena import flows
 from milena.calls import Answer, Call, Lost, Pause
-from milena.configuration import find_configuration
 from milena.errors import ApiError
 from milena.events import Subscription
 from milena.flows import Flow
@@ -17,12 +16,12 @@ from milena.handles import DEFAULT_WAIT_S, Handle
 from milena.mail import Mail, compose
 from milena.retrying import Patience
 from milena.status import EmailStatus, Event
-from milena.transport import describe_connection, describe_request, describe_stream, read_answer, read_loss
+from milena.transport import Caller, describe_connection, describe_request, describe_stream, read_answer, read_loss
 
 T = TypeVar("T")
 
 
-class Client:
+class Client(Caller):
     """Sends mail and tells what became of it. Threads may share one; `close` it, or use `with`.
 
     Address and key: see find_configuration. `timeout_s` is for one request, `patience` says for how long it is made
@@ -38,20 +37,8 @@ class Client:
         patience: Patience | float = 30.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._configuration = find_configuration(url, api_key)
-        self._timeout_s = timeout_s
-        self._patience = patience if isinstance(patience, Patience) else Patience(patience)
+        super().__init__(url, api_key, timeout_s, patience)
         self._http = httpx.Client(**describe_connection(self._configuration, timeout_s), transport=transport)
-
-    @property
-    def url(self) -> str:
-        """The address that is called."""
-        return self._configuration.url
-
-    @property
-    def from_address(self) -> str | None:
-        """What the key of a local stack may send from."""
-        return self._configuration.from_address
 
     def send(self, *, idempotency_key: str | None = None, **mail: Unpack[Mail]) -> Handle:
         """Send one mail; it is accepted when this returns. The same `idempotency_key` within 24 h is the same mail."""
@@ -123,9 +110,6 @@ class Client:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
 
     def _run(self, flow: Flow[T]) -> T:
         try:

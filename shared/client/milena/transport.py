@@ -5,9 +5,32 @@ from typing import Any
 import httpx
 
 from milena.calls import Answer, Call, Lost
-from milena.configuration import Configuration
+from milena.configuration import Configuration, find_configuration
 from milena.events import SILENCE_S
+from milena.retrying import Patience
 from milena.version import VERSION
+
+
+class Caller:
+    """What both clients are: an address, a key, and patience."""
+
+    def __init__(self, url: str | None, api_key: str | None, timeout_s: float, patience: Patience | float) -> None:
+        self._configuration = find_configuration(url, api_key)
+        self._timeout_s = timeout_s
+        self._patience = patience if isinstance(patience, Patience) else Patience(patience)
+
+    @property
+    def url(self) -> str:
+        """The address that is called."""
+        return self._configuration.url
+
+    @property
+    def from_address(self) -> str | None:
+        """What the key of a local stack may send from."""
+        return self._configuration.from_address
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
 
 
 def describe_connection(configuration: Configuration, timeout_s: float) -> dict[str, Any]:
