@@ -85,7 +85,9 @@ def test_a_server_that_asks_for_a_pause_gets_it(take: Take, monkeypatch: pytest.
     assert api.clock.pauses == [1.5]
 
 
-@pytest.mark.parametrize("data", ["data: no json\n\n", "data: [1]\n\n", "event: x\n\n", ":\n\n", "\n"])
+@pytest.mark.parametrize(
+    "data", ["data: no json\n\n", "data: [1]\n\n", "event: x\n\n", "event: heartbeat\ndata: {}\n\n", ":\n\n", "\n"]
+)
 def test_what_is_no_event_is_passed_over(data: str) -> None:
     subscription = Subscription({}, Patience())
     assert list(subscription.feed(data.encode())) == []

@@ -16,6 +16,7 @@ from milena.status import Event, read_time
 
 # The only ends of lines that count; httpx's own reader of lines would break at U+2028 and the like, inside of JSON.
 _LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
+_OF_THE_CONNECTION = frozenset({"heartbeat", "closed"})  # it goes on, or is made again
 SILENCE_S = 60.0  # the server is heard of more often; after that the connection is taken for dead
 
 
@@ -87,6 +88,8 @@ class Subscription:
         except ValueError:
             return None
         if not isinstance(data, dict):
+            return None
+        if self._kind in _OF_THE_CONNECTION:
             return None
         event_id = data.get("ce_id") or self._id or ""
         kind = self._kind or str(data.get("type", "message"))
