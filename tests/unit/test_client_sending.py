@@ -156,7 +156,7 @@ def test_a_retry_after_beyond_the_patience_is_an_error_at_once(
         (problem(403, "scope-missing"), milena.ScopeMissing),
         (problem(403, "sender-not-allowed"), milena.SenderNotAllowed),
         (problem(413, "too-large", limit=1048576), milena.TooLarge),
-        (problem(422, "idempotency-key-reused"), milena.InvalidContent),
+        (problem(422, "idempotency-key-reused"), milena.IdempotencyKeyReused),
         (httpx.Response(400, json={"type": "urn:milena:problem:malformed-json"}), ApiError),
         (httpx.Response(500, text="oops"), ApiError),
         (httpx.Response(302, headers={"location": "http://elsewhere.test/"}), ApiError),

@@ -94,6 +94,10 @@ class BatchRefused(InvalidContent):
     """No mail of the batch was accepted; `document["results"]` says of each why."""
 
 
+class IdempotencyKeyReused(InvalidContent):
+    """The idempotency key belongs to another mail of the last 24 hours; a new mail needs a new one."""
+
+
 class RateLimited(ApiError):
     """Too many requests, and waiting would have taken longer than the client is patient."""
 
@@ -117,6 +121,7 @@ _BY_SLUG: Mapping[str, type[ApiError]] = {
     "sender-not-allowed": SenderNotAllowed,
     "already-final": AlreadyFinal,
     "batch-refused": BatchRefused,
+    "idempotency-key-reused": IdempotencyKeyReused,
     "outcome-unknown": OutcomeUnknown,
 }
 _BY_STATUS: Mapping[int, type[ApiError]] = {
