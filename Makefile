@@ -4,11 +4,11 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := shared services deploy tests
+SOURCES := shared services deploy tests docs/examples
 LOCK_TOOLS := .cache/lock-tools
 TO ?= you@example.com
 TEST_PROCESSES ?= 3
-export PYTHONPATH := $(CURDIR)
+export PYTHONPATH := $(CURDIR):$(CURDIR)/shared/client
 # Without compiled files every one of a run's 250 processes compiles all our modules again.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -70,6 +70,10 @@ lock: $(STAMP) ## write requirements.lock again from pyproject.toml (UPGRADE=--u
 	  $(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) \
 	    tests/bench/yardsticks/$$yardstick.in --output-file tests/bench/yardsticks/$$yardstick.lock || exit 1; done
+	for django in 5.2=3.11 newest=3.12; do \
+	  $(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version $${django#*=} --generate-hashes \
+	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) \
+	    tests/in_django/django_$${django%=*}.in --output-file tests/in_django/django_$${django%=*}.lock || exit 1; done
 
 clean: ## remove caches and the virtual environment; never data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -38,7 +38,11 @@ _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 §2.2: printable ASCII 
 Variables = TypeVar("Variables", bound=dict[str, Any] | None)
 _LINE_BREAK = re.compile(r"[\r\n\x00]")
 _NO_LINE_BREAKS = "must not contain CR, LF or NUL"
-_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
+# RFC 2045 §5.1, names after RFC 6838; with parameters, for example `text/calendar; method=REQUEST`
+_MEDIA_TYPE = re.compile(
+    r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+"
+    r"""(?:[ \t]*;[ \t]*[A-Za-z0-9!#$%&'*+.^_`{|}~-]+=(?:[A-Za-z0-9!#$%&'*+.^_`{|}~-]+|"[ !#-\[\]-~]*"))*"""
+)
 
 
 def refuse_line_breaks(value: str) -> str:

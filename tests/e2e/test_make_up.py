@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ import pytest
 from deploy.local.ports import Ports, is_free
 from deploy.local.processes import list_ports
 from deploy.local.settings import REPOSITORY, StackSettings, read_environment
+from tests.e2e.from_celery import follow_the_example
+from tests.e2e.readme import read_the_clients_page, sit_down, take_the_tour
 from tests.support.leaks import find_leaks, speak_in_confidence
 
 pytestmark = pytest.mark.timeout(300)
@@ -96,7 +99,7 @@ def used_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout
     mine.clear_away()
 
 
-def test_stack_starts_sends_a_mail_and_keeps_everything_over_a_restart(used_checkout: Checkout) -> None:
+def test_stack_starts_sends_a_mail_and_keeps_everything_over_a_restart(used_checkout: Checkout, tmp_path: Path) -> None:
     checkout = used_checkout
     started = checkout.run("start")
     assert started.returncode == 0, started.stdout + started.stderr
@@ -141,6 +144,17 @@ def test_stack_starts_sends_a_mail_and_keeps_everything_over_a_restart(used_chec
     answer = httpx.get(f"{after['base_url']}/v1/emails/{first_id}", headers=headers)
     assert answer.json()["status"] == "sent"
     assert len(list(Path(after["mail_dir"]).iterdir())) == mails + 1
+    type_what_the_docs_say(after, checkout.data_dir, tmp_path)
+
+
+def type_what_the_docs_say(stack: dict[str, Any], data_dir: Path, folder: Path) -> None:
+    """Here, because a stack is running: README.md, docs/client.md and docs/from-celery.md, command by command."""
+    reader = sit_down(stack, data_dir, folder / "reader")
+    with ThreadPoolExecutor(2) as threads:
+        example = threads.submit(follow_the_example, stack, data_dir, folder / "django")
+        take_the_tour(reader)
+        read_the_clients_page(reader)
+        example.result()
 
 
 def test_ctrl_c_stops_everything_and_leaves_no_process(used_checkout: Checkout) -> None:

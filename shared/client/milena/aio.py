@@ -1,0 +1,123 @@
+"""The client for asyncio: Client with `await`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from milena import flows
+from milena.calls import Answer, Call, Lost, Pause
+from milena.errors import ApiError
+from milena.events import Subscription
+from milena.flows import Flow
+from milena.handles import DEFAULT_WAIT_S, AsyncHandle
+from milena.mail import Mail, compose
+from milena.retrying import Patience
+from milena.status import EmailStatus, Event
+from milena.transport import Caller, describe_connection, describe_request, describe_stream, read_answer, read_loss
+
+T = TypeVar("T")
+
+
+class AsyncClient(Caller):
+    """Sends mail and tells what became of it; `aclose` it, or use `async with`. Arguments and errors as of Client."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 10.0,
+        patience: Patience | float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        super().__init__(url, api_key, timeout_s, patience)
+        self._http = httpx.AsyncClient(**describe_connection(self._configuration, timeout_s), transport=transport)
+
+    async def send(self, *, idempotency_key: str | None = None, **mail: Unpack[Mail]) -> AsyncHandle:
+        """See Client.send."""
+        email_id = await self._run(flows.send(compose(mail), idempotency_key, self._patience))
+        return AsyncHandle(self, email_id, is_new=True)
+
+    async def send_batch(
+        self, mails: Iterable[Mail | Mapping[str, Any]], *, idempotency_key: str | None = None
+    ) -> list[AsyncHandle | ApiError]:
+        """See Client.send_batch."""
+        found = await self._run(flows.send_batch([compose(mail) for mail in mails], idempotency_key, self._patience))
+        return [AsyncHandle(self, each, is_new=True) if isinstance(each, str) else each for each in found]
+
+    def email(self, email_id: str) -> AsyncHandle:
+        """The handle of a mail whose id is known."""
+        return AsyncHandle(self, email_id)
+
+    async def read_status(self, email_id: str, *, is_new: bool = False) -> EmailStatus:
+        """See AsyncHandle.status."""
+        return await self._run(flows.read_status(email_id, self._patience, is_new=is_new))
+
+    async def read_timeline(self, email_id: str, *, is_new: bool = False) -> list[Event]:
+        """See AsyncHandle.timeline."""
+        return await self._run(flows.read_timeline(email_id, self._patience, is_new=is_new))
+
+    async def wait(self, email_id: str, timeout: float = DEFAULT_WAIT_S) -> EmailStatus:
+        """See AsyncHandle.wait."""
+        return await self._run(flows.wait(email_id, timeout, self._patience))
+
+    async def cancel(self, email_id: str) -> None:
+        """See AsyncHandle.cancel."""
+        await self._run(flows.cancel(email_id, self._patience))
+
+    async def retry(self, email_id: str, *, include_unknown: bool = False) -> AsyncHandle:
+        """See AsyncHandle.retry."""
+        retry_id = await self._run(flows.retry(email_id, include_unknown, self._patience))
+        return AsyncHandle(self, retry_id, is_new=True)
+
+    async def events(self, *, last_event_id: str | None = None, **filters: str) -> AsyncIterator[Event]:
+        """See Client.events."""
+        subscription = Subscription(filters, self._patience, last_event_id)
+        while True:
+            answer = None
+            try:
+                async with self._http.stream(**describe_stream(subscription.build_call(), self._timeout_s)) as response:
+                    if response.status_code >= 400:
+                        await response.aread()
+                        answer = read_answer(response)
+                        subscription.judge(answer)
+                    else:
+                        async for chunk in response.aiter_bytes():
+                            for event in subscription.feed(chunk):
+                                yield event
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(subscription.find_pause(answer))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _run(self, flow: Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                step = flow.send(await self._carry_out(step))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _carry_out(self, step: Call | Pause) -> Answer | Lost | None:
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            return None
+        try:
+            return read_answer(await self._http.request(**describe_request(step)))
+        except httpx.TransportError as exc:
+            return read_loss(exc)

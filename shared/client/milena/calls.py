@@ -1,0 +1,97 @@
+"""Requests and answers without any network: what is asked, and what came back. Pure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+EMAILS, BATCH, EVENTS = "/v1/emails", "/v1/emails/batch", "/v1/events"
+BATCH_LIMIT = 1000  # mails in one request
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request. A repeat of it does no harm: it reads, or has a key, or asks for what is done once anyway."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said; names of headers in lower case."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = field(default=b"", repr=False)
+
+    def read(self) -> dict[str, Any]:
+        """The body's JSON object."""
+        content: dict[str, Any] = json.loads(self.body)
+        return content
+
+
+@dataclass(frozen=True)
+class Lost:
+    """There was no answer; `why` names what happened."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Nothing is to be done for a while."""
+
+    seconds: float
+
+
+def send(mail: Mapping[str, Any], idempotency_key: str | None) -> Call:
+    """Send one mail, once for each key."""
+    return _post(EMAILS, mail, _name(idempotency_key))
+
+
+def send_batch(mails: Sequence[Mapping[str, Any]], idempotency_key: str | None) -> Call:
+    """Send many mails, once for each key."""
+    return _post(BATCH, {"emails": list(mails)}, _name(idempotency_key))
+
+
+def read_status(email_id: str) -> Call:
+    """Ask where a mail stands."""
+    return Call("GET", _path(email_id))
+
+
+def read_timeline(email_id: str) -> Call:
+    """Ask what has happened to a mail."""
+    return Call("GET", f"{_path(email_id)}/events")
+
+
+def cancel(email_id: str) -> Call:
+    """Ask that a mail be not sent; asked twice it is asked once."""
+    return Call("POST", f"{_path(email_id)}/cancel")
+
+
+def retry(email_id: str, *, include_unknown: bool) -> Call:
+    """Ask that a mail be tried again; while a retry is on its way no second one begins."""
+    return _post(f"{_path(email_id)}/retry", {"include_unknown": include_unknown}, {})
+
+
+def _path(email_id: str) -> str:
+    return f"{EMAILS}/{quote(email_id, safe='')}"
+
+
+def _post(path: str, content: Any, headers: Mapping[str, str]) -> Call:
+    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    return Call("POST", path, headers={"content-type": "application/json", **headers}, body=body)
+
+
+def _name(idempotency_key: str | None) -> dict[str, str]:
+    key = idempotency_key or str(uuid4())
+    if not 1 <= len(key) <= 255 or not key.isascii() or not key.isprintable():
+        raise ValueError("an idempotency key has 1 to 255 printable ASCII characters")
+    escaped = key.replace("\\", "\\\\").replace('"', '\\"')
+    return {"idempotency-key": f'"{escaped}"'}  # a string of RFC 8941

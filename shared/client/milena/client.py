@@ -1,0 +1,130 @@
+"""The client for programs that wait for an answer (AsyncClient is for those that do not)."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from milena import flows
+from milena.calls import Answer, Call, Lost, Pause
+from milena.errors import ApiError
+from milena.events import Subscription
+from milena.flows import Flow
+from milena.handles import DEFAULT_WAIT_S, Handle
+from milena.mail import Mail, compose
+from milena.retrying import Patience
+from milena.status import EmailStatus, Event
+from milena.transport import Caller, describe_connection, describe_request, describe_stream, read_answer, read_loss
+
+T = TypeVar("T")
+
+
+class Client(Caller):
+    """Sends mail and tells what became of it. Threads may share one; `close` it, or use `with`.
+
+    Address and key: see find_configuration. `timeout_s` is for one request, `patience` says for how long it is made
+    again. Every method raises MilenaError, and sends nothing twice.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 10.0,
+        patience: Patience | float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        super().__init__(url, api_key, timeout_s, patience)
+        self._http = httpx.Client(**describe_connection(self._configuration, timeout_s), transport=transport)
+
+    def send(self, *, idempotency_key: str | None = None, **mail: Unpack[Mail]) -> Handle:
+        """Send one mail; it is accepted when this returns. The same `idempotency_key` within 24 h is the same mail."""
+        email_id = self._run(flows.send(compose(mail), idempotency_key, self._patience))
+        return Handle(self, email_id, is_new=True)
+
+    def send_batch(
+        self, mails: Iterable[Mail | Mapping[str, Any]], *, idempotency_key: str | None = None
+    ) -> list[Handle | ApiError]:
+        """Send many mails, up to 1,000 in one request; for each, in order, its handle or the error it met."""
+        found = self._run(flows.send_batch([compose(mail) for mail in mails], idempotency_key, self._patience))
+        return [Handle(self, each, is_new=True) if isinstance(each, str) else each for each in found]
+
+    def email(self, email_id: str) -> Handle:
+        """The handle of a mail whose id is known."""
+        return Handle(self, email_id)
+
+    def read_status(self, email_id: str, *, is_new: bool = False) -> EmailStatus:
+        """See Handle.status."""
+        return self._run(flows.read_status(email_id, self._patience, is_new=is_new))
+
+    def read_timeline(self, email_id: str, *, is_new: bool = False) -> list[Event]:
+        """See Handle.timeline."""
+        return self._run(flows.read_timeline(email_id, self._patience, is_new=is_new))
+
+    def wait(self, email_id: str, timeout: float = DEFAULT_WAIT_S) -> EmailStatus:
+        """See Handle.wait."""
+        return self._run(flows.wait(email_id, timeout, self._patience))
+
+    def cancel(self, email_id: str) -> None:
+        """See Handle.cancel."""
+        self._run(flows.cancel(email_id, self._patience))
+
+    def retry(self, email_id: str, *, include_unknown: bool = False) -> Handle:
+        """See Handle.retry."""
+        retry_id = self._run(flows.retry(email_id, include_unknown, self._patience))
+        return Handle(self, retry_id, is_new=True)
+
+    def events(self, *, last_event_id: str | None = None, **filters: str) -> Iterator[Event]:
+        """The account's events as they happen, for ever; goes on where it was when a connection breaks.
+
+        `filters`: email_id, tag, mailing_id, batch_id, type. `last_event_id`: the `position` of an event, to go on
+        behind it, as far as that is still held.
+        """
+        subscription = Subscription(filters, self._patience, last_event_id)
+        while True:
+            answer = None
+            try:
+                with self._http.stream(**describe_stream(subscription.build_call(), self._timeout_s)) as response:
+                    if response.status_code >= 400:
+                        response.read()
+                        answer = read_answer(response)
+                        subscription.judge(answer)
+                    else:
+                        for chunk in response.iter_bytes():
+                            yield from subscription.feed(chunk)
+            except httpx.TransportError:
+                pass
+            time.sleep(subscription.find_pause(answer))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, flow: Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                step = flow.send(self._carry_out(step))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _carry_out(self, step: Call | Pause) -> Answer | Lost | None:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return None
+        try:
+            return read_answer(self._http.request(**describe_request(step)))
+        except httpx.TransportError as exc:
+            return read_loss(exc)

@@ -1,0 +1,133 @@
+"""What the client does, without doing it: generators that yield requests and pauses, and are sent answers.
+
+The two clients differ only in how they carry a step out, so that there is one copy of all there is to know.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from itertools import count
+from typing import Any, TypeAlias, TypeVar
+
+from milena import calls
+from milena.calls import Answer, Call, Lost, Pause
+from milena.errors import ApiError, BatchRefused, ConnectionFailed, NotFound, StillOnItsWay, build_error, read_error
+from milena.retrying import NOTHING_MORE, Patience
+from milena.status import EmailStatus, Event
+
+T = TypeVar("T")
+Flow: TypeAlias = Generator[Call | Pause, Any, T]
+"""Sent back: an Answer or a Lost for a Call, None for a Pause."""
+
+_LAG = frozenset({404})  # of a mail that was accepted a moment ago nothing may be known yet
+_FIRST_POLL_S, _LONGEST_POLL_S, _POLL_FACTOR = 0.1, 5.0, 1.5
+
+
+def perform(call: Call, patience: Patience, also: frozenset[int] = NOTHING_MORE) -> Flow[Answer]:
+    """One request, made again for as long as patience lasts. Raises ApiError, ConnectionFailed."""
+    deadline = patience.clock() + patience.seconds
+    for repeats in count():
+        outcome: Answer | Lost = yield call
+        pause = patience.find_pause(outcome, repeats, also)
+        if pause is None or patience.clock() + pause > deadline:
+            break
+        yield Pause(pause)
+    if isinstance(outcome, Lost):
+        raise ConnectionFailed(f"Milena did not answer: {outcome.why}")
+    if outcome.status >= 300:
+        raise read_error(outcome.status, outcome.body)
+    return outcome
+
+
+def send(mail: Mapping[str, Any], idempotency_key: str | None, patience: Patience) -> Flow[str]:
+    """Gives the mail's id."""
+    answer = yield from perform(calls.send(mail, idempotency_key), patience)
+    return str(answer.read()["id"])
+
+
+def send_batch(
+    mails: Sequence[Mapping[str, Any]], idempotency_key: str | None, patience: Patience
+) -> Flow[list[str | ApiError]]:
+    """Gives each mail's id, or its error, in order; as many requests as are needed."""
+    results: list[str | ApiError] = []
+    for number, start in enumerate(range(0, len(mails), calls.BATCH_LIMIT)):
+        key = f"{idempotency_key}-{number}" if idempotency_key and number else idempotency_key
+        results += yield from _send_some(mails[start : start + calls.BATCH_LIMIT], key, patience)
+    return results
+
+
+def _send_some(
+    mails: Sequence[Mapping[str, Any]], idempotency_key: str | None, patience: Patience
+) -> Flow[list[str | ApiError]]:
+    try:
+        answer = yield from perform(calls.send_batch(mails, idempotency_key), patience)
+        told = answer.read()["results"]
+    except BatchRefused as exc:
+        told = exc.document["results"]
+    except ApiError as exc:
+        if exc.status not in (404, 405):
+            raise
+        return (yield from _send_singly(mails, idempotency_key, patience))  # a gateway older than its batches
+    return [_read_result(each) for each in told]
+
+
+def _send_singly(
+    mails: Sequence[Mapping[str, Any]], idempotency_key: str | None, patience: Patience
+) -> Flow[list[str | ApiError]]:
+    results: list[str | ApiError] = []
+    for number, mail in enumerate(mails):
+        try:
+            results.append((yield from send(mail, idempotency_key and f"{idempotency_key}.{number}", patience)))
+        except ApiError as exc:
+            results.append(exc)
+    return results
+
+
+def read_status(email_id: str, patience: Patience, *, is_new: bool = False) -> Flow[EmailStatus]:
+    """Where a mail stands. `is_new`: it was accepted, so that it will be known."""
+    answer = yield from perform(calls.read_status(email_id), patience, _LAG if is_new else NOTHING_MORE)
+    return EmailStatus.read(answer.read())
+
+
+def read_timeline(email_id: str, patience: Patience, *, is_new: bool = False) -> Flow[list[Event]]:
+    """What has happened to a mail, in order."""
+    answer = yield from perform(calls.read_timeline(email_id), patience, _LAG if is_new else NOTHING_MORE)
+    return [Event.read_line(email_id, each) for each in answer.read()["events"]]
+
+
+def wait(email_id: str, timeout_s: float, patience: Patience) -> Flow[EmailStatus]:
+    """Where a mail stands at its end. Raises StillOnItsWay, NotFound when the time is over.
+
+    It is asked for more and more rarely. A mail nobody knows yet may be one that was accepted a moment ago.
+    """
+    deadline = patience.clock() + timeout_s
+    pause = _FIRST_POLL_S
+    while True:
+        status, missing = None, None
+        try:
+            status = yield from read_status(email_id, patience)
+        except NotFound as exc:
+            missing = exc
+        if status and status.is_over:
+            return status
+        left = deadline - patience.clock()
+        if left <= 0:
+            raise missing or StillOnItsWay(f"mail {email_id} is still on its way after {timeout_s:g} s", status)
+        yield Pause(min(pause, left))
+        pause = min(pause * _POLL_FACTOR, _LONGEST_POLL_S)
+
+
+def cancel(email_id: str, patience: Patience) -> Flow[None]:
+    """Ask that a mail be not sent. Raises AlreadyFinal."""
+    yield from perform(calls.cancel(email_id), patience)
+
+
+def retry(email_id: str, include_unknown: bool, patience: Patience) -> Flow[str]:
+    """Have a mail tried again; gives the retry's id. Raises Conflict."""
+    answer = yield from perform(calls.retry(email_id, include_unknown=include_unknown), patience)
+    return str(answer.read()["id"])
+
+
+def _read_result(result: Mapping[str, Any]) -> str | ApiError:
+    if "problem" in result:
+        problem = result["problem"]
+        return build_error(int(problem.get("status", 500)), problem)
+    return str(result["id"])

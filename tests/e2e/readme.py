@@ -1,0 +1,76 @@
+"""README.md and docs/client.md, typed command by command against a running stack."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from deploy.local.kafka.java import find_java
+from deploy.local.settings import REPOSITORY, read_cache_settings
+from tests.support.documents import Reader, own_python, read_blocks
+
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+_README_ID = "01a1fe49-374f-768a-a0aa-8ab695bb7521"
+
+
+def sit_down(stack: dict[str, Any], data_dir: Path, folder: Path) -> Reader:
+    """A reader of the docs beside this stack."""
+    folder.mkdir(exist_ok=True)
+    python_path = os.pathsep.join([str(REPOSITORY / "shared" / "client"), str(REPOSITORY)])
+    reader = Reader(folder, own_python(), {"MILENA_DATA_DIR": str(data_dir), "PYTHONPATH": python_path})
+    reader.replaced = {
+        "http://127.0.0.1:8000": stack["base_url"],
+        "127.0.0.1:19092": stack["kafka"],
+        "mk_…": stack["api_key"],
+        "no-reply@example.com": stack["from_address"],
+    }
+    reader.add_command("milena", f'exec "{reader.python}" -m milena "$@"')
+    jars = read_cache_settings().directory / "kafka-*/libs-*/*"
+    java = find_java(read_cache_settings().java_home)
+    tool = "org.apache.kafka.tools.ConsoleProducer"
+    start = f'exec "{java}" -XX:TieredStopAtLevel=1 -cp "$(echo {jars.parent})/*"'
+    reader.add_command("kafka-console-producer", f'{start} {tool} "$@"')
+    return reader
+
+
+def take_the_tour(reader: Reader) -> None:
+    """README.md's API tour; asserts that each step ends as the page says."""
+    (_, post), (_, look) = read_blocks("README.md", "Send a mail")
+    answer = reader.run("sh", post)
+    assert "202 Accepted" in answer
+    found = _ID.search(answer.partition("\n\n")[2])
+    assert found, answer
+    reader.replaced[_README_ID] = found[0]
+    deadline = time.monotonic() + 30  # right after its 202 a mail may not be known yet, and is looked for again
+    while '"status":"' not in (shown := reader.run("sh", f"{post.splitlines()[0]}\n{look}")):
+        assert time.monotonic() < deadline, shown
+    assert '"type":"email.requested"' in shown
+
+    _, (_, send), (_, command) = read_blocks("README.md", "From Python, from Django")
+    assert reader.run("python", send) == "sent\n"
+    assert "  sent\n" in reader.run("sh", command)
+
+    publish, echo = read_blocks("README.md", "Or publish it yourself")
+    [consume] = read_blocks("README.md", "Read the results")
+    reader.run(*publish)
+    reader.run(*echo)
+    _read_until(reader, consume, "{'order': 42}")
+
+
+def read_the_clients_page(reader: Reader) -> None:
+    """docs/client.md."""
+    for language, block in read_blocks("docs/client.md")[1:]:  # the first installs it
+        reader.run(language, block)
+
+
+def _read_until(reader: Reader, block: tuple[str, str], wanted: str) -> None:
+    """A consumer reads for ever; it is stopped when it has printed what was sent before."""
+    language, text = block
+    with reader.start(language, f"import sys; sys.stdout.reconfigure(line_buffering=True)\n{text}") as process:
+        assert process.stdout is not None
+        try:
+            assert any(wanted in line for line in process.stdout)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
