@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 import uvloop
+from aiokafka.errors import KafkaError
 
 from services.gateway.proving import rebuild, reconcile
 from services.gateway.settings import AdminSettings, ApiSettings, TopicSettings, WorkerSettings
@@ -15,6 +16,7 @@ from services.gateway.tables import SCHEMA
 from shared.access import AccessStore, ApiKey, ApiScope, UnknownAccount, derive_webhook_secret
 from shared.database import Database, DatabaseUnavailable
 from shared.events import DEFAULT_ACCOUNT, format_time
+from shared.kafka_access import KafkaAbsent
 from shared.logs import set_up_logs
 from shared.process import calm_collector, run_parts
 from shared.settings import load_settings
@@ -79,13 +81,13 @@ def topics() -> None:
     try:
         asyncio.run(
             prepare_topics(
-                settings.kafka_bootstrap_servers,
+                settings.kafka,
                 Topics(settings.topic_prefix),
                 settings.topic_mode,
                 TopicPlan(event_limit=settings.event_limit),
             )
         )
-    except TopicsMissing as exc:
+    except (TopicsMissing, KafkaAbsent, KafkaError) as exc:
         _fail(str(exc))
 
 
