@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import IllegalSaslStateError, KafkaError, SaslAuthenticationFailed, UnsupportedSaslMechanismError
 
+from shared.certificates import load_certificate
+
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
@@ -109,17 +111,9 @@ def _create_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SS
         raise ValueError(
             f"{_NAME}TLS_CA: no PEM file of certificates that can be read ({exc.strerror or exc})"
         ) from None
-    try:
-        if cert:
-            context.load_cert_chain(cert, key, password=_refuse_passphrase)
-    except (OSError, ValueError) as exc:
-        raise ValueError(f"{_NAME}TLS_CERT, _TLS_KEY: no PEM files of a certificate and its key ({exc})") from None
+    if cert:
+        load_certificate(context, cert, key, _NAME)
     return context
-
-
-def _refuse_passphrase() -> str:
-    """Without it OpenSSL would ask whoever sits at the terminal."""
-    raise ValueError("the key must not be locked by a passphrase")
 
 
 def _explain(exc: Exception, protocol: Protocol) -> Absence:

@@ -130,13 +130,18 @@ class HealthSettings(EnvironmentSettings):
     metrics_allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
 
 
-class HttpSettings(EnvironmentSettings):
-    """Who may call an API, and where it listens."""
+class CallerSettings(EnvironmentSettings):
+    """Who may call."""
+
+    allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
+
+
+class HttpSettings(CallerSettings):
+    """Where an API listens, and whom it believes."""
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8000, ge=1, le=65535)
     base_url: str = "http://127.0.0.1:8000"
-    allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
     metrics_allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
     trusted_proxies: Networks = ()
 

@@ -8,7 +8,6 @@ FastAPI's own stack, which answers for bugs, reads the environment for telemetry
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from random import getrandbits
 from types import MappingProxyType
 from typing import Any
@@ -20,11 +19,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup
 from shared.health import Check, run_checks
 from shared.metrics import CONTENT_TYPE, render_metrics
+from shared.networks import contains, find_caller
 from shared.problems import Problem, setup_problems
 from shared.settings import HttpSettings, Network
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_ENTRY = re.compile(r"\[([^\]]+)\](?::\d+)?|([0-9.]+)(?::\d+)?|([0-9A-Fa-f:.]+)")
 _BEARER = re.compile(r"[Bb]earer +([\x21-\x7e]+) *")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -144,7 +143,7 @@ class AllowedNetworks:
 
     def _judge(self, peer: str, forwarded: str, for_metrics: bool) -> bool:
         caller = find_caller(peer, forwarded, self._trusted)
-        return caller is not None and _contains(self._metrics_allowed if for_metrics else self._allowed, caller)
+        return caller is not None and contains(self._metrics_allowed if for_metrics else self._allowed, caller)
 
 
 class BodyLimit:
@@ -225,34 +224,6 @@ class HotPosts:
 
     def _find_handler(self, kind: type[Exception]) -> Callable[..., Any]:
         return next(self._handlers[each] for each in kind.__mro__ if each in self._handlers)
-
-
-def find_caller(
-    peer: str, forwarded_for: str, trusted_proxies: tuple[Network, ...]
-) -> IPv4Address | IPv6Address | None:
-    """Who calls: see AllowedNetworks. None where that is no address (a proxy that writes names, a Unix socket)."""
-    caller = _parse_address(peer)
-    hops = forwarded_for.split(",") if forwarded_for else []
-    while hops and caller is not None and _contains(trusted_proxies, caller):
-        caller = _parse_address(hops.pop())
-    return caller
-
-
-def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    match = _ENTRY.fullmatch(text.strip())
-    if not match:
-        return None
-    try:
-        address = ip_address((match[1] or match[2] or match[3]).partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        return address.ipv4_mapped
-    return address
-
-
-def _contains(networks: tuple[Network, ...], address: IPv4Address | IPv6Address) -> bool:
-    return any(address in network for network in networks)
 
 
 def _find_header(scope: Scope, name: bytes) -> bytes | None:

@@ -1,4 +1,4 @@
-"""`python -m services.gateway api|worker|migrate|topics|keys|reconcile|rebuild`."""
+"""`python -m services.gateway api|worker|smtp|migrate|topics|keys|reconcile|rebuild`."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from services.gateway.proving import rebuild, reconcile
-from services.gateway.settings import AdminSettings, ApiSettings, TopicSettings, WorkerSettings
+from services.gateway.settings import AdminSettings, ApiSettings, SmtpSettings, TopicSettings, WorkerSettings
 from services.gateway.tables import SCHEMA
 from shared.access import AccessStore, ApiKey, ApiScope, UnknownAccount, derive_webhook_secret
 from shared.database import Database, DatabaseUnavailable
@@ -55,6 +55,20 @@ def worker() -> None:
     settings = load_settings(WorkerSettings)
     set_up_logs(settings.log_level, settings.log_format, service="gateway-worker")
     uvloop.run(run_parts(create_worker(settings)))
+
+
+@app.command()
+def smtp() -> None:
+    """Take mail by SMTP until SIGTERM."""
+    from services.gateway.smtp import create_ingest
+
+    settings = load_settings(SmtpSettings)
+    set_up_logs(settings.log_level, settings.log_format, service="gateway-smtp")
+
+    async def run() -> None:
+        await run_parts(create_ingest(settings))
+
+    uvloop.run(run())
 
 
 @app.command()

@@ -14,7 +14,8 @@ from lxml.etree import LxmlError  # type: ignore[import-untyped]
 
 from services.gateway.bodies import SimpleEmail
 from shared.access import ApiKey
-from shared.events import EmailRequested, new_email_id
+from shared.events import EmailRequested, Namespace, new_email_id
+from shared.events.identity import MESSAGE_NAMESPACE
 from shared.templates import TemplateError, render_content
 
 EXPIRY_LIMIT = timedelta(days=7)  # after release (P13)
@@ -24,6 +25,7 @@ _DEFAULTS = {
     for name, field in EmailRequested.model_fields.items()
     if not field.is_required()
 }
+_RECEIVED = Namespace(MESSAGE_NAMESPACE)
 _MARKUP = re.compile(r"<[^>]*>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -71,6 +73,19 @@ def compose_full(mail: EmailRequested, key: ApiKey) -> EmailRequested:
     if mail.variables is not None:
         _check_templates(mail, mail.variables)
     return _complete(mail, key)
+
+
+def compose_received(mail: EmailRequested, key: ApiKey, message_id: str | None) -> EmailRequested:
+    """The event of a mail that came by SMTP. Raises SenderNotAllowed.
+
+    A client that has not heard our 250 sends the mail once more. So the same message (Message-ID, content, envelope)
+    of one account has the same id, and the ledger sees to it that it is sent once.
+    """
+    event = compose_full(mail, key)
+    if message_id is None:
+        return event
+    named = _RECEIVED.name(f"{key.account}\n{message_id}\n{event.compute_digest()}")
+    return event.model_copy(update={"id": named})
 
 
 def derive_text(html: str) -> str:
