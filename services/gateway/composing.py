@@ -5,18 +5,20 @@ Errors are values of this module; the API translates them.
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inscriptis import get_text  # type: ignore[import-untyped]
 from inscriptis.css_profiles import CSS_PROFILES  # type: ignore[import-untyped]
 from inscriptis.model.config import ParserConfig  # type: ignore[import-untyped]
 from lxml.etree import LxmlError  # type: ignore[import-untyped]
 
-from services.gateway.bodies import SimpleEmail
 from shared.access import ApiKey
 from shared.events import EmailRequested, Namespace, new_email_id
 from shared.events.identity import MESSAGE_NAMESPACE
 from shared.templates import TemplateError, render_content
+
+if TYPE_CHECKING:  # the SMTP ingest composes, too, and has no use for FastAPI
+    from services.gateway.bodies import SimpleEmail
 
 EXPIRY_LIMIT = timedelta(days=7)  # after release (P13)
 _TEXT_RULES = ParserConfig(css=CSS_PROFILES["strict"], display_links=True)
@@ -46,7 +48,7 @@ class UnacceptableFields(Exception):
         self.errors = errors
 
 
-def compose_simple(mail: SimpleEmail, key: ApiKey) -> EmailRequested:
+def compose_simple(mail: "SimpleEmail", key: ApiKey) -> EmailRequested:
     """The event of a mail in the simple form. Raises SenderNotAllowed."""
     _check_sender(key, "from", mail.from_.address)
     # Constructed, not validated: every field has been. With all defaults given, none is copied for each mail.

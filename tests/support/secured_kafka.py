@@ -41,6 +41,7 @@ listener.name.plain.plain.sasl.jaas.config={sasl}.plain.PlainLoginModule require
 class SecuredKafka:
     """One access for each listener. `plain` is the one without any security, for the tests' own helpers."""
 
+    pid: int
     plain: str
     scram: KafkaAccess
     login: KafkaAccess
@@ -80,15 +81,16 @@ def run_secured_kafka() -> Iterator[SecuredKafka]:
         kafka.prepare()
         kafka.start()
         kafka.wait_until_ready()
-        yield _describe(root, ports)
+        yield _describe(kafka.pid or 0, root, ports)
     finally:
         kafka.stop()
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _describe(root: Path, ports: dict[str, int]) -> SecuredKafka:
+def _describe(pid: int, root: Path, ports: dict[str, int]) -> SecuredKafka:
     address, ca = {name: f"127.0.0.1:{port}" for name, port in ports.items()}, str(root / "ca.pem")
     return SecuredKafka(
+        pid,
         address["plain"],
         KafkaAccess(address["scram"], "SASL_SSL", "SCRAM-SHA-512", USERNAME, PASSWORD, tls_ca=ca),
         KafkaAccess(address["login"], "SASL_PLAINTEXT", "PLAIN", USERNAME, PLAIN_PASSWORD),

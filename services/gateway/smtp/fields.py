@@ -64,13 +64,13 @@ class Fields:
 
         def hide(match: re.Match[str]) -> str:
             words.append(decode_words(name, match[0]))
-            return f" \ue000{len(words) - 1}\ue001 "
+            return f"\ue000{len(words) - 1}\ue001"
 
         # Decoded words may hold commas and quotes that are no part of the list's grammar.
         hidden = _RUN.sub(hide, value.replace("\t", " "))
         try:
             found = parse_list(hidden)
-            return [Mailbox(box.address, check_name(_show(box.name, words))) for box in found]
+            return [Mailbox(box.address, check_name(_reveal(box.name, words))) for box in found]
         except InvalidAddress as exc:
             raise Inexpressible(f"the header {name}: {exc}") from None
 
@@ -153,6 +153,5 @@ def _broken(name: str) -> Inexpressible:
     return Inexpressible(f"the header {name} has an encoded word that cannot be decoded")
 
 
-def _show(name: str, words: list[str]) -> str:
-    shown = re.sub(r"\ue001\s+\ue000", "\ue001\ue000", name)
-    return " ".join(_MARK.sub(lambda match: words[int(match[1])], shown).split())
+def _reveal(name: str, words: list[str]) -> str:
+    return _MARK.sub(lambda match: words[int(match[1])], name)

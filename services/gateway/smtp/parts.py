@@ -12,7 +12,6 @@ from email import errors
 from email.generator import BytesGenerator
 from email.message import Message
 from email.policy import Compat32
-from email.utils import collapse_rfc2231_value
 from typing import Any
 
 from services.gateway.smtp.fields import Inexpressible, decode_text, decode_words, unfold
@@ -148,8 +147,13 @@ def _read_name(part: Message) -> str:
         given = part.get_param("name", None, "content-type")
     if given is None:
         return ""
-    name = collapse_rfc2231_value(given) if isinstance(given, tuple) else given
-    return decode_words("Content-Disposition", unfold("Content-Disposition", name)).strip()
+    if not isinstance(given, tuple):
+        return decode_words("Content-Disposition", unfold("Content-Disposition", given))
+    charset, _, value = given
+    try:
+        return decode_text(value.encode("latin-1"), charset or "us-ascii")
+    except (UnicodeError, LookupError):
+        raise Inexpressible("a file name is not in the charset that it names") from None
 
 
 def _describe(part: Message, kind: str, name: str, octets: bytes) -> dict[str, Any]:
