@@ -113,6 +113,8 @@ async def test_without_a_message_id_every_mail_is_a_new_one(talk: Conversation) 
     for _ in range(2):
         await talk.data(MESSAGE.replace(b"Message-ID: <a@example.com>\r\n", b""))
     assert len(set(talk.ids)) == 2
+    talk.topic.failure = OutcomeUnknown("silence")
+    assert "be sent twice" in await talk.data(MESSAGE.replace(b"Message-ID: <a@example.com>\r\n", b""))
 
 
 async def test_trace_headers_do_not_make_another_mail(talk: Conversation) -> None:

@@ -13,6 +13,7 @@ from services.gateway.smtp.message import read_message
 from services.gateway.smtp.session import SmtpSession
 from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup
 from shared.addresses import RECIPIENT_LIMIT, InvalidAddress, check_address
+from shared.events import EmailRequested
 from shared.metrics import SMTP_MAILS
 from shared.publisher import EventTooLarge, OutcomeUnknown, PublisherUnavailable
 from shared.tracing import continue_trace
@@ -104,12 +105,12 @@ class Submission:
             return _say(f"554 {exc.code}", str(exc))
         except SenderNotAllowed:
             return "550 5.7.1 The API key may not send from the address in the header From"
-        reply = await self._accept(event)
+        reply = await self._accept(event, received.message_id is not None)
         if reply.startswith("250") and received.left_out:
             reply += f"; {received.left_out} of To and Cc left out, which no RCPT TO named"
         return reply
 
-    async def _accept(self, event: Any) -> str:
+    async def _accept(self, event: EmailRequested, is_recognised: bool) -> str:
         try:
             await self._acceptor.accept(event, continue_trace(None))
         except TooLarge as exc:
@@ -119,7 +120,8 @@ class Submission:
         except PublisherUnavailable:
             return "451 4.3.0 Kafka is away; nothing was written, try again"
         except OutcomeUnknown:
-            return f"451 4.3.0 Kafka has not confirmed in time; it may still be sent as {event.id}, try again"
+            again = "try again" if is_recognised else "and tried again, without a Message-ID, be sent twice"
+            return f"451 4.3.0 Kafka has not confirmed in time; it may still be sent as {event.id}, {again}"
         return f"250 2.0.0 queued as {event.id}"
 
 
