@@ -194,20 +194,17 @@ def test_whoever_goes_away_or_talks_nonsense_hurts_nobody(ingest: Ingest) -> Non
     gone.getreply()
     gone.send(b"From: no-reply@example.com\r\n")
     gone.close()
-    with socket.create_connection(("127.0.0.1", ingest.port), 15) as rude:
-        rude.sendall(b"x" * 2_000_000 + b"\r\nEHLO x\r\n\x16\x03\x01\r\n")
-        assert b"500 Command line too long" in rude.recv(1000)
-    with ingest.log_in() as client:
-        for _ in range(3):
-            client.rset()
-            client.ehlo()
+    with socket.create_connection(("127.0.0.1", ingest.port), 15) as rude, rude.makefile("rb") as heard:
+        rude.sendall(b"x" * 2_000_000 + b"\r\n\x16\x03\x01\xff\r\n")
+        assert [heard.readline()[:3] for _ in range(3)] == [b"220", b"500", b"500"]
     guessing = smtplib.SMTP("127.0.0.1", ingest.port, timeout=15)
     guessing.starttls(context=ssl.create_default_context(cafile=str(ingest.ca_file)))
     guessing.ehlo()
-    replies = [guessing.docmd("AUTH", "PLAIN AG1pbGVuYQB4")[0] for _ in range(3)]
-    assert replies == [535] * 3
+    assert [guessing.docmd("AUTH", "PLAIN AG1pbGVuYQB4")[0] for _ in range(3)] == [535] * 3
     with pytest.raises(smtplib.SMTPServerDisconnected):
         guessing.docmd("NOOP")
+    with ingest.log_in() as client:
+        assert client.noop()[0] == 250
 
 
 def test_one_recipient_too_many_is_452_and_the_others_get_their_mail(ingest: Ingest) -> None:

@@ -1,13 +1,15 @@
 """From a message and its envelope to an event: whatever is said in other words is read alike, the rest is refused."""
 
 import base64
+import contextlib
+import time
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import make_msgid
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway.smtp.fields import Inexpressible
@@ -44,7 +46,7 @@ def refuse(content: bytes | EmailMessage, *recipients: str) -> str:
     return f"{caught.value.code} {caught.value}"
 
 
-@modest
+@settings(modest, max_examples=15)
 @given(mails())
 def test_what_our_own_builder_writes_is_read_as_the_same_mail(mail: EmailRequested) -> None:
     content = take_from_wire(build(mail).content)
@@ -261,6 +263,27 @@ def test_what_cannot_be_carried_is_refused_with_the_reason(case: str) -> None:
 def test_nesting_has_an_end() -> None:
     layers = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(5000))
     assert refuse(b"From: no-reply@example.com\r\n" + layers).startswith("5.6.0 ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        write(To="x:" + " " * 200_000 + "y"),
+        write(To="x:" + " " * 300_000 + "y"),
+        write(Subject="=?utf-8?q?x?= " * 15_000),
+        write("Content-Type: text/plain; " + '";' * 500_000),
+        write("Content-Disposition: " + ";x" * 4_000),
+        write(body="\r\n" * 900_000, To="x" * 200_000),
+        b"".join(b"Content-Type: multipart/mixed; boundary=%d\n\n--%d\n" % (n, n) for n in range(200))
+        + b"\n" * 1_500_000,
+    ],
+    ids=range(7),
+)
+def test_nothing_takes_seconds_to_read(content: bytes) -> None:
+    began = time.process_time()
+    with contextlib.suppress(Inexpressible):
+        read(content)
+    assert time.process_time() - began < 4
 
 
 PIECES = st.sampled_from(

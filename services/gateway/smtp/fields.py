@@ -21,7 +21,8 @@ _READ = frozenset({"from", "to", "cc", "reply-to", "subject", "message-id"})
 OWN = "x-milena-"
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 _WORD = re.compile(r"=\?([A-Za-z0-9_.:+-]+)(?:\*[A-Za-z0-9-]*)?\?([bBqQ])\?([^? ]*)\?=")
-_EMPTY_GROUP = re.compile(r'[^:<>"@]*:\s*;?\s*')
+_EMPTY_GROUP = re.compile(r'[^:<>"@]*:[\s;]*')
+_FIELD_MAX = 256 * 1024  # octets; a thousand recipients with their names are less
 _MARK = re.compile("\ue000(\\d+)\ue001")
 # What is labelled so is nearly always the larger one (WHATWG Encoding).
 _LARGER = {"iso-8859-1": "cp1252", "latin-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}
@@ -92,6 +93,8 @@ _RUN = re.compile(rf"{_WORD.pattern}(?:\s*{_WORD.pattern})*")
 
 def unfold(name: str, raw: str) -> str:
     """One line. Bytes beyond ASCII are UTF-8 (RFC 6532), or refused."""
+    if len(raw) > _FIELD_MAX:
+        raise Inexpressible(f"the header {name} is too long")
     try:
         return _FOLD.sub("", raw).strip().encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeError:

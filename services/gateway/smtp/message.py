@@ -20,6 +20,7 @@ from shared.events import EmailRequested, list_errors
 
 _SEPARATORS = re.compile(r"[,\s]+")
 _OWN = frozenset({"tags", "metadata"})
+_PARSING_MAX = 20_000_000  # the library compares each line with the boundaries of all parts around it: some 3 s
 _GIVEN_ID = "message_id"  # under this name the given Message-ID is in the mail's metadata
 
 
@@ -34,6 +35,8 @@ class ReceivedMail:
 
 def read_message(content: bytes, mail_from: str, recipients: Sequence[str]) -> ReceivedMail:
     """Raises Inexpressible. The addresses of the envelope are in the form that `check_address` gives them."""
+    if content.count(b"\n") * content.lower().count(b"boundary") > _PARSING_MAX:
+        raise Inexpressible("there are too many parts and lines")
     try:
         message = message_from_bytes(content)
         fields = Fields(message)

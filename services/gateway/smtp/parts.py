@@ -19,6 +19,7 @@ from services.gateway.smtp.fields import Inexpressible, decode_text, decode_word
 _DEPTH = 20
 _ENCODINGS = frozenset({"7bit", "8bit", "binary", "quoted-printable", "base64"})
 _SIGNED = "signed or encrypted (S/MIME, PGP): Milena writes the message anew, which would break it"
+_CONTENT_FIELD_MAX = 8 * 1024  # octets; the library takes time by their square to find parameters
 _HARMLESS = (errors.InvalidMultipartContentTransferEncodingDefect,)  # said of a container, it changes nothing
 
 
@@ -60,9 +61,12 @@ def read_content(message: Message) -> Content:
 
 
 def _read(part: Message, depth: int) -> Content:
-    kind = part.get_content_type()
     if depth > _DEPTH:
         raise Inexpressible("parts are nested too deeply")
+    for name, value in part.raw_items():
+        if len(value) > _CONTENT_FIELD_MAX and name.lower().startswith("content-"):
+            raise Inexpressible(f"the header {name} is too long")
+    kind = part.get_content_type()
     if kind in ("multipart/signed", "multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime"):
         raise Inexpressible(f"{kind}: {_SIGNED}", "5.6.3")
     _refuse_defects(part)

@@ -5,6 +5,8 @@ import ssl
 import time
 from datetime import timedelta
 
+import structlog
+
 from services.gateway.accepting import Acceptor
 from services.gateway.readiness import ToleratedAbsence
 from services.gateway.settings import SmtpSettings
@@ -19,6 +21,10 @@ from shared.process import Part
 from shared.publisher import Publisher
 from shared.topics import Topics
 
+log = structlog.get_logger(__name__)
+
+_CERTIFICATE = "MILENA_SMTP_INGEST_TLS_CERT"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _STOP_S = 20.0  # for mails at work; the acknowledgement of one takes 5 s at most
 _DATA_AT_ONCE = 32  # messages being received; each may take up several times `size_limit`
 
@@ -43,6 +49,8 @@ class SmtpServer:
         """Listen. Raises OSError where the port is taken."""
         loop = asyncio.get_running_loop()
         host, port = self._settings.smtp_ingest_host, self._settings.smtp_ingest_port
+        if self.tls is None and host not in _LOOPBACK:
+            log.warning("no certificate, so keys are taken from the open networks only", setting=_CERTIFICATE)
         self._server = await loop.create_server(lambda: SmtpSession(self, self._submission, loop), host, port)
 
     async def stop(self) -> None:
