@@ -26,7 +26,7 @@ from tests.support.servers import RealServers, run_apart
 from tests.support.services import ServiceProcess, ServiceRunner
 from tests.support.stack import Stack
 
-SWAKS = Program("swaks", "usr/bin/swaks", ("swaks",))
+SWAKS = Program("swaks", "usr/bin/swaks", ("swaks", "libnet-ssleay-perl"))
 NOBODY = "203.0.113.0/24"
 
 
@@ -72,16 +72,25 @@ def ingest(real_servers: RealServers, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def run_swaks(ingest: Ingest, *arguments: str, password: str) -> subprocess.CompletedProcess[str]:
+    path, env = find_swaks()
+    command = [path, "--server", "127.0.0.1", "--port", str(ingest.port), "--tls", "--tls-verify"]
+    login = ["--auth", "PLAIN", "--auth-user", "milena", "--auth-password", password]
+    trust = ["--tls-ca-path", str(ingest.ca_file), "--from", "no-reply@example.com"]
+    return subprocess.run([*command, *trust, *login, *arguments], env=env, capture_output=True, text=True, check=False)
+
+
+def find_swaks() -> tuple[str, dict[str, str]]:
+    """Installed, or unpacked into the cache with what it needs for TLS."""
     try:
         swaks = find_program(SWAKS)
     except NotMeasured as exc:
         pytest.skip(str(exc))
-    command = [str(swaks.path), "--server", "127.0.0.1", "--port", str(ingest.port), "--tls", "--tls-verify"]
-    login = ["--auth", "PLAIN", "--auth-user", "milena", "--auth-password", password]
-    trust = ["--tls-ca-path", str(ingest.ca_file), "--from", "no-reply@example.com"]
-    return subprocess.run(
-        [*command, *trust, *login, *arguments], env=dict(swaks.env), capture_output=True, text=True, check=False
-    )
+    modules = [*swaks.path.parents[2].glob("usr/lib/*/perl5/*"), swaks.path.parents[2] / "usr/share/perl5"]
+    env = {**swaks.env, "PERL5LIB": ":".join(map(str, modules))}
+    can = subprocess.run([str(swaks.path), "--support"], env=env, capture_output=True, text=True, check=False).stdout
+    if "=== TLS supported" not in can:
+        pytest.skip("swaks cannot speak TLS here")
+    return str(swaks.path), env
 
 
 def build(**headers: str) -> EmailMessage:
