@@ -17,6 +17,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from shared.bounded_batches import guard_batches
 from shared.events import Coordinates, read_header, read_timestamp
+from shared.kafka_access import KafkaAccess
 from shared.membership import REBALANCE_S, SESSION_S, watch_membership
 from shared.metrics import BATCH_SECONDS
 from shared.positions import watch_positions
@@ -73,18 +74,19 @@ class BatchConsumer:
         topics: Sequence[str],
         handle: Handle,
         *,
-        bootstrap_servers: str,
+        kafka: KafkaAccess,
         slot: int,
         event_limit: int,
         max_records: int = 1000,
     ) -> None:
         guard_batches(event_limit)
+        self._kafka = kafka
         self._group = group
         self._topics = topics
         self._handle = handle
         self._max_records = max_records
         self._options = {
-            "bootstrap_servers": bootstrap_servers,
+            **kafka.options(),
             "group_id": group,
             "group_instance_id": f"{group}-{slot}",
             "client_id": f"{group}-{slot}",
@@ -104,7 +106,7 @@ class BatchConsumer:
         self._task: asyncio.Task[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._working_since: float | None = None
-        self._membership = watch_membership(lambda: getattr(self._consumer, "_coordinator", None), bootstrap_servers)
+        self._membership = watch_membership(lambda: getattr(self._consumer, "_coordinator", None), kafka)
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -176,8 +178,9 @@ class BatchConsumer:
             try:
                 await consumer.start()
             except (KafkaError, OSError) as exc:
-                log.warning("kafka unreachable, trying again", group=self._group, error=type(exc).__name__)
                 await consumer.stop()
+                why = (await self._kafka.explain_absence()).why
+                log.warning("kafka unreachable, trying again", group=self._group, error=type(exc).__name__, why=why)
                 await asyncio.sleep(1.0)
             else:
                 self._consumer = consumer

@@ -14,7 +14,7 @@ _NOISY = {
     "mode": logging.WARNING,
     "aiokafka": logging.WARNING,
     "kafka": logging.WARNING,
-    "mail": logging.WARNING,
+    "mail": logging.CRITICAL,  # aiosmtpd repeats what clients say
     "aiohttp.access": logging.WARNING,
     "uvicorn.access": logging.WARNING,
     "alembic": logging.WARNING,

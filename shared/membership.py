@@ -12,6 +12,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from shared.kafka_access import KafkaAccess
 from shared.topics import find_cluster_id
 
 SESSION_S = 10.0
@@ -84,13 +85,13 @@ class Membership:
         self._answering_since = None
 
 
-def watch_membership(find_coordinator: Callable[[], Any], bootstrap_servers: str) -> Membership:
+def watch_membership(find_coordinator: Callable[[], Any], kafka: KafkaAccess) -> Membership:
     """The membership of a consumer of these brokers."""
 
     async def is_broker_there() -> bool:
         try:
             async with asyncio.timeout(_PROBE_S):
-                await find_cluster_id(bootstrap_servers)
+                await find_cluster_id(kafka)
         except (KafkaError, OSError, TimeoutError):
             return False
         return True

@@ -12,13 +12,21 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 # gateway
-EMAILS_ACCEPTED = Counter("milena_emails_accepted_total", "Mails answered with 202: the broker has acknowledged them")
+EMAILS_ACCEPTED = Counter(
+    "milena_emails_accepted_total", "Mails answered with 202 (SMTP: 250): the broker has acknowledged them"
+)
 IDEMPOTENT_REQUESTS = Counter(
     "milena_idempotent_requests_total",
     "Requests with an Idempotency-Key by what it stood for: new, again (an earlier one had no answer for good), answered, in_flight, other_payload",
     ["found"],
 )
 REQUESTS_REFUSED = Counter("milena_requests_refused_total", "API requests refused, by HTTP status", ["status"])
+SMTP_MAILS = Counter(
+    "milena_smtp_mails_total",
+    "Mails given over SMTP, by the reply to their content (250: the broker holds it)",
+    ["code"],
+)
+SMTP_CONNECTIONS = Gauge("milena_smtp_connections", "Open connections of applications that give mail over SMTP")
 PUBLISH_SECONDS = Histogram("milena_publish_seconds", "From send() to the broker's acknowledgement", buckets=_LATENCY)
 RECORDS_PROJECTED = Counter("milena_records_projected_total", "Records taken into the read model, by topic", ["topic"])
 OLDEST_WAITING_SECONDS = Gauge(

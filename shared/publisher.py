@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from shared.failpoints import PUBLISHER_ACKNOWLEDGED, AnswerLost, has_failpoint, reach_failpoint
+from shared.kafka_access import KafkaAccess
 from shared.metrics import PUBLISH_SECONDS
 from shared.producing import OUT_OF_STEP, Ack, Message, create_producer, hand_over, note_seen
 from shared.retrying import Unavailable
@@ -55,7 +56,7 @@ class Publisher:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        kafka: KafkaAccess,
         *,
         client_id: str,
         compress: bool,
@@ -63,8 +64,9 @@ class Publisher:
         linger_ms: int = 0,
         ack_timeout_s: float = 5.0,
     ) -> None:
+        self._kafka = kafka
         self._options: dict[str, Any] = {
-            "bootstrap_servers": bootstrap_servers,
+            **kafka.options(),
             "client_id": client_id,
             "acks": "all",
             "enable_idempotence": True,
@@ -102,7 +104,8 @@ class Publisher:
             try:
                 return await self._connect()
             except (KafkaError, OSError) as exc:
-                log.warning("kafka unreachable, trying again", error=type(exc).__name__)
+                why = (await self._kafka.explain_absence()).why
+                log.warning("kafka unreachable, trying again", error=type(exc).__name__, why=why)
                 await asyncio.sleep(1.0)
 
     def _replace(self, broken: AIOKafkaProducer) -> None:

@@ -7,12 +7,13 @@ a secret is never repeated.
 import sys
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.failpoints import parse_failpoints
+from shared.kafka_access import KafkaAccess, Mechanism, Protocol
 
 Network = IPv4Network | IPv6Network
 LOOPBACK_AND_PRIVATE = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
@@ -64,13 +65,49 @@ class ProcessSettings(EnvironmentSettings):
     test_failpoints: Failpoints = Field(default="", description="faults on purpose, never in production")
 
 
-class KafkaSettings(EnvironmentSettings):
+class KafkaSecuritySettings(EnvironmentSettings):
+    """Who we say we are to Kafka, and whom we believe."""
+
+    kafka_security_protocol: Protocol = "PLAINTEXT"
+    kafka_sasl_mechanism: Mechanism = "SCRAM-SHA-512"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_tls_ca: str | None = Field(default=None, description="PEM file of the authority that signed Kafka's")
+    kafka_tls_cert: str | None = Field(default=None, description="PEM file of our own certificate (mutual TLS)")
+    kafka_tls_key: str | None = Field(default=None, description="PEM file of its key, where the other has it not")
+
+    @model_validator(mode="after")
+    def _check_security(self) -> Self:
+        self.reach_kafka("").check()
+        return self
+
+    def reach_kafka(self, bootstrap_servers: str) -> KafkaAccess:
+        """The access to these brokers."""
+        password = self.kafka_sasl_password
+        return KafkaAccess(
+            bootstrap_servers,
+            protocol=self.kafka_security_protocol,
+            mechanism=self.kafka_sasl_mechanism,
+            username=self.kafka_sasl_username,
+            password=password.get_secret_value() if password else None,
+            tls_ca=self.kafka_tls_ca,
+            tls_cert=self.kafka_tls_cert,
+            tls_key=self.kafka_tls_key,
+        )
+
+
+class KafkaSettings(KafkaSecuritySettings):
     """Where Kafka is, and how our topics are called there."""
 
     kafka_bootstrap_servers: str = "127.0.0.1:19092"
     topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$", max_length=100)] = ""
     topic_mode: Literal["create", "verify"] = "create"
     event_limit: int = Field(default=1024 * 1024, ge=4096, description="bytes of a serialised event, uncompressed")
+
+    @property
+    def kafka(self) -> KafkaAccess:
+        """What every client of Kafka is given."""
+        return self.reach_kafka(self.kafka_bootstrap_servers)
 
 
 def _check_database_url(url: SecretStr) -> SecretStr:
@@ -96,13 +133,18 @@ class HealthSettings(EnvironmentSettings):
     metrics_allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
 
 
-class HttpSettings(EnvironmentSettings):
-    """Who may call an API, and where it listens."""
+class CallerSettings(EnvironmentSettings):
+    """Who may call."""
+
+    allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
+
+
+class HttpSettings(CallerSettings):
+    """Where an API listens, and whom it believes."""
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8000, ge=1, le=65535)
     base_url: str = "http://127.0.0.1:8000"
-    allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
     metrics_allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
     trusted_proxies: Networks = ()
 

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
+from shared.kafka_access import KafkaAccess
 from shared.metrics import SETTING_BREACHES
 from shared.retention import Config, Demand, Observed, find_breaches
 
@@ -28,12 +29,12 @@ _TOPIC_SETTINGS = (
 _BROKER_SETTINGS = ("offsets.retention.minutes", "transaction.max.timeout.ms")
 
 
-async def observe_cluster(bootstrap_servers: str, topics: Sequence[str]) -> Observed:
+async def observe_cluster(kafka: KafkaAccess, topics: Sequence[str]) -> Observed:
     """What the cluster says of these topics and of its brokers. Raises KafkaError, OSError, TimeoutError.
 
     A resource it will not tell of (no permission, no such topic) is in `unseen`.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    admin = AIOKafkaAdminClient(**kafka.options())
     try:
         async with asyncio.timeout(_ANSWER_S):
             await admin.start()
@@ -65,13 +66,13 @@ class Survey:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        kafka: KafkaAccess,
         demand: Demand,
         *,
         every: timedelta = timedelta(hours=1),
         patience: timedelta = timedelta(seconds=10),
     ) -> None:
-        self._bootstrap_servers = bootstrap_servers
+        self._kafka = kafka
         self._demand = demand
         self._every_s = every.total_seconds()
         self._patience_s = patience.total_seconds()
@@ -97,7 +98,7 @@ class Survey:
     async def _try_survey(self) -> bool:
         """Whether it was done. Nothing that happens here may end the process: it watches, it does not work."""
         try:
-            self._report(await observe_cluster(self._bootstrap_servers, self._demand.topics))
+            self._report(await observe_cluster(self._kafka, self._demand.topics))
         except (KafkaError, OSError, TimeoutError) as exc:
             if not self._failing:
                 log.warning("the broker's settings cannot be read yet, trying again", error=type(exc).__name__)

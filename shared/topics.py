@@ -13,6 +13,8 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from shared.kafka_access import KafkaAbsent, KafkaAccess
+
 log = structlog.get_logger(__name__)
 
 _PATIENCE_S = 15.0
@@ -74,23 +76,26 @@ class TopicPlan:
         }
 
 
-async def prepare_topics(bootstrap_servers: str, topics: Topics, mode: str, plan: TopicPlan | None = None) -> None:
+async def prepare_topics(kafka: KafkaAccess, topics: Topics, mode: str, plan: TopicPlan | None = None) -> None:
     """Create what is missing (`create`) or raise TopicsMissing (`verify`). Safe to run many times at once.
 
-    A broker that has just started may refuse or lose the first requests: tried again for 15 s, then KafkaError.
+    A broker that has just started may refuse or lose the first requests: tried again for 15 s, then KafkaAbsent.
     """
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            return await _prepare_once(bootstrap_servers, topics, mode, plan or TopicPlan())
+            return await _prepare_once(kafka, topics, mode, plan or TopicPlan())
         except KafkaError as exc:
-            if not exc.retriable or time.monotonic() > deadline:
+            if not exc.retriable:
                 raise
+            absence = await kafka.explain_absence()
+            if absence.lasting or time.monotonic() > deadline:
+                raise KafkaAbsent(absence.why) from exc
             await asyncio.sleep(0.3)
 
 
-async def _prepare_once(bootstrap_servers: str, topics: Topics, mode: str, plan: TopicPlan) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+async def _prepare_once(kafka: KafkaAccess, topics: Topics, mode: str, plan: TopicPlan) -> None:
+    admin = AIOKafkaAdminClient(**kafka.options())
     await admin.start()
     try:
         existing = set(await admin.list_topics())
@@ -122,9 +127,9 @@ async def _create(admin: AIOKafkaAdminClient, names: list[str], plan: TopicPlan)
             raise KafkaError(f"topic {name} could not be created: {rest[0] if rest else error.__name__}")
 
 
-async def find_cluster_id(bootstrap_servers: str) -> str:
+async def find_cluster_id(kafka: KafkaAccess) -> str:
     """The cluster's id, part of the identity of records published without one."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    admin = AIOKafkaAdminClient(**kafka.options())
     await admin.start()
     try:
         described: Any = await admin.describe_cluster()

@@ -8,7 +8,7 @@ FastAPI's own stack, which answers for bugs, reads the environment for telemetry
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from random import getrandbits
 from types import MappingProxyType
 from typing import Any
@@ -21,13 +21,13 @@ from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup
 from shared.apidocs import describe_common
 from shared.health import Check, run_checks
 from shared.metrics import CONTENT_TYPE, render_metrics
+from shared.networks import contains, find_caller
 from shared.problems import Problem, setup_problems
 from shared.problems_page import list_routes
 from shared.settings import HttpSettings, Network
 from shared.tracing import SpanKind, begin_hop, is_tracing
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_ENTRY = re.compile(r"\[([^\]]+)\](?::\d+)?|([0-9.]+)(?::\d+)?|([0-9A-Fa-f:.]+)")
 _ID_IN_PATH = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|(?<=/)\d+(?=/|$)")
 _BEARER = re.compile(r"[Bb]earer +([\x21-\x7e]+) *")
 
@@ -188,7 +188,7 @@ class AllowedNetworks:
     def _judge(self, peer: str, forwarded: str, for_metrics: bool) -> tuple[bool, IPv4Address | IPv6Address | None]:
         caller = find_caller(peer, forwarded, self._trusted)
         allowed = self._metrics_allowed if for_metrics else self._allowed
-        return caller is not None and _contains(allowed, caller), caller
+        return caller is not None and contains(allowed, caller), caller
 
 
 class BodyLimit:
@@ -269,34 +269,6 @@ class HotPosts:
 
     def _find_handler(self, kind: type[Exception]) -> Callable[..., Any]:
         return next(self._handlers[each] for each in kind.__mro__ if each in self._handlers)
-
-
-def find_caller(
-    peer: str, forwarded_for: str, trusted_proxies: tuple[Network, ...]
-) -> IPv4Address | IPv6Address | None:
-    """Who calls: see AllowedNetworks. None where that is no address (a proxy that writes names, a Unix socket)."""
-    caller = _parse_address(peer)
-    hops = forwarded_for.split(",") if forwarded_for else []
-    while hops and caller is not None and _contains(trusted_proxies, caller):
-        caller = _parse_address(hops.pop())
-    return caller
-
-
-def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    match = _ENTRY.fullmatch(text.strip())
-    if not match:
-        return None
-    try:
-        address = ip_address((match[1] or match[2] or match[3]).partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        return address.ipv4_mapped
-    return address
-
-
-def _contains(networks: tuple[Network, ...], address: IPv4Address | IPv6Address) -> bool:
-    return any(address in network for network in networks)
 
 
 def _find_header(scope: Scope, name: bytes) -> bytes | None:

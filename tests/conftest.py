@@ -14,7 +14,14 @@ from tests.support.stack import Stack
 
 _LONGEST = (
     *("test_make_up", "test_promises", "test_sender_faults", "test_scheduler_worker", "test_callback_worker"),
-    *("test_sender_path", "test_sender_suspects", "test_gateway_sending", "test_gateway_proving", "test_cancelling"),
+    *(
+        "test_kafka_access",
+        "test_sender_path",
+        "test_sender_suspects",
+        "test_gateway_sending",
+        "test_gateway_proving",
+        "test_cancelling",
+    ),
     *("test_junk", "test_sender_pausing", "test_sender_routing", "test_sender_bulk", "test_sender_answers"),
     *("test_batches", "test_gateway_read_model", "test_sender_safety", "test_sender_ends", "test_client_django"),
 )

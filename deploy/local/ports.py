@@ -7,9 +7,9 @@ from typing import Self
 
 from deploy.local.errors import StackError
 
-_HTTP, _MAIL_PAGE, _MAIL_SMTP = 8000, 8025, 2525
+_HTTP, _MAIL_PAGE, _MAIL_SMTP, _SMTP_INGEST = 8000, 8025, 2525, 2587
 _KAFKA, _KAFKA_CONTROLLER = 19092, 19093
-_GATEWAY_WORKER, _SCHEDULER_WORKER, _CALLBACK_WORKER, _FIRST_SENDER = 8001, 8002, 8003, 8010
+_GATEWAY_WORKER, _SCHEDULER_WORKER, _CALLBACK_WORKER, _GATEWAY_SMTP, _FIRST_SENDER = 8001, 8002, 8003, 8004, 8010
 LOOPBACK = "127.0.0.1"
 
 
@@ -20,11 +20,13 @@ class Ports:
     http: int
     mail_page: int
     mail_smtp: int
+    smtp_ingest: int
     kafka: int
     kafka_controller: int
     gateway_worker: int
     scheduler_worker: int
     callback_worker: int
+    gateway_smtp: int
     first_sender: int
 
     @classmethod
@@ -34,11 +36,13 @@ class Ports:
             http=_HTTP + offset,
             mail_page=_MAIL_PAGE + offset,
             mail_smtp=_MAIL_SMTP + offset,
+            smtp_ingest=_SMTP_INGEST + offset,
             kafka=_KAFKA + offset,
             kafka_controller=_KAFKA_CONTROLLER + offset,
             gateway_worker=_GATEWAY_WORKER + offset,
             scheduler_worker=_SCHEDULER_WORKER + offset,
             callback_worker=_CALLBACK_WORKER + offset,
+            gateway_smtp=_GATEWAY_SMTP + offset,
             first_sender=_FIRST_SENDER + offset,
         )
 

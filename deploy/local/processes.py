@@ -28,6 +28,7 @@ def build_environment(
         "MILENA_HTTP_HOST": LOOPBACK,
         "MILENA_HTTP_PORT": str(ports.http),
         "MILENA_BASE_URL": f"http://{LOOPBACK}:{ports.http}",
+        "MILENA_SMTP_INGEST_PORT": str(ports.smtp_ingest),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -39,23 +40,27 @@ def build_catcher(paths: DataPaths, ports: Ports, inherited: Mapping[str, str]) 
 
 
 def build_services(settings: StackSettings, ports: Ports, environment: Mapping[str, str]) -> list[Command]:
-    """Give the commands of all services: one process for all APIs, one for each worker and sender."""
+    """Give the commands of all services: one process for all APIs, one for each other command and sender."""
     commands = [_command(API, ["deploy.local.api"], environment, ports.http)]
-    workers = [
-        ("gateway-worker", "services.gateway", 0, ports.gateway_worker),
-        ("scheduler-worker", "services.scheduler", 0, ports.scheduler_worker),
-        ("callback-worker", "services.callback", 0, ports.callback_worker),
-        *((f"sender-{slot}", "services.sender", slot, ports.sender(slot)) for slot in range(settings.senders)),
+    others = [
+        ("gateway-smtp", ("services.gateway", "smtp"), 0, ports.gateway_smtp),
+        ("gateway-worker", ("services.gateway", "worker"), 0, ports.gateway_worker),
+        ("scheduler-worker", ("services.scheduler", "worker"), 0, ports.scheduler_worker),
+        ("callback-worker", ("services.callback", "worker"), 0, ports.callback_worker),
+        *(
+            (f"sender-{slot}", ("services.sender", "worker"), slot, ports.sender(slot))
+            for slot in range(settings.senders)
+        ),
     ]
-    for name, module, slot, port in workers:
+    for name, arguments, slot, port in others:
         own = {**environment, "MILENA_SLOT": str(slot), "MILENA_HEALTH_PORT": str(port)}
-        commands.append(_command(name, [module, "worker"], own, port))
+        commands.append(_command(name, list(arguments), own, port))
     return commands
 
 
 def list_ports(settings: StackSettings, ports: Ports) -> list[tuple[str, int]]:
     """Give every port this stack is going to listen on, each with what it is for."""
-    wanted = [("HTTP", ports.http)]
+    wanted = [("HTTP", ports.http), ("SMTP ingest", ports.smtp_ingest)]
     if settings.catches_mail:
         wanted += [("caught mail, SMTP", ports.mail_smtp), ("caught mail, page", ports.mail_page)]
     if settings.kafka_bootstrap_servers is None:

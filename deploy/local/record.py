@@ -23,7 +23,7 @@ class StackRecord:
     """The content of stack.json.
 
     ``mail_url`` and ``mail_dir`` are None where a real relay is used, ``smtp_host`` and ``smtp_port`` where it is in
-    MILENA_RELAYS.
+    MILENA_RELAYS. ``smtp_ingest_port`` takes mail by SMTP.
     """
 
     base_url: str
@@ -36,6 +36,7 @@ class StackRecord:
     smtp_port: int | None
     mail_url: str | None
     mail_dir: str | None
+    smtp_ingest_port: int | None = None
     processes: tuple[ProcessRecord, ...] = ()
 
 

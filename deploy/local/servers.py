@@ -88,7 +88,7 @@ class Servers:
         if self._kafka is not None:
             await self._start_server("kafka", self._kafka)
         topics = Topics(self._settings.topic_prefix)
-        await create_topics(self.bootstrap_servers, topics, self._settings.topic_mode)
+        await create_topics(self._settings.reach_kafka(self.bootstrap_servers), topics, self._settings.topic_mode)
 
     async def _start_postgres(self) -> None:
         if self._postgres is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.settings import HttpSettings, ProcessSettings
+from shared.settings import HttpSettings, KafkaSecuritySettings, ProcessSettings
 
 REPOSITORY = Path(__file__).parents[2]
 FIRST_RECIPIENT = "you@example.com"  # of the mail that shows a stack works
@@ -22,7 +22,7 @@ class CacheSettings(BaseSettings):
     java_home: Annotated[Path | None, Field(validation_alias="JAVA_HOME")] = None
 
 
-class StackSettings(ProcessSettings):
+class StackSettings(ProcessSettings, KafkaSecuritySettings):
     """One local stack. A server that is named here replaces the embedded one."""
 
     data_dir: Path = REPOSITORY / ".milena"
@@ -41,6 +41,13 @@ class StackSettings(ProcessSettings):
     def catches_mail(self) -> bool:
         """Whether mail stays here: no relay of one's own is named."""
         return self.smtp_host is None and not self.relays
+
+    @model_validator(mode="after")
+    def _check_kafka(self) -> Self:
+        if self.kafka_bootstrap_servers is None and self.kafka_security_protocol != "PLAINTEXT":
+            needed = "is for brokers of your own, named in MILENA_KAFKA_BOOTSTRAP_SERVERS"
+            raise ValueError(f"MILENA_KAFKA_SECURITY_PROTOCOL: {needed}")
+        return self
 
     @model_validator(mode="after")
     def _make_absolute(self) -> Self:

@@ -6,22 +6,23 @@ import time
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.errors import StackError
+from shared.kafka_access import KafkaAbsent, KafkaAccess
 from shared.topics import Topics, TopicsMissing, prepare_topics
 
 _TIMEOUT_S = 30.0
 
 
-async def create_topics(bootstrap_servers: str, topics: Topics, mode: str) -> None:
+async def create_topics(kafka: KafkaAccess, topics: Topics, mode: str) -> None:
     """Prepare the topics and wait until every partition has a leader.
 
     A broker answers that a topic is created a moment before it is usable; until then each client that starts
     complains of unknown topics and missing leaders. Raises StackError.
     """
     try:
-        await prepare_topics(bootstrap_servers, topics, mode)
-    except TopicsMissing as exc:
+        await prepare_topics(kafka, topics, mode)
+    except (TopicsMissing, KafkaAbsent) as exc:
         raise StackError(str(exc)) from exc
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    admin = AIOKafkaAdminClient(**kafka.options())
     await admin.start()
     try:
         deadline = time.monotonic() + _TIMEOUT_S

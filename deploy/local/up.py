@@ -58,6 +58,7 @@ class LocalStack:
             kafka=self._servers.bootstrap_servers,
             database_url=self._servers.database_url,
             from_address=self._settings.from_address,
+            smtp_ingest_port=self._ports.smtp_ingest,
             smtp_host=environment.get("MILENA_SMTP_HOST"),
             smtp_port=None if self._settings.relays else int(environment.get("MILENA_SMTP_PORT", "2525")),
             mail_url=environment.get("MILENA_MAIL_URL"),
@@ -153,6 +154,7 @@ def describe_addresses(record: StackRecord) -> list[str]:
     else:
         relay = f"{record.smtp_host}:{record.smtp_port}" if record.smtp_host else "those of MILENA_RELAYS"
         lines.append(f"  relay             {relay} (mail really leaves)")
+    lines.append(f"  SMTP to Milena    {LOOPBACK}:{record.smtp_ingest_port}, any user, the key as the password")
     return [*lines, f"  development key   {record.api_key}", f"  send from         {record.from_address}"]
 
 

@@ -51,7 +51,7 @@ def _create_survey(settings: WorkerSettings) -> Survey:
     read = (topics.sent, topics.failed)
     kept = timedelta(days=settings.delivery_retention_days)
     demand = Demand(read, settings.event_limit, memories=(Memory("MILENA_DELIVERY_RETENTION_DAYS", kept, read),))
-    return Survey(settings.kafka_bootstrap_servers, demand)
+    return Survey(settings.kafka, demand)
 
 
 def _create_cleaner(settings: WorkerSettings, database: Database, store: CallbackStore) -> Cleaner:
@@ -78,7 +78,7 @@ def _create_consumer(settings: WorkerSettings, intake: Intake) -> BatchConsumer:
         f"{settings.topic_prefix}milena-callback",
         [topics.sent, topics.failed],
         intake.handle,
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        kafka=settings.kafka,
         slot=settings.slot,
         event_limit=settings.event_limit,
     )

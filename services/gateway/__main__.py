@@ -1,4 +1,4 @@
-"""`python -m services.gateway api|worker|migrate|topics|keys|accounts|reconcile|rebuild`."""
+"""`python -m services.gateway api|worker|smtp|migrate|topics|keys|accounts|reconcile|rebuild`."""
 
 import asyncio
 from pathlib import Path
@@ -6,12 +6,14 @@ from typing import NoReturn
 
 import typer
 import uvloop
+from aiokafka.errors import KafkaError
 
 from services.gateway.key_commands import accounts, keys
 from services.gateway.proving import rebuild, reconcile
-from services.gateway.settings import AdminSettings, ApiSettings, TopicSettings, WorkerSettings
+from services.gateway.settings import AdminSettings, ApiSettings, SmtpSettings, TopicSettings, WorkerSettings
 from services.gateway.tables import SCHEMA
 from shared.failpoints import EVERYWHERE, arm_failpoints
+from shared.kafka_access import KafkaAbsent
 from shared.logs import set_up_logs
 from shared.process import calm_collector, run_parts
 from shared.settings import load_settings
@@ -53,6 +55,20 @@ def worker() -> None:
 
 
 @app.command()
+def smtp() -> None:
+    """Take mail by SMTP until SIGTERM."""
+    from services.gateway.smtp import create_ingest
+
+    settings = load_settings(SmtpSettings)
+    set_up_logs(settings.log_level, settings.log_format, service="gateway-smtp")
+
+    async def run() -> None:
+        await run_parts(create_ingest(settings))
+
+    uvloop.run(run())
+
+
+@app.command()
 def migrate() -> None:
     """Bring the schemas `access` and `gateway` up to date."""
     from shared.migrations import ACCESS_VERSIONS
@@ -77,13 +93,13 @@ def topics() -> None:
     try:
         asyncio.run(
             prepare_topics(
-                settings.kafka_bootstrap_servers,
+                settings.kafka,
                 Topics(settings.topic_prefix),
                 settings.topic_mode,
                 TopicPlan(event_limit=settings.event_limit),
             )
         )
-    except TopicsMissing as exc:
+    except (TopicsMissing, KafkaAbsent, KafkaError) as exc:
         _fail(str(exc))
 
 

@@ -41,7 +41,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
     """Build the application. It starts with Kafka or PostgreSQL away, and is ready once they have come."""
     database = Database(settings.database_url.get_secret_value(), pool_size=10, application_name="milena-gateway-api")
     publisher = Publisher(
-        settings.kafka_bootstrap_servers,
+        settings.kafka,
         client_id=f"milena-gateway-api-{settings.slot}",
         compress=True,
         event_limit=settings.event_limit,
@@ -78,9 +78,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
     setup_cancelling(app, keys, emails, publisher, requested)
     setup_templates(app, keys, templates)
     retries = RetryStore(database)
-    reader = RecordReader(
-        requested, bootstrap_servers=settings.kafka_bootstrap_servers, event_limit=settings.event_limit
-    )
+    reader = RecordReader(requested, kafka=settings.kafka, event_limit=settings.event_limit)
     retrier = Retrier(emails, retries, reader, acceptor, settings.event_limit)
     setup_retrying(app, keys, emails, retries, retrier, once)
     setup_keys(app, keys, access, settings.master_secret)

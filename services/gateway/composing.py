@@ -5,7 +5,7 @@ Errors are values of this module; the API translates them.
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from inscriptis import get_text  # type: ignore[import-untyped]
@@ -13,10 +13,13 @@ from inscriptis.css_profiles import CSS_PROFILES  # type: ignore[import-untyped]
 from inscriptis.model.config import ParserConfig  # type: ignore[import-untyped]
 from lxml.etree import LxmlError  # type: ignore[import-untyped]
 
-from services.gateway.bodies import SimpleEmail
 from shared.access import ApiKey
-from shared.events import EmailRequested, new_email_id
+from shared.events import EmailRequested, Namespace, new_email_id
+from shared.events.identity import MESSAGE_NAMESPACE
 from shared.templates import TemplateError, render_content
+
+if TYPE_CHECKING:  # the SMTP ingest composes, too, and has no use for FastAPI
+    from services.gateway.bodies import SimpleEmail
 
 EXPIRY_LIMIT = timedelta(days=7)  # after release (P13)
 _TEXT_RULES = ParserConfig(css=CSS_PROFILES["strict"], display_links=True)
@@ -25,6 +28,7 @@ _DEFAULTS = {
     for name, field in EmailRequested.model_fields.items()
     if not field.is_required()
 }
+_RECEIVED = Namespace(MESSAGE_NAMESPACE)
 _MARKUP = re.compile(r"<[^>]*>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -59,7 +63,7 @@ def new_identity() -> Identity:
     return Identity(new_email_id(), now.replace(microsecond=now.microsecond // 1000 * 1000))
 
 
-def compose_simple(mail: SimpleEmail, key: ApiKey, identity: Identity) -> EmailRequested:
+def compose_simple(mail: "SimpleEmail", key: ApiKey, identity: Identity) -> EmailRequested:
     """The event of a mail in the simple form. Raises SenderNotAllowed."""
     _check_sender(key, "from", mail.from_.address)
     # Constructed, not validated: every field has been. With all defaults given, none is copied for each mail.
@@ -86,6 +90,19 @@ def compose_full(mail: EmailRequested, key: ApiKey, identity: Identity) -> Email
     if mail.variables is not None:
         _check_templates(mail, mail.variables)
     return _complete(mail, key, identity)
+
+
+def compose_received(mail: EmailRequested, key: ApiKey, message_id: str | None) -> EmailRequested:
+    """The event of a mail that came by SMTP. Raises SenderNotAllowed.
+
+    A client that has not heard our 250 sends the mail once more. So the same message (Message-ID, content, envelope)
+    of one account has the same id, and the ledger sees to it that it is sent once.
+    """
+    event = compose_full(mail, key, new_identity())
+    if message_id is None:
+        return event
+    named = _RECEIVED.name(f"{key.account}\n{message_id}\n{event.compute_digest()}")
+    return event.model_copy(update={"id": named})
 
 
 def derive_text(html: str) -> str:

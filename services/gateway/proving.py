@@ -99,7 +99,7 @@ async def _rebuild(settings: ProvingSettings, say: Callable[[str], None]) -> Sum
         shadow = ShadowStore(database)
         projector = Projector(
             database,
-            bootstrap_servers=settings.kafka_bootstrap_servers,
+            kafka=settings.kafka,
             event_limit=settings.event_limit,
             cluster_id=replay.cluster_id,
             store=shadow.projection,
@@ -114,7 +114,7 @@ def _create_replay(settings: ProvingSettings) -> Replay:
     topics = Topics(settings.topic_prefix)
     return Replay(
         [topics.requested, topics.sent, topics.failed],
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        kafka=settings.kafka,
         event_limit=settings.event_limit,
     )
 

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from shared.batching import Record
 from shared.bounded_batches import guard_batches
+from shared.kafka_access import KafkaAccess
 from shared.retrying import Unavailable
 from shared.topics import EVENT_HEADROOM
 
@@ -41,15 +42,15 @@ class Replay:
     `firsts` moves on where retention deletes records before they are read. `cluster_id` is the cluster's.
     """
 
-    def __init__(self, topics: Sequence[str], *, bootstrap_servers: str, event_limit: int) -> None:
+    def __init__(self, topics: Sequence[str], *, kafka: KafkaAccess, event_limit: int) -> None:
         guard_batches(event_limit)
         self.firsts: dict[Place, int] = {}
         self.ends: dict[Place, int] = {}
         self.cluster_id = ""
         self._topics = topics
-        self._bootstrap_servers = bootstrap_servers
+        self._kafka = kafka
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers,
+            **kafka.options(),
             isolation_level="read_committed",
             auto_offset_reset="none",
             enable_auto_commit=False,
@@ -73,7 +74,8 @@ class Replay:
                 self._consumer.seek(each, first)
             await self.extend()
         except (KafkaError, OSError) as exc:
-            raise ReplayUnavailable(f"kafka: {type(exc).__name__}") from exc
+            why = (await self._kafka.explain_absence()).why
+            raise ReplayUnavailable(f"kafka: {type(exc).__name__}; {why}") from exc
 
     async def stop(self) -> None:
         """Leave Kafka."""
@@ -153,7 +155,7 @@ class Replay:
             self._consumer.seek(each, first)
 
     async def _find_partitions(self) -> list[TopicPartition]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
+        admin = AIOKafkaAdminClient(**self._kafka.options())
         await admin.start()
         try:
             self.cluster_id = str((await admin.describe_cluster())["cluster_id"])

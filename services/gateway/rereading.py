@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from services.gateway.replaying import ReplayUnavailable, to_record
 from shared.batching import Record
 from shared.bounded_batches import guard_batches
+from shared.kafka_access import KafkaAccess
 from shared.topics import EVENT_HEADROOM, find_cluster_id
 
 Spot = tuple[int, int]
@@ -28,13 +29,13 @@ class RecordReader:
     `cluster_id`, known once something was read, is part of the identity of records published without one.
     """
 
-    def __init__(self, topic: str, *, bootstrap_servers: str, event_limit: int) -> None:
+    def __init__(self, topic: str, *, kafka: KafkaAccess, event_limit: int) -> None:
         guard_batches(event_limit)
         self.cluster_id = ""
         self._topic = topic
-        self._bootstrap_servers = bootstrap_servers
+        self._kafka = kafka
         self._options = {
-            "bootstrap_servers": bootstrap_servers,
+            **kafka.options(),
             "isolation_level": "read_committed",
             "auto_offset_reset": "none",
             "enable_auto_commit": False,
@@ -51,7 +52,7 @@ class RecordReader:
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 await consumer.start()
-                self.cluster_id = self.cluster_id or await find_cluster_id(self._bootstrap_servers)
+                self.cluster_id = self.cluster_id or await find_cluster_id(self._kafka)
             for partition in sorted({partition for partition, _ in spots}):
                 offsets = sorted(offset for each, offset in set(spots) if each == partition)
                 found |= await self._read_partition(consumer, partition, offsets)

@@ -1,13 +1,20 @@
 """Settings of the gateway's processes and commands."""
 
-from pydantic import Field, SecretStr
+import ssl
+from typing import Self
 
+from pydantic import Field, SecretStr, model_validator
+
+from shared.certificates import load_certificate
 from shared.settings import (
+    CallerSettings,
     DatabaseSettings,
     HealthSettings,
     HttpSettings,
     KafkaSettings,
+    Networks,
     ProcessSettings,
+    parse_networks,
 )
 
 
@@ -27,6 +34,36 @@ class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSet
     read_model_retention_days: float = Field(
         default=90, ge=1, description="after the last thing that happened to a mail; above the topics' retention"
     )
+
+
+class SmtpSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSettings, CallerSettings):
+    """The process that takes mail by SMTP."""
+
+    smtp_ingest_host: str = "127.0.0.1"
+    smtp_ingest_port: int = Field(default=2587, ge=1, le=65535)
+    smtp_ingest_hostname: str = Field(default="localhost", pattern=r"^[A-Za-z0-9.-]{1,255}$", description="greets")
+    smtp_ingest_tls_cert: str | None = Field(default=None, description="PEM file: the certificate and what signed it")
+    smtp_ingest_tls_key: str | None = Field(default=None, description="PEM file of its key, where the other has it not")
+    smtp_ingest_open_networks: Networks = Field(
+        default=parse_networks("127.0.0.0/8,::1/128"), validate_default=False, description="may log in without TLS"
+    )
+    smtp_ingest_connections: int = Field(default=200, ge=1, le=10_000)
+    smtp_ingest_timeout: float = Field(default=300, ge=1, le=3600, description="seconds for a command, or for DATA")
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if self.smtp_ingest_tls_key and not self.smtp_ingest_tls_cert:
+            raise ValueError("MILENA_SMTP_INGEST_TLS_CERT: is needed with MILENA_SMTP_INGEST_TLS_KEY")
+        self.load_tls()
+        return self
+
+    def load_tls(self) -> ssl.SSLContext | None:
+        """For STARTTLS; None where it is not offered. Raises ValueError."""
+        if not self.smtp_ingest_tls_cert:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        load_certificate(context, self.smtp_ingest_tls_cert, self.smtp_ingest_tls_key, "MILENA_SMTP_INGEST_")
+        return context
 
 
 class TopicSettings(ProcessSettings, KafkaSettings):

@@ -20,6 +20,7 @@ from services.gateway.store import PartitionStore, ProjectionStore
 from shared.batching import BatchConsumer, Record
 from shared.database import Database
 from shared.health import HealthServer
+from shared.kafka_access import KafkaAccess
 from shared.metrics import RECORDS_PROJECTED
 from shared.process import Part
 from shared.retention import Demand, Memory
@@ -47,14 +48,14 @@ class Projector:
         self,
         database: Database,
         *,
-        bootstrap_servers: str,
+        kafka: KafkaAccess,
         event_limit: int,
         cluster_id: str | None = None,
         store: ProjectionStore | None = None,
     ) -> None:
         self._store = store or ProjectionStore(database)
         self._partitions = Partitions(PartitionStore(database))
-        self._bootstrap_servers = bootstrap_servers
+        self._kafka = kafka
         self._event_limit = event_limit
         self._cluster_id = cluster_id
 
@@ -116,7 +117,7 @@ class Projector:
     async def _find_cluster_id(self) -> str:
         if self._cluster_id is None:
             try:
-                self._cluster_id = await find_cluster_id(self._bootstrap_servers)
+                self._cluster_id = await find_cluster_id(self._kafka)
             except (KafkaError, OSError) as exc:
                 raise ClusterUnknown(f"kafka: {type(exc).__name__}") from exc
         return self._cluster_id
@@ -125,15 +126,13 @@ class Projector:
 def create_worker(settings: WorkerSettings) -> list[Part]:
     """The worker's parts, in the order they start."""
     database = Database(settings.database_url.get_secret_value(), application_name="milena-gateway-worker")
-    projector = Projector(
-        database, bootstrap_servers=settings.kafka_bootstrap_servers, event_limit=settings.event_limit
-    )
+    projector = Projector(database, kafka=settings.kafka, event_limit=settings.event_limit)
     topics = Topics(settings.topic_prefix)
     consumer = BatchConsumer(
         f"{settings.topic_prefix}{_GROUP}",
         [topics.requested, topics.sent, topics.failed],
         projector.project,
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        kafka=settings.kafka,
         slot=settings.slot,
         event_limit=settings.event_limit,
     )
@@ -144,7 +143,7 @@ def create_worker(settings: WorkerSettings) -> list[Part]:
     demand = Demand(read, settings.event_limit, memories=(Memory("MILENA_READ_MODEL_RETENTION_DAYS", kept, read),))
     upkeep: list[Part] = [
         Gauges(ReconciliationStore(database)),
-        Survey(settings.kafka_bootstrap_servers, demand),
+        Survey(settings.kafka, demand),
         create_cleaner(database, kept),
     ]
     return [Connections(database), health, consumer, *upkeep]

@@ -16,6 +16,7 @@ from shared.cleaning import Chore, Cleaner
 from shared.database import Database
 from shared.due import DueLoop
 from shared.health import HealthServer
+from shared.kafka_access import KafkaAccess
 from shared.process import Part
 from shared.publisher import Publisher, PublisherUnavailable
 from shared.retention import Demand, Memory
@@ -42,15 +43,15 @@ class _Producer:
 class _Cluster:
     """The cluster's id, asked for once, at the first batch."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, kafka: KafkaAccess) -> None:
+        self._kafka = kafka
         self._id: str | None = None
 
     async def find_id(self) -> str:
         """Raises PublisherUnavailable while Kafka is away."""
         if self._id is None:
             try:
-                self._id = await find_cluster_id(self._bootstrap_servers)
+                self._id = await find_cluster_id(self._kafka)
             except (KafkaError, OSError) as exc:
                 raise PublisherUnavailable(f"kafka: {type(exc).__name__}") from exc
         return self._id
@@ -94,7 +95,7 @@ def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:
         longest_expiry=timedelta(hours=settings.expiry_limit_hours),
         memories=(Memory("MILENA_DELAYED_RETENTION_DAYS", kept, (topics.requested,)),),
     )
-    return Survey(settings.kafka_bootstrap_servers, demand)
+    return Survey(settings.kafka, demand)
 
 
 def _create_cleaner(settings: WorkerSettings, database: Database, store: SchedulerStore) -> Cleaner:
@@ -108,7 +109,7 @@ def _create_cleaner(settings: WorkerSettings, database: Database, store: Schedul
 
 def _create_publisher(settings: WorkerSettings, *, compress: bool) -> Publisher:
     return Publisher(
-        settings.kafka_bootstrap_servers,
+        settings.kafka,
         client_id=f"milena-scheduler-{settings.slot}",
         compress=compress,
         event_limit=settings.event_limit,
@@ -123,7 +124,7 @@ def _create_consumer(
         store,
         results,
         failed_topic=topics.failed,
-        find_cluster_id=_Cluster(settings.kafka_bootstrap_servers).find_id,
+        find_cluster_id=_Cluster(settings.kafka).find_id,
         expiry=Expiry(timedelta(hours=settings.default_expiry_hours), timedelta(hours=settings.expiry_limit_hours)),
         cancellation_kept=timedelta(hours=settings.cancellation_kept_hours),
         event_limit=settings.event_limit,
@@ -132,7 +133,7 @@ def _create_consumer(
         f"{settings.topic_prefix}milena-scheduler",
         [topics.requested],
         intake.handle,
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        kafka=settings.kafka,
         slot=settings.slot,
         event_limit=settings.event_limit,
     )

@@ -49,9 +49,10 @@ def worker() -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        cluster_id = loop.run_until_complete(find_cluster_id(settings.kafka_bootstrap_servers))
+        cluster_id = loop.run_until_complete(find_cluster_id(settings.kafka))
     except (KafkaError, OSError) as exc:
-        log.error("kafka unreachable, ending for the supervisor to try again", error=type(exc).__name__)
+        why = loop.run_until_complete(settings.kafka.explain_absence()).why
+        log.error("kafka unreachable, ending for the supervisor to try again", error=type(exc).__name__, why=why)
         raise typer.Exit(1) from None
 
     async def build() -> SenderWorker:

@@ -71,7 +71,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     topics = Topics(settings.topic_prefix)
     database = Database(settings.database_url.get_secret_value(), pool_size=6, application_name="milena-sender")
     publisher = Publisher(
-        settings.kafka_bootstrap_servers,
+        settings.kafka,
         client_id=f"milena-sender-{settings.slot}",
         compress=False,
         event_limit=settings.event_limit,
@@ -180,7 +180,7 @@ def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:
             Memory("MILENA_LEDGER_RETENTION_DAYS", timedelta(days=settings.ledger_retention_days), (topics.requested,)),
         ),
     )
-    return Survey(settings.kafka_bootstrap_servers, demand)
+    return Survey(settings.kafka, demand)
 
 
 def _create_cleaner(settings: WorkerSettings, store: SenderStore) -> Cleaner:
@@ -196,7 +196,7 @@ def _create_cleaner(settings: WorkerSettings, store: SenderStore) -> Cleaner:
 
 def _consumer_options(settings: WorkerSettings, topics: Topics) -> ConsumerOptions:
     return ConsumerOptions(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        kafka=settings.kafka,
         group=f"{settings.topic_prefix}milena-sender",
         slot=settings.slot,
         topic=topics.requested,

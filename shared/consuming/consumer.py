@@ -21,6 +21,7 @@ from faust.types import TP, EventT, StreamT
 from faust.types.tuples import ConsumerMessage
 
 from shared.bounded_batches import guard_batches
+from shared.kafka_access import KafkaAccess
 from shared.lane import Lane, Ticket
 from shared.membership import REBALANCE_S, SESSION_S
 from shared.topics import EVENT_HEADROOM
@@ -72,7 +73,7 @@ FaustLane = Lane[Received]
 class ConsumerOptions:
     """Who consumes what. `group` and `slot` make the static member `<group>-<slot>`."""
 
-    bootstrap_servers: str
+    kafka: KafkaAccess
     group: str
     slot: int
     topic: str
@@ -238,7 +239,8 @@ def create_faust_app(options: ConsumerOptions, lane: FaustLane, admission: Admis
     admission = admission or _Everything()
     app = faust.App(
         options.group,
-        broker=[f"kafka://{server.strip()}" for server in options.bootstrap_servers.split(",")],
+        broker=[f"kafka://{server.strip()}" for server in options.kafka.bootstrap_servers.split(",")],
+        broker_credentials=_build_credentials(options.kafka),
         processing_guarantee="at_least_once",
         store="memory://",
         topic_allow_declare=False,
@@ -279,6 +281,15 @@ def create_faust_app(options: ConsumerOptions, lane: FaustLane, admission: Admis
 
     app.agent(topic, name=f"{options.group}.feed")(feed)
     return app
+
+
+def _build_credentials(kafka: KafkaAccess) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    """What Faust's driver hands to aiokafka's client in the consumer's thread."""
+    if kafka.has_login:
+        return faust.SASLCredentials(
+            username=kafka.username, password=kafka.password, ssl_context=kafka.tls, mechanism=kafka.mechanism
+        )
+    return faust.SSLCredentials(kafka.tls) if kafka.has_tls else None
 
 
 def measure(record: ConsumerRecord) -> int:

@@ -125,7 +125,7 @@ def run_faust(
             lane,
             options.stalled_after_s,
             paused,
-            watch_membership(lambda: _find_coordinator(app), options.bootstrap_servers),
+            watch_membership(lambda: _find_coordinator(app), options.kafka),
             app.consumer.admission,
         ),
         quiet=True,

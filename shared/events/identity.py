@@ -16,6 +16,7 @@ _ROOT = UUID("6d696c65-6e61-5000-8000-6c6574746572")
 RECORD_NAMESPACE = uuid5(_ROOT, "record")
 EVENT_NAMESPACE = uuid5(_ROOT, "event")
 OCCURRENCE_NAMESPACE = uuid5(_ROOT, "occurrence")
+MESSAGE_NAMESPACE = uuid5(_ROOT, "message")
 _EVENT_HASH = hashlib.sha1(EVENT_NAMESPACE.bytes, usedforsecurity=False)
 _BARE, _VERSION_5 = ~(0xF << 76 | 0b11 << 62), 5 << 76 | 0b10 << 62  # RFC 9562 §4.1, §4.2
 _WITHOUT_COUNTER = ~(0xFFF << 64)

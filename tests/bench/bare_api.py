@@ -36,7 +36,7 @@ def create_bare_api(settings: BareSettings) -> FastAPI:
 
     @asynccontextmanager
     async def live(_app: FastAPI) -> AsyncIterator[None]:
-        producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, acks="all")
+        producer = AIOKafkaProducer(**settings.kafka.options(), acks="all")
         await producer.start()
         producers.append(producer)
         yield

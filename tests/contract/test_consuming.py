@@ -12,6 +12,7 @@ from faust.types import TP
 
 from shared.consuming import DRAIN_S, REVOCATION_GRACE_S, ConsumerOptions, create_faust_app
 from shared.consuming import consumer as consuming
+from shared.kafka_access import KafkaAccess
 from shared.lane import Lane, Ticket
 from tests.contract.faust_fixture import GENERATION, TOPIC, Rig, quiet_faust, run_loop, settle
 
@@ -26,7 +27,7 @@ class LaneRig(Rig):
         self.begun: dict[int, Ticket[Any]] = {}
         self.acknowledged: list[int] = []
         self.lane: Lane[Any] = Lane(self._begin, self._acknowledge, limit=limit)
-        options = ConsumerOptions("127.0.0.1:1", "sender", 3, TOPIC, 1 << 20, datadir, drain_s=GRACE_S)
+        options = ConsumerOptions(KafkaAccess("127.0.0.1:1"), "sender", 3, TOPIC, 1 << 20, datadir, drain_s=GRACE_S)
         super().__init__(create_faust_app(options, self.lane))
 
     def _begin(self, ticket: Ticket[Any]) -> None:
@@ -86,7 +87,7 @@ async def narrow_rig(tmp_path: Path) -> AsyncIterator[LaneRig]:
 def test_the_graces_are_two_and_thirty_seconds() -> None:
     assert REVOCATION_GRACE_S == 2.0
     assert DRAIN_S == 30.0
-    assert ConsumerOptions("", "sender", 0, TOPIC, 1, Path()).drain_s == DRAIN_S
+    assert ConsumerOptions(KafkaAccess(""), "sender", 0, TOPIC, 1, Path()).drain_s == DRAIN_S
 
 
 # What is committed

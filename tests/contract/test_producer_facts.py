@@ -22,7 +22,7 @@ def message(stack: Stack) -> Message:
 
 
 async def start_publisher(stack: Stack) -> Publisher:
-    publisher = Publisher(stack.bootstrap_servers, client_id="t", compress=False, event_limit=100_000)
+    publisher = Publisher(stack.kafka, client_id="t", compress=False, event_limit=100_000)
     await publisher.start()
     return publisher
 
@@ -86,7 +86,7 @@ async def test_a_worker_may_publish_its_group_again_on_a_fresh_producer(stack: S
 
 
 async def test_a_broker_that_is_away_is_asked_for_leaders_ten_times_a_second(stack: Stack, message: Message) -> None:
-    publisher = Publisher(stack.bootstrap_servers, client_id="t", compress=False, event_limit=100_000, linger_ms=200)
+    publisher = Publisher(stack.kafka, client_id="t", compress=False, event_limit=100_000, linger_ms=200)
     await publisher.start()
     await publisher.publish(message)
     assert publisher._producer

@@ -22,11 +22,8 @@ async def test_a_trickle_is_taken_in_few_batches_and_a_lone_record_waits_for_no_
                 await asyncio.sleep(0.01)
 
     topic = stack.topics.sent
-    servers = stack.bootstrap_servers
-    publisher = Publisher(servers, client_id="t", compress=False, event_limit=4096)
-    consumer = BatchConsumer(
-        f"{stack.topic_prefix}g", [topic], handle, bootstrap_servers=servers, slot=0, event_limit=4096
-    )
+    publisher = Publisher(stack.kafka, client_id="t", compress=False, event_limit=4096)
+    consumer = BatchConsumer(f"{stack.topic_prefix}g", [topic], handle, kafka=stack.kafka, slot=0, event_limit=4096)
     await publisher.start()
     await consumer.start()
     try:

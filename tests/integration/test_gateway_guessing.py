@@ -23,6 +23,7 @@ from shared.events import (
     build_headers,
     new_email_id,
 )
+from shared.kafka_access import KafkaAccess
 from shared.states import FailureReason, RecipientState
 
 START = datetime.now(UTC).replace(microsecond=0)
@@ -107,7 +108,7 @@ async def test_a_guess_writes_what_reading_would_have_written(database: Database
     while records:
         size = chance.choice([1, 20, 60])
         batches, records = [*batches, records[:size]], records[size:]
-    options: dict[str, Any] = {"bootstrap_servers": "", "event_limit": 1024 * 1024, "cluster_id": "cluster"}
+    options: dict[str, Any] = {"kafka": KafkaAccess(""), "event_limit": 1024 * 1024, "cluster_id": "cluster"}
     read = await take(database, Careful(database, **options), batches)
     guessed = await take(database, Projector(database, **options), batches)
     assert [row["id"] for row in guessed] == [row["id"] for row in read]
@@ -119,7 +120,7 @@ async def test_a_guess_writes_what_reading_would_have_written(database: Database
 
 
 async def test_an_ordinary_mail_is_never_read(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    projector = Projector(database, bootstrap_servers="", event_limit=1024 * 1024, cluster_id="cluster")
+    projector = Projector(database, kafka=KafkaAccess(""), event_limit=1024 * 1024, cluster_id="cluster")
 
     async def refuse(*_: object) -> None:
         raise AssertionError("was read")

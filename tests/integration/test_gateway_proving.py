@@ -82,7 +82,7 @@ async def project_all(stack: Stack, database: Database) -> None:
     replay = _create_replay(settings_of(stack))
     try:
         await replay.start()
-        projector = Projector(database, bootstrap_servers=stack.bootstrap_servers, event_limit=1024 * 1024)
+        projector = Projector(database, kafka=stack.kafka, event_limit=1024 * 1024)
         async for records in replay.read():
             await projector.project(records)
     finally:

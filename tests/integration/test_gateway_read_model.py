@@ -24,6 +24,7 @@ from shared.events import (
     build_headers,
     new_email_id,
 )
+from shared.kafka_access import KafkaAccess
 from shared.states import FailureReason, RecipientState
 from tests.support.events import publish_json, publish_raw
 from tests.support.gateway import FULL, Caller, mint, poll, serve_gateway
@@ -360,7 +361,7 @@ class TestProjector:
 
 
 def make_projector(database: Database) -> Projector:
-    return Projector(database, bootstrap_servers="", event_limit=1024 * 1024, cluster_id="cluster")
+    return Projector(database, kafka=KafkaAccess(""), event_limit=1024 * 1024, cluster_id="cluster")
 
 
 def request_record(email_id: UUID, offset: int) -> Record:

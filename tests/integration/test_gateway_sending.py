@@ -2,22 +2,18 @@
 
 import asyncio
 import json
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 
-from deploy.local.children import signal_group
 from deploy.local.ports import find_free_port
 from shared.events import EmailRequested
 from tests.support.gateway import FULL, SIMPLE, Api, Caller, mint, read_requests, serve_api, serve_gateway
-from tests.support.outage import DatabaseProxy
+from tests.support.outage import DatabaseProxy, frozen
 from tests.support.servers import RealServers
 from tests.support.services import ServiceRunner
 from tests.support.stack import Stack
@@ -244,18 +240,6 @@ async def wait_until_accepted(client: httpx.AsyncClient, caller: Caller) -> None
         assert answer.json()["outcome"] == "refused", answer.text
         await asyncio.sleep(0.5)
     raise AssertionError("Kafka is back, and mails are still refused")
-
-
-@contextmanager
-def frozen(pid: int | None) -> Iterator[None]:
-    """The broker's process is stopped without being ended, and goes on afterwards."""
-    assert pid is not None
-    assert os.getpgid(pid) == pid != os.getpgid(0)
-    signal_group(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        signal_group(pid, signal.SIGCONT)
 
 
 class TestPostgresAway:

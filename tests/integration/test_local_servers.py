@@ -13,6 +13,7 @@ from deploy.local.children import wait_until
 from deploy.local.kafka import EmbeddedKafka
 from deploy.local.ports import find_free_port
 from deploy.local.settings import read_cache_settings
+from shared.kafka_access import KafkaAccess
 from shared.topics import Topics, prepare_topics
 from tests.support.servers import RealServers
 from tests.support.stack import Stack
@@ -82,7 +83,7 @@ async def test_killed_broker_comes_back_with_all_it_has_acknowledged(tmp_path: P
     try:
         kafka.wait_until_ready()
         topics = Topics()
-        await prepare_topics(kafka.bootstrap_servers, topics, "create")
+        await prepare_topics(KafkaAccess(kafka.bootstrap_servers), topics, "create")
         async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all") as producer:
             for number in range(20):
                 await producer.send_and_wait(topics.sent, str(number).encode())

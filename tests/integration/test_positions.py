@@ -34,7 +34,7 @@ async def read_all(stack: Stack, group: str, count: int) -> list[int]:
     async def handle(records: Sequence[Record]) -> None:
         offsets.extend(record.offset for record in records)
 
-    options = {"bootstrap_servers": stack.bootstrap_servers, "slot": 0, "event_limit": 4096}
+    options = {"kafka": stack.kafka, "slot": 0, "event_limit": 4096}
     consumer = BatchConsumer(group, [stack.topics.requested], handle, **options)  # type: ignore[arg-type]
     await consumer.start()
     async with asyncio.timeout(20):

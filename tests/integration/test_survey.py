@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from deploy.local.ports import find_free_port
+from shared.kafka_access import KafkaAccess
 from shared.retention import Demand, find_breaches
 from shared.survey import Survey, observe_cluster
 from tests.support.services import ServiceProcess, ServiceRunner
@@ -60,7 +61,7 @@ async def test_a_breach_is_a_warning_and_a_metric_and_stops_nobody(services: Ser
 
 
 async def test_every_setting_that_is_judged_is_one_the_broker_tells(stack: Stack) -> None:
-    observed = await observe_cluster(stack.bootstrap_servers, stack.topics.all())
+    observed = await observe_cluster(stack.kafka, stack.topics.all())
     assert observed.broker_count == 1
     assert observed.unseen == {}
     assert set(observed.topics) == set(stack.topics.all())
@@ -85,13 +86,14 @@ async def test_every_setting_that_is_judged_is_one_the_broker_tells(stack: Stack
 
 
 async def test_what_the_broker_does_not_tell_is_named_and_no_breach(stack: Stack) -> None:
-    observed = await observe_cluster(stack.bootstrap_servers, ["no.such.topic"])
+    observed = await observe_cluster(stack.kafka, ["no.such.topic"])
     assert observed.unseen == {"no.such.topic": "UnknownTopicOrPartitionError"}
     assert find_breaches(Demand(("no.such.topic",), 1024 * 1024), observed) == []
 
 
 async def test_kafka_away_holds_up_neither_start_nor_stop() -> None:
-    survey = Survey(f"127.0.0.1:{find_free_port()}", Demand(("t",), 1024), patience=timedelta(milliseconds=50))
+    nobody = KafkaAccess(f"127.0.0.1:{find_free_port()}")
+    survey = Survey(nobody, Demand(("t",), 1024), patience=timedelta(milliseconds=50))
     began = time.monotonic()
     await survey.start()
     assert time.monotonic() - began < 0.2

@@ -1,11 +1,16 @@
-"""A PostgreSQL that can be taken away from one test without touching anybody else's: a proxy on a unix socket."""
+"""Servers taken away from one test and nobody else's: PostgreSQL behind a proxy on a unix socket, a process frozen."""
 
 import asyncio
 import contextlib
+import os
 import shutil
+import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+from deploy.local.children import signal_group
 
 _SOCKET = ".s.PGSQL.5432"
 
@@ -73,3 +78,15 @@ class DatabaseProxy:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+
+
+@contextlib.contextmanager
+def frozen(pid: int | None) -> Iterator[None]:
+    """The broker's process is stopped without being ended, and goes on afterwards."""
+    assert pid is not None
+    assert os.getpgid(pid) == pid != os.getpgid(0)
+    signal_group(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        signal_group(pid, signal.SIGCONT)

@@ -18,6 +18,7 @@ from deploy.local.ports import find_free_port
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.settings import read_cache_settings
 from deploy.local.topics import create_topics
+from shared.kafka_access import KafkaAccess
 from shared.topics import Topics
 
 T = TypeVar("T")
@@ -94,7 +95,7 @@ class RealServers:
     def create_topics(self) -> str:
         """Create the four topics under a prefix of their own and give the prefix."""
         prefix = f"t{uuid.uuid4().hex[:8]}."
-        run_apart(create_topics(self.bootstrap_servers(), Topics(prefix), "create"))
+        run_apart(create_topics(KafkaAccess(self.bootstrap_servers()), Topics(prefix), "create"))
         return prefix
 
     def drop_topics(self, prefix: str) -> None:

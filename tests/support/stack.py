@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shared.kafka_access import KafkaAccess
 from shared.topics import Topics
 
 MASTER_SECRET = "a-master-secret-for-tests-only-0123456789"
@@ -14,6 +15,11 @@ class Stack:
     bootstrap_servers: str
     topic_prefix: str
     database_url: str
+
+    @property
+    def kafka(self) -> KafkaAccess:
+        """What clients of ours are given."""
+        return KafkaAccess(self.bootstrap_servers)
 
     @property
     def topics(self) -> Topics:

@@ -25,6 +25,8 @@ def test_default_ports_are_the_documented_ones() -> None:
     ports = dict(list_ports(read_settings(senders=2), Ports.from_offset(0)))
     assert ports == {
         "HTTP": 8000,
+        "SMTP ingest": 2587,
+        "gateway-smtp": 8004,
         "caught mail, SMTP": 2525,
         "caught mail, page": 8025,
         "Kafka": 19092,
@@ -69,6 +71,7 @@ def test_each_process_has_its_slot_and_its_health_port() -> None:
         "scheduler-api",
         "callback-api",
         "sender-api",
+        "gateway-smtp",
         "gateway-worker",
         "scheduler-worker",
         "callback-worker",
@@ -100,6 +103,7 @@ def test_stack_json_is_private_and_has_every_documented_field(tmp_path: Path) ->
         smtp_port=2525,
         mail_url="http://127.0.0.1:8025/",
         mail_dir="/x/mail",
+        smtp_ingest_port=2587,
         processes=(ProcessRecord("sender-0", 7, 8010),),
     )
     path = tmp_path / "stack.json"
@@ -116,6 +120,7 @@ def test_stack_json_is_private_and_has_every_documented_field(tmp_path: Path) ->
         "smtp_port",
         "mail_url",
         "mail_dir",
+        "smtp_ingest_port",
         "processes",
     ]
     assert read_record(path) == record

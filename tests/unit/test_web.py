@@ -9,9 +9,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from shared.database import DatabaseUnavailable
+from shared.networks import find_caller
 from shared.problems import Problem
 from shared.settings import HttpSettings, parse_networks
-from shared.web import find_caller, setup_web
+from shared.web import setup_web
 
 
 def build(checks: dict[str, Any] | None = None, **fields: Any) -> FastAPI:

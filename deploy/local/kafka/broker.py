@@ -5,6 +5,7 @@ import signal
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.local.children import spawn, stop, wait_until
@@ -53,6 +54,8 @@ broker.heartbeat.interval.ms=500
 class EmbeddedKafka:
     """Apache Kafka in KRaft mode: one node on loopback, its data under ``data_dir``.
 
+    ``properties`` are lines that follow, and outdo, our own; ``format_options`` are for the tool that formats.
+
     ``prepare`` may run in any thread, ``start`` must run in the main one (``deploy.local.children``).
     All three raise StackError with a sentence for people.
     """
@@ -66,6 +69,8 @@ class EmbeddedKafka:
         cache_dir: Path,
         java_home: Path | None,
         say: Say = print,
+        properties: str = "",
+        format_options: Sequence[str] = (),
     ) -> None:
         self._data_dir = data_dir.absolute()
         self._port = port
@@ -73,6 +78,8 @@ class EmbeddedKafka:
         self._cache_dir = cache_dir.absolute()
         self._java_home = java_home
         self._say = say
+        self._more_properties = properties
+        self._format_options = format_options
         self._command: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -104,9 +111,8 @@ class EmbeddedKafka:
             *("-cp", f"{prepare_jars(self._cache_dir, java, self._say)}/*"),
         ]
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # mail lies in it
-        self._properties.write_text(
-            _PROPERTIES.format(port=self._port, controller_port=self._controller_port, log_dir=self._log_dir)
-        )
+        own = _PROPERTIES.format(port=self._port, controller_port=self._controller_port, log_dir=self._log_dir)
+        self._properties.write_text(own + self._more_properties)
         if not (self._log_dir / "meta.properties").exists():
             self._format()
 
@@ -152,6 +158,7 @@ class EmbeddedKafka:
             mint_cluster_id(),
             "-c",
             str(self._properties),
+            *self._format_options,
         ]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode != 0:
