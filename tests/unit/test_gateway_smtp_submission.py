@@ -135,7 +135,7 @@ async def test_what_is_too_large_as_an_event_is_told_both_sizes(talk: Conversati
 
 async def test_a_key_that_cannot_be_checked_is_454_and_one_known_goes_on(talk: Conversation) -> None:
     talk.source.away = True
-    assert str(await talk.submission.check_secret(SECRET)).startswith("454 4.7.0 The API key cannot be checked")
+    assert str(await talk.submission.check_secret(SECRET, None)).startswith("454 4.7.0 The API key cannot be checked")
     talk.source.away = False
     assert await talk.mail() == "250 2.1.0 OK"
     talk.source.away, talk.now = True, 60.0
