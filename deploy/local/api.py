@@ -1,8 +1,5 @@
 """``python -m deploy.local.api``: the APIs of all services in one process, behind one origin."""
 
-import uvicorn
-import uvloop
-
 from deploy.local.dispatcher import Api, Dispatcher
 from deploy.local.front import create_front
 from deploy.local.settings import FrontSettings
@@ -15,7 +12,7 @@ from services.scheduler.settings import ApiSettings as SchedulerSettings
 from services.sender import api as sender_api
 from services.sender.settings import ApiSettings as SenderSettings
 from shared.logs import set_up_logs
-from shared.serving import HttpProtocol
+from shared.serving import serve
 from shared.settings import load_settings
 
 
@@ -34,19 +31,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     settings = load_settings(FrontSettings)
     set_up_logs(settings.log_level, settings.log_format, service="api")
-    uvloop.install()
-    uvicorn.run(
-        create_dispatcher(settings),
-        host=settings.http_host,
-        port=settings.http_port,
-        http=HttpProtocol,
-        log_config=None,
-        access_log=False,
-        log_level="warning",
-        proxy_headers=False,  # the APIs know whom they trust (MILENA_TRUSTED_PROXIES)
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
+    serve(create_dispatcher(settings), settings, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from services.gateway.accepting import Acceptor
 from services.gateway.bodies import NewEmail, SimpleEmail
 from services.gateway.cancelling import setup_cancelling
+from services.gateway.listening import setup_listening
 from services.gateway.readiness import ToleratedAbsence
 from services.gateway.reading import setup_reading
 from services.gateway.rereading import RecordReader
@@ -21,12 +22,13 @@ from services.gateway.store import ReadModel
 from shared.access import AccessStore, KeyLookup
 from shared.apidocs import ProblemDocument, add_schemas
 from shared.database import Database
+from shared.live import Feed, Live, Slots, TicketOffice
 from shared.process import calm_collector
 from shared.publisher import Publisher
 from shared.topics import Topics
 from shared.web import setup_web
 
-PREFIXES: tuple[str, ...] = ("/email", "/v1/emails")
+PREFIXES: tuple[str, ...] = ("/email", "/v1/emails", "/v1/events", "/v1/live")
 
 _DESCRIPTION = "Send mail, and see for every recipient what has become of it."
 
@@ -47,6 +49,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
         await publisher.start(wait=False)
         calm_collector()
         yield
+        await listening.stop()
         await publisher.stop()
         await database.close()
 
@@ -57,7 +60,8 @@ def create_api(settings: ApiSettings) -> FastAPI:
     # An address with a slash too many is a 404, not a redirect: that would name whatever host and scheme a proxy hides,
     # and a client that follows it takes its API key there.
     app.router.redirect_slashes = False
-    requested, emails = Topics(settings.topic_prefix).requested, ReadModel(database)
+    topics, emails = Topics(settings.topic_prefix), ReadModel(database)
+    requested = topics.requested
     acceptor = Acceptor(publisher, requested, settings.event_limit)
     hot_posts = setup_sending(app, keys, acceptor)
     setup_reading(app, keys, emails)
@@ -67,6 +71,9 @@ def create_api(settings: ApiSettings) -> FastAPI:
         requested, bootstrap_servers=settings.kafka_bootstrap_servers, event_limit=settings.event_limit
     )
     setup_retrying(app, keys, emails, retries, Retrier(emails, retries, reader, acceptor, settings.event_limit))
+    listening = _create_live(settings, topics)
+    secret = settings.master_secret.get_secret_value() if settings.master_secret else None
+    setup_listening(app, keys, listening, TicketOffice(secret), settings.allowed_origins)
     setup_web(
         app,
         settings,
@@ -78,3 +85,14 @@ def create_api(settings: ApiSettings) -> FastAPI:
     )
     add_schemas(app, SimpleEmail, NewEmail, RetryOptions, RetryFilter, ProblemDocument)
     return app
+
+
+def _create_live(settings: ApiSettings, topics: Topics) -> Live:
+    feed = Feed(
+        (topics.sent, topics.failed),
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        client_id=f"milena-gateway-live-{settings.slot}",
+        event_limit=settings.event_limit,
+    )
+    slots = Slots(per_process=settings.live_streams, per_account=settings.live_streams_per_account)
+    return Live(feed, slots, most_records=settings.live_history)

@@ -7,12 +7,15 @@ from shared.settings import (
     HealthSettings,
     HttpSettings,
     KafkaSettings,
+    LiveSettings,
     ProcessSettings,
 )
 
 
-class ApiSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HttpSettings):
-    """The HTTP process."""
+class ApiSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HttpSettings, LiveSettings):
+    """The HTTP process. Where there are several, they need the master secret to take each other's live tickets."""
+
+    master_secret: SecretStr | None = Field(default=None, min_length=32)
 
 
 class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSettings):

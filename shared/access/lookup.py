@@ -61,9 +61,10 @@ class KeyLookup:
 
     async def find(self, secret: str) -> ApiKey | None:
         """The key of this secret, None where there is none (any more). Raises AccessUnavailable."""
-        if not has_key_form(secret):
-            return None
-        digest = digest_key(secret)
+        return await self.find_by_digest(digest_key(secret)) if has_key_form(secret) else None
+
+    async def find_by_digest(self, digest: bytes) -> ApiKey | None:
+        """The same for whoever has kept of the secret only what is stored of it, too. Raises AccessUnavailable."""
         known = self._known.get(digest)
         if known and self._clock() - known.confirmed_at < self._fresh_s:
             self._known.move_to_end(digest)
