@@ -142,16 +142,9 @@ class HealthSettings(EnvironmentSettings):
     metrics_allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
 
 
-class HttpSettings(EnvironmentSettings):
-    """Who may call an API, and where it listens."""
+class TlsSettings(EnvironmentSettings):
+    """With both, an API speaks https and wss itself, and nothing else."""
 
-    http_host: str = "127.0.0.1"
-    http_port: int = Field(default=8000, ge=1, le=65535)
-    base_url: str = "http://127.0.0.1:8000"
-    allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
-    metrics_allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
-    trusted_proxies: Networks = ()
-    allowed_origins: Origins = ()
     tls_cert: Path | None = Field(default=None, description="PEM: the certificate, then those between it and its root")
     tls_key: Path | None = Field(default=None, description="PEM, without a passphrase")
 
@@ -164,6 +157,18 @@ class HttpSettings(EnvironmentSettings):
     def scheme(self) -> str:
         """How callers who come without a proxy begin an address."""
         return "https" if self.tls_cert else "http"
+
+
+class HttpSettings(TlsSettings):
+    """Who may call an API, and where it listens."""
+
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(default=8000, ge=1, le=65535)
+    base_url: str = "http://127.0.0.1:8000"
+    allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
+    metrics_allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
+    trusted_proxies: Networks = ()
+    allowed_origins: Origins = ()
 
 
 class SecretSettings(EnvironmentSettings):

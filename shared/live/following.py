@@ -116,8 +116,9 @@ class Live:
                     await guard.check()
                     if listener.ended not in (None, "dropped"):
                         break
-            async for messages in self._go_on(listener, guard):
-                yield messages
+            async with aclosing(self._go_on(listener, guard)) as happening:
+                async for messages in happening:
+                    yield messages
         except (LiveUnavailable, KafkaError, TimeoutError):
             listener.end("unavailable")
         yield [_end(listener.ended or "unavailable")]
@@ -125,7 +126,9 @@ class Live:
     async def _catch_up(self, since: Position | None, listener: Listener) -> AsyncGenerator[Sequence[Message], None]:
         """Everything after `since` up to where the listener is added to the hub, and then that place."""
         now = self._hub.cursor
-        cursor = Cursor(now.counts, since.reshape(now.counts) if since else now.offsets, since.at_ms if since else 0)
+        cursor = Cursor(
+            now.counts, since.reshape(now.counts) if since else now.offsets, since.at_ms if since else now.at_ms
+        )
         if cursor.offsets == now.offsets:
             self._hub.add(listener)
         else:
@@ -150,9 +153,10 @@ class Live:
             if added:
                 listener.skip_below = {number: ours for number, ours in enumerate(cursor.offsets) if ours > end[number]}
                 self._hub.add(listener)
-            async for lot in reader.read(places, list(cursor.offsets), end):
-                if messages := self._pick(lot, cursor, listener):
-                    yield messages
+            async with aclosing(reader.read(places, list(cursor.offsets), end)) as lots:
+                async for lot in lots:
+                    if messages := self._pick(lot, cursor, listener):
+                        yield messages
             for number, offset in enumerate(end):
                 cursor.advance(number, offset, cursor.at_ms)
             if self._hub.places != places:
@@ -174,7 +178,7 @@ class Live:
             messages = await listener.take(_CHECK_S)
             if not messages and listener.ended is None and time.monotonic() - told_at >= _HEARTBEAT_S:
                 # Nothing waits, so the listener has had whatever lies before the hub's place.
-                messages = [Message(str(self._hub.cursor), HEARTBEAT, b"{}")]
+                messages = [Message(listener.write_id(self._hub.cursor), HEARTBEAT, b"{}")]
             if messages:
                 yield messages
                 told_at = time.monotonic()

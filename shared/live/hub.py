@@ -148,13 +148,17 @@ class Hub:
         return True
 
     def _offer(self, event: LiveEvent, place: int, offset: int) -> None:
-        message: Message | None = None
+        common: Message | None = None
         for listener in tuple(self._listeners[event.account]):
-            if offset >= listener.skip_below.get(place, 0) and listener.wants(event):
-                message = message or Message(str(self.cursor), event.type, event.payload)
-                if not listener.offer(message):
-                    LIVE_DROPPED.inc()
-                    self.remove(listener)
+            if offset < listener.skip_below.get(place, 0) or not listener.wants(event):
+                continue
+            if listener.skip_below:  # further than the hub: its ids are its own
+                message = Message(listener.write_id(self.cursor), event.type, event.payload)
+            else:
+                message = common = common or Message(str(self.cursor), event.type, event.payload)
+            if not listener.offer(message):
+                LIVE_DROPPED.inc()
+                self.remove(listener)
 
     def _end_all(self, why: str) -> None:
         for listener in [each for group in self._listeners.values() for each in group]:

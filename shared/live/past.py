@@ -5,7 +5,7 @@ Few readers for all who resume, kept for as long as the hub runs: after a restar
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -100,7 +100,7 @@ class PastReader:
 
     async def read(
         self, places: Sequence[TopicPartition], start: Sequence[int], end: Sequence[int]
-    ) -> AsyncIterator[list[tuple[int, Any]]]:
+    ) -> AsyncGenerator[list[tuple[int, Any]], None]:
         """The records from `start` up to `end`, with the number of their place, a few at a time.
 
         Raises KafkaError, and TimeoutError where nothing comes for 10 s.

@@ -6,7 +6,7 @@ another process, or this one after a restart, go on without missing one. 24 part
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _VERSION = 1
@@ -64,6 +64,11 @@ class Cursor:
 
     def _write(self, place: int, offset: int) -> bytes:
         return self._starts.get(place, b"") + _write_number(offset)
+
+    def raise_to(self, least: Mapping[int, int]) -> "Cursor":
+        """A place that is nowhere before `least`, by place."""
+        offsets = [max(offset, least.get(place, 0)) for place, offset in enumerate(self.offsets)]
+        return Cursor(self.counts, offsets, self.at_ms)
 
     def reshape(self, counts: Sequence[int]) -> "Cursor":
         """The same place where topics have more partitions now."""

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from shared.live.events import LiveEvent, Message
+from shared.live.position import Cursor
 
 MOST_MESSAGES, MOST_BYTES = 1000, 2 * 1024 * 1024
 _BESIDE = 200  # bytes of a message beside its payload
@@ -31,6 +32,13 @@ class Listener:
         self._waiting: deque[Message] = deque()
         self._bytes = 0
         self._woken = asyncio.Event()
+
+    def write_id(self, cursor: Cursor) -> str:
+        """The id of where the listener is once it has had everything that lies before the hub's `cursor`."""
+        if not self.skip_below:
+            return str(cursor)
+        self.skip_below = {place: least for place, least in self.skip_below.items() if least > cursor.offsets[place]}
+        return str(cursor.raise_to(self.skip_below))
 
     def offer(self, message: Message) -> bool:
         """Put a message where the stream finds it. False where it has too many waiting: then it is ended."""
