@@ -23,6 +23,7 @@ from shared.metrics import LIVE_GAPS
 HEARTBEAT, GAP = "heartbeat", "gap"
 _HEARTBEAT_S = 15.0
 _CHECK_S = 5.0  # a key that was revoked, looked up afresh after 3 s, ends its streams within 10
+_CATCHING_UP_S = 30.0  # others wait for the reader
 _CLOSE = 200  # records behind the hub: near enough to be put into the queue while the rest is read
 
 CONTROLS = frozenset({HEARTBEAT, GAP, "dropped", "closed"})
@@ -109,12 +110,14 @@ class Live:
 
     async def _follow(self, request: Request, listener: Listener) -> AsyncGenerator[Sequence[Message], None]:
         guard = _Guard(request.is_allowed, listener)
+        until = time.monotonic() + _CATCHING_UP_S
         try:
             async with aclosing(self._catch_up(request.since, listener)) as missed:
                 async for messages in missed:
                     yield messages
                     await guard.check()
-                    if listener.ended not in (None, "dropped"):
+                    if _is_over(listener) or time.monotonic() > until:
+                        listener.end("dropped")
                         break
             async with aclosing(self._go_on(listener, guard)) as happening:
                 async for messages in happening:
@@ -141,7 +144,7 @@ class Live:
         self, reader: PastReader, cursor: Cursor, listener: Listener
     ) -> AsyncGenerator[Sequence[Message], None]:
         places = self._hub.places
-        start, has_gap = await reader.find_start(places, cursor.offsets, self._hub.cursor.offsets)
+        start, has_gap = await reader.find_start(places, cursor.offsets, list(self._hub.cursor.offsets))
         if has_gap:
             LIVE_GAPS.inc()
             cursor.move_to(start)
@@ -155,6 +158,8 @@ class Live:
                 self._hub.add(listener)
             async with aclosing(reader.read(places, list(cursor.offsets), end)) as lots:
                 async for lot in lots:
+                    if _is_over(listener):
+                        return
                     if messages := self._pick(lot, cursor, listener):
                         yield messages
             for number, offset in enumerate(end):
@@ -199,6 +204,11 @@ class _Guard:
             self._checked_at = time.monotonic()
             if not await self._is_allowed():
                 self._listener.end("key")
+
+
+def _is_over(listener: Listener) -> bool:
+    """Whether reading what was missed has no point: one who is dropped by what comes meanwhile still gets it."""
+    return listener.ended not in (None, "dropped")
 
 
 def _end(reason: str) -> Message:

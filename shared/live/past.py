@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from shared.live.feed import AT_ONCE, Feed
 from shared.live.hub import LiveUnavailable
 
-_READERS = 2
+_READERS = 4
 _STALLED_S = 10.0
 _KEEP_S = 60.0
 

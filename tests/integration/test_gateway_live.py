@@ -16,6 +16,7 @@ import pytest
 import trustme
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
 from deploy.local.ports import find_free_port
 from services.gateway.api import create_api
@@ -151,7 +152,9 @@ async def test_whoever_may_not_listen_is_told_why(stack: Stack, api: ServiceProc
             assert (refused.value.response.status_code, body["type"]) == (status, f"urn:milena:problem:{slug}"), query
         with pytest.raises(InvalidStatus) as refused:
             async with connect(
-                f"ws://127.0.0.1:{api.port}/v1/events", additional_headers=caller.headers, origin="https://bad.example"
+                f"ws://127.0.0.1:{api.port}/v1/events",
+                additional_headers=caller.headers,
+                origin=Origin("https://bad.example"),
             ):
                 pass
         assert refused.value.response.status_code == 403
@@ -166,7 +169,7 @@ async def test_a_ticket_stands_for_the_key_it_was_issued_to(
         answer = await client.post("/v1/live/tickets", headers=caller.headers)
     assert (answer.status_code, answer.headers["cache-control"]) == (201, "no-store")
     ticket = answer.json()["ticket"]
-    own_origin = f"http://127.0.0.1:{api.port}"
+    own_origin = Origin(f"http://127.0.0.1:{api.port}")
     url = f"ws://127.0.0.1:{api.port}/v1/events?ticket={ticket}"
     async with listen(api.url, ticket=ticket) as heard, connect(url, origin=own_origin) as talk:
         [published] = await results.publish(make_result(caller.key.account))

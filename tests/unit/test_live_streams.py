@@ -126,7 +126,7 @@ def ask(since: str | None = None, *, stopping: asyncio.Event | None = None, allo
         return allowed
 
     def wants(event: LiveEvent) -> bool:
-        return event.data["id"] % 3 != 0
+        return bool(event.data["id"] % 3)
 
     position: Position | None = read_position(since) if since else None
     return Request("a", wants, position, is_allowed, stopping)
