@@ -90,6 +90,7 @@ def setup_listening(
         "/v1/events",
         tags=["Live"],
         summary="Delivery events as they happen",
+        status_code=200,
         response_class=EventStream,
         responses={
             200: {"description": "Events until you leave", "content": {EventStream.media_type: {"example": _EXAMPLE}}},

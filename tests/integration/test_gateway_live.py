@@ -162,6 +162,17 @@ async def test_whoever_may_not_listen_is_told_why(stack: Stack, api: ServiceProc
     assert "lt_" not in api.read_log()
 
 
+async def test_both_addresses_are_described(api: ServiceProcess) -> None:
+    async with httpx.AsyncClient(base_url=api.url) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    stream, ticket = paths["/v1/events"]["get"], paths["/v1/live/tickets"]["post"]
+    assert set(stream["responses"]) == {"200", "401", "403", "422", "429", "503"}
+    assert "event: email.sent" in stream["responses"]["200"]["content"]["text/event-stream"]["example"]
+    names = {each["name"].lower() for each in stream["parameters"]}
+    assert names >= {"email_id", "tag", "mailing_id", "batch_id", "type", "ticket", "last-event-id"}
+    assert "201" in ticket["responses"]
+
+
 async def test_a_ticket_stands_for_the_key_it_was_issued_to(
     api: ServiceProcess, caller: Caller, results: Results
 ) -> None:
