@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import structlog
 from fastapi import FastAPI
 
 from services.gateway.accepting import Acceptor
@@ -27,6 +28,8 @@ from shared.process import calm_collector
 from shared.publisher import Publisher
 from shared.topics import Topics
 from shared.web import setup_web
+
+log = structlog.get_logger(__name__)
 
 PREFIXES: tuple[str, ...] = ("/email", "/v1/emails", "/v1/events", "/v1/live")
 
@@ -73,6 +76,8 @@ def create_api(settings: ApiSettings) -> FastAPI:
     setup_retrying(app, keys, emails, retries, Retrier(emails, retries, reader, acceptor, settings.event_limit))
     listening = _create_live(settings, topics)
     secret = settings.master_secret.get_secret_value() if settings.master_secret else None
+    if secret is None:
+        log.info("no master secret: live tickets are good at this process only, until it ends")
     setup_listening(app, keys, listening, TicketOffice(secret), settings.allowed_origins)
     setup_web(
         app,
