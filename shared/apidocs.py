@@ -20,6 +20,7 @@ _MEANINGS = {
     413: "Too large; `limit` says how much is allowed",
     415: "Not of a media type that is read here",
     422: "Some fields are not acceptable; `errors` points at each",
+    429: "Too many at a time; `Retry-After` says when to try again",
     503: "Kafka or PostgreSQL is away; `Retry-After` says when to try again",
 }
 

@@ -36,6 +36,12 @@ RECONCILED_MAILS = Gauge("milena_reconciled_mails", "Mails by state, as the last
 RECONCILE_FAULTS = Gauge("milena_reconcile_faults", "What the last reconcile found that does not add up; NaN: none ran")
 RECONCILE_AGE_SECONDS = Gauge("milena_reconcile_age_seconds", "Since the last reconcile began; NaN: none ran")
 
+# live streams
+LIVE_STREAMS = Gauge("milena_live_streams", "Open streams of live events, by kind: sse, websocket", ["kind"])
+LIVE_EVENTS = Counter("milena_live_events_total", "Events written to live streams", ["kind"])
+LIVE_DROPPED = Counter("milena_live_dropped_total", "Streams ended because their reader did not keep up")
+LIVE_GAPS = Counter("milena_live_gaps_total", "Streams resumed from before what is still held: events are missing")
+
 # consuming
 LANE_IN_FLIGHT = Gauge("milena_lane_in_flight", "Events taken from Kafka and not yet acknowledged")
 LANE_BYTES = Gauge("milena_lane_bytes", "Bytes of events buffered or in flight")

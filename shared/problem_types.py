@@ -62,6 +62,13 @@ _TYPES = (
         "Send `Authorization: Bearer mk_…` with a valid key.",
     ),
     ProblemType(
+        "ticket-invalid",
+        (401,),
+        "Ticket invalid",
+        "The ticket of a live stream is none, or its 60 seconds are over.",
+        "Ask for a new one: `POST /v1/live/tickets`.",
+    ),
+    ProblemType(
         "scope-missing",
         (403,),
         "Scope missing",
@@ -75,6 +82,13 @@ _TYPES = (
         "Requests from the caller's network are not allowed.",
         "Call from an allowed network, or have it added to `MILENA_ALLOWED_NETWORKS`. Behind a proxy, name the proxy in"
         " `MILENA_TRUSTED_PROXIES`, so that the caller behind it is seen.",
+    ),
+    ProblemType(
+        "origin-not-allowed",
+        (403,),
+        "Origin not allowed",
+        "A browser's page of another origin wants to open a WebSocket here.",
+        "Name its origin in `MILENA_ALLOWED_ORIGINS`, or serve it from the API's own.",
     ),
     ProblemType(
         "sender-not-allowed",
@@ -265,6 +279,14 @@ _TYPES = (
         "Unreadable list",
         "A line of the uploaded list cannot be read; `imported` says how many before it were taken.",
         "Mend the line that `detail` names and send the list again: what is there already stays as it is.",
+    ),
+    ProblemType(
+        "too-many-streams",
+        (429, 503),
+        "Too many streams",
+        "The account (429), or the process (503), has as many live streams open as it may have; `limit` says how many.",
+        "Close one, or come again after `Retry-After` seconds; `MILENA_LIVE_STREAMS` and"
+        " `MILENA_LIVE_STREAMS_PER_ACCOUNT` are the limits.",
     ),
     ProblemType(
         "internal-error",

@@ -1,17 +1,26 @@
 """How every API process listens."""
 
 import asyncio
+import contextlib
+import logging
+import socket
 from typing import Any
 
 import httptools
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from shared.settings import HttpSettings
 
 STOP_GRACE_S = 10
+STALLED_S, STALLED_AT_STOP_S = 30.0, 1.0
+"""How long a caller may take nothing of what is written to him, and how long once the process is to stop."""
+MESSAGE_LIMIT = 16 * 1024
+"""Bytes of a WebSocket message from a caller."""
+_STOPPING = "stopping"
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request's line and headers."""
 _HELD_LIMIT = 16 * 1024  # bytes; more is not worth copying
@@ -50,7 +59,58 @@ class JoinedWrites:
         self._held.clear()
 
 
-class HttpProtocol(HttpToolsProtocol):
+class CutsOffStalled(asyncio.Protocol):
+    """Ends the connection of a caller who reads nothing: closing it would wait for him to take what was written."""
+
+    transport: asyncio.Transport
+    _cutting: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """More is written than the caller has taken."""
+        super().pause_writing()
+        self._cut_off_in(STALLED_S)
+
+    def resume_writing(self) -> None:
+        """He has taken most of it."""
+        super().resume_writing()
+        self._forgive()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        super().connection_lost(exc)
+        self._forgive()
+
+    def shutdown(self) -> None:
+        """The process is to stop."""
+        super().shutdown()  # type: ignore[misc]  # uvicorn's protocols have it
+        if self._cutting:
+            self._cut_off_in(STALLED_AT_STOP_S)
+
+    def _cut_off_in(self, seconds: float) -> None:
+        self._forgive()
+        self._cutting = asyncio.get_running_loop().call_later(seconds, self.transport.abort)
+
+    def _forgive(self) -> None:
+        if self._cutting:
+            self._cutting.cancel()
+        self._cutting = None
+
+
+class _H11(CutsOffStalled, H11Protocol):
+    pass
+
+
+class WebSocketProtocol(CutsOffStalled, WebSocketsSansIOProtocol):
+    """uvicorn's, which logs every address with its query at INFO; a query may hold a ticket."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.logger = self.conn.logger = logging.getLogger("uvicorn.error.websocket")
+        self.logger.setLevel(logging.WARNING)
+        self.conn.debug = False
+
+
+class HttpProtocol(CutsOffStalled, HttpToolsProtocol):
     """uvicorn's protocol on httptools, with what that lacks. It costs 240 µs of CPU a request less than h11.
 
     httptools knows no limit: a head without end would fill memory. And it drops the body of a request that offers
@@ -99,23 +159,57 @@ class HttpProtocol(HttpToolsProtocol):
         self.connections.discard(self)
         lines = [b"%b %b HTTP/%b" % (self.scope["method"].encode(), self.url, self.scope["http_version"].encode())]
         lines += [b"%b: %b" % header for header in self.scope["headers"]]
-        successor = H11Protocol(self.config, self.server_state, self.app_state)
+        successor = _H11(self.config, self.server_state, self.app_state)
         successor.connection_made(self.transport)
         self.transport.set_protocol(successor)
         successor.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
 
-def serve(app: FastAPI, settings: HttpSettings) -> None:
-    """Serve until SIGTERM or SIGINT; requests at work get STOP_GRACE_S seconds."""
-    uvicorn.run(
+class ApiServer(uvicorn.Server):
+    """Tells the application that the process is to stop before it waits for open requests."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application and listen."""
+        self._stopping = asyncio.Event()
+        self.lifespan.state[_STOPPING] = self._stopping
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, wait for what is at work, stop the application."""
+        self._stopping.set()
+        await super().shutdown(sockets)
+
+
+def find_stopping(scope: Scope) -> asyncio.Event | None:
+    """What is set once the process is to stop: an answer without end ends then. None under another server."""
+    event: asyncio.Event | None = scope.get("state", {}).get(_STOPPING)
+    return event
+
+
+def configure(app: ASGIApp, settings: HttpSettings, **options: Any) -> uvicorn.Config:
+    """What every API's server is like."""
+    return uvicorn.Config(
         app,
         host=settings.http_host,
         port=settings.http_port,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         loop="uvloop",
         http=HttpProtocol,
+        ws=WebSocketProtocol,
+        ws_max_size=MESSAGE_LIMIT,
+        ws_per_message_deflate=False,  # memory for each connection, and CPU for each message of each
         log_config=None,
         access_log=False,
         proxy_headers=False,  # MILENA_TRUSTED_PROXIES decides whom to believe
         server_header=False,
         timeout_graceful_shutdown=STOP_GRACE_S,
+        **options,
     )
+
+
+def serve(app: ASGIApp, settings: HttpSettings, **options: Any) -> None:
+    """Serve until SIGTERM or SIGINT; requests at work get STOP_GRACE_S seconds. `options`: of uvicorn, further ones."""
+    server = ApiServer(configure(app, settings, **options))
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has stopped in order, then raises what it was sent
+        server.run()

@@ -4,9 +4,12 @@ Every variable is `MILENA_<FIELD>`. A wrong value ends the start with the variab
 a secret is never repeated.
 """
 
+import re
+import ssl
 import sys
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -16,6 +19,7 @@ from shared.failpoints import parse_failpoints
 from shared.kafka_access import KafkaAccess, Mechanism, Protocol
 
 Network = IPv4Network | IPv6Network
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:[0-9]+)?")
 LOOPBACK_AND_PRIVATE = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 
 
@@ -36,6 +40,51 @@ def parse_network(text: str) -> Network:
 
 
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(parse_networks)]
+
+
+def parse_origins(value: Any) -> Any:
+    """`https://app.example.com, https://x.example` → origins as browsers write them. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    return tuple(_parse_origin(part.strip()) for part in value.split(",") if part.strip())
+
+
+def _parse_origin(text: str) -> str:
+    if not _ORIGIN.fullmatch(text.lower()):
+        raise ValueError(f"{text!r} is no origin; write https://app.example.com, separated by commas, without a path")
+    return text.lower()
+
+
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_origins)]
+
+
+def check_tls(cert: Path | None, key: Path | None) -> None:
+    """Raises ValueError with the variable's name where the two are no pair that a server can use."""
+    if cert is None and key is None:
+        return
+    if cert is None or key is None:
+        given, missing = ("KEY", "CERT") if cert is None else ("CERT", "KEY")
+        raise ValueError(f"MILENA_TLS_{missing}: needed with MILENA_TLS_{given}")
+    for path, name in ((cert, "CERT"), (key, "KEY")):
+        try:
+            path.read_bytes()
+        except OSError as exc:
+            raise ValueError(f"MILENA_TLS_{name}: cannot be read ({exc.strerror})") from None
+    try:
+        # An empty passphrase: without one OpenSSL would ask at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except ssl.SSLError as exc:
+        raise ValueError(_explain_tls(cert, exc)) from None
+
+
+def _explain_tls(cert: Path, exc: ssl.SSLError) -> str:
+    if exc.reason == "KEY_VALUES_MISMATCH":
+        return "MILENA_TLS_KEY: is not the key of the certificate in MILENA_TLS_CERT"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cert)
+    except ssl.SSLError:
+        return "MILENA_TLS_CERT: is no certificate in PEM"
+    return "MILENA_TLS_KEY: is no key in PEM without a passphrase"
 
 
 def _check_failpoints(spec: str) -> str:
@@ -139,7 +188,24 @@ class CallerSettings(EnvironmentSettings):
     allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
 
 
-class HttpSettings(CallerSettings):
+class TlsSettings(EnvironmentSettings):
+    """With both, an API speaks https and wss itself, and nothing else."""
+
+    tls_cert: Path | None = Field(default=None, description="PEM: the certificate, then those between it and its root")
+    tls_key: Path | None = Field(default=None, description="PEM, without a passphrase")
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        check_tls(self.tls_cert, self.tls_key)
+        return self
+
+    @property
+    def scheme(self) -> str:
+        """How callers who come without a proxy begin an address."""
+        return "https" if self.tls_cert else "http"
+
+
+class HttpSettings(CallerSettings, TlsSettings):
     """Where an API listens, and whom it believes."""
 
     http_host: str = "127.0.0.1"
@@ -147,12 +213,21 @@ class HttpSettings(CallerSettings):
     base_url: str = "http://127.0.0.1:8000"
     metrics_allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
     trusted_proxies: Networks = ()
+    allowed_origins: Origins = ()
 
 
 class SecretSettings(EnvironmentSettings):
     """The master secret from which each account's webhook secret is derived."""
 
     master_secret: SecretStr = Field(min_length=32)
+
+
+class LiveSettings(EnvironmentSettings):
+    """How much a process gives to live streams."""
+
+    live_streams: int = Field(default=1000, ge=1, description="open in one process")
+    live_streams_per_account: int = Field(default=100, ge=1, description="of one account in one process")
+    live_history: int = Field(default=100_000, ge=1000, description="records read again for a stream that resumes")
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)

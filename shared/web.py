@@ -15,6 +15,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup
@@ -63,26 +65,47 @@ def setup_web(
             metrics_allowed=settings.metrics_allowed_networks,
             trusted_proxies=settings.trusted_proxies,
         )
-        return RequestId(TraceRequests(allowed) if is_tracing() else allowed)
+        outer = _allow_origins(allowed, settings.allowed_origins)
+        return RequestId(TraceRequests(outer) if is_tracing() else outer)
 
     app.build_middleware_stack = build  # type: ignore[method-assign]
     _add_health(app, checks)
     app.router.routes.extend(list_routes())
 
 
-def read_bearer(request: Request) -> str | None:
+def _allow_origins(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
+    """Let pages of these origins call from a browser. Keys travel in a header, never in a cookie."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+        allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"),
+        expose_headers=("Location", "Retry-After", "X-Request-ID"),
+    )
+
+
+def read_bearer(request: HTTPConnection) -> str | None:
     """The key of `Authorization: Bearer …`, None where there is none."""
     match = _BEARER.fullmatch(request.headers.get("authorization", ""))
     return match[1] if match else None
 
 
-async def authenticate(request: Request, keys: KeyLookup, scope: ApiScope, *, token: str | None = None) -> ApiKey:
+async def authenticate(
+    request: HTTPConnection, keys: KeyLookup, scope: ApiScope, *, token: str | None = None
+) -> ApiKey:
     """The caller's key, from `token` or else the Authorization header. Raises Problem 401, 403 or 503."""
     secret = token or read_bearer(request)
     if not secret:
         raise Problem(401, "not-authenticated", "Give an API key: Authorization: Bearer mk_…")
+    return await admit(request, keys.find(secret), scope)
+
+
+async def admit(request: HTTPConnection, found: Awaitable[ApiKey | None], scope: ApiScope) -> ApiKey:
+    """The key that a look-up has found, if it may do that. Raises Problem 401, 403 or 503."""
     try:
-        key = await keys.find(secret)
+        key = await found
     except AccessUnavailable as exc:
         raise Problem(503, "unavailable", "The API key cannot be checked at the moment; try again.") from exc
     if key is None:

@@ -1,8 +1,5 @@
 """``python -m deploy.local.api``: the APIs of all services in one process, behind one origin."""
 
-import uvicorn
-import uvloop
-
 from deploy.local.dispatcher import Api, Dispatcher
 from deploy.local.front import create_front
 from deploy.local.settings import FrontSettings
@@ -14,7 +11,7 @@ from services.scheduler import api as scheduler_api
 from services.scheduler.settings import ApiSettings as SchedulerSettings
 from services.sender import api as sender_api
 from services.sender.settings import ApiSettings as SenderSettings
-from shared.serving import HttpProtocol
+from shared.serving import serve
 from shared.settings import load_settings
 from shared.telemetry import set_up_telemetry
 
@@ -39,19 +36,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     settings = load_settings(FrontSettings)
     set_up_telemetry(settings, service="api")
-    uvloop.install()
-    uvicorn.run(
-        create_dispatcher(settings),
-        host=settings.http_host,
-        port=settings.http_port,
-        http=HttpProtocol,
-        log_config=None,
-        access_log=False,
-        log_level="warning",
-        proxy_headers=False,  # the APIs know whom they trust (MILENA_TRUSTED_PROXIES)
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
+    serve(create_dispatcher(settings), settings, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -84,13 +84,12 @@ def describe_status(paths: DataPaths) -> tuple[bool, list[str]]:
 
 
 async def _ask_all(record: StackRecord) -> tuple[bool, list[str]]:
-    import aiohttp
+    from deploy.local.readiness import ask_readiness, open_session
 
-    from deploy.local.readiness import ask_readiness
-
-    async with aiohttp.ClientSession() as session:
+    async with open_session() as session:
         ports = {process.port for process in record.processes}
-        answers = dict(zip(ports, await asyncio.gather(*(ask_readiness(session, port) for port in ports)), strict=True))
+        asked = (ask_readiness(session, port, record.base_url) for port in ports)
+        answers = dict(zip(ports, await asyncio.gather(*asked), strict=True))
     lines = []
     for process in record.processes:
         ready, said = answers[process.port]

@@ -16,9 +16,12 @@ _OPEN_CALLBACKS = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,f
 
 
 def build_environment(
-    inherited: Mapping[str, str], servers: Mapping[str, str], ports: Ports, master_secret: str
+    inherited: Mapping[str, str], servers: Mapping[str, str], ports: Ports, master_secret: str, scheme: str = "http"
 ) -> dict[str, str]:
-    """Give what every process of the stack has in its environment; ``servers`` are its MILENA_ addresses."""
+    """Give what every process of the stack has in its environment; ``servers`` are its MILENA_ addresses.
+
+    ``scheme`` is that of the APIs.
+    """
     return {
         "MILENA_CALLBACK_ALLOWED_NETWORKS": _OPEN_CALLBACKS,
         "MILENA_LOG_FORMAT": "text",
@@ -27,7 +30,7 @@ def build_environment(
         "MILENA_MASTER_SECRET": master_secret,
         "MILENA_HTTP_HOST": LOOPBACK,
         "MILENA_HTTP_PORT": str(ports.http),
-        "MILENA_BASE_URL": f"http://{LOOPBACK}:{ports.http}",
+        "MILENA_BASE_URL": f"{scheme}://{LOOPBACK}:{ports.http}",
         "MILENA_SMTP_INGEST_PORT": str(ports.smtp_ingest),
         "PYTHONUNBUFFERED": "1",
     }

@@ -11,17 +11,23 @@ from deploy.local.ports import LOOPBACK
 from deploy.local.supervisor import Command
 
 
-async def ask_readiness(session: aiohttp.ClientSession, port: int) -> tuple[bool, str]:
-    """Ask ``/readyz`` of one port; gives whether it is ready, and otherwise what it said."""
+def open_session(timeout_s: float = 3) -> aiohttp.ClientSession:
+    """A session for the stack's own addresses. No certificate is verified: it is for the name that others use."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False), timeout=aiohttp.ClientTimeout(timeout_s))
+
+
+async def ask_readiness(session: aiohttp.ClientSession, port: int, base_url: str) -> tuple[bool, str]:
+    """Ask ``/readyz`` of one port, that of ``base_url`` or a worker's: is it ready, and otherwise what did it say."""
+    origin = base_url if base_url.endswith(f":{port}") else f"http://{LOOPBACK}:{port}"
     try:
-        async with session.get(f"http://{LOOPBACK}:{port}/readyz", timeout=aiohttp.ClientTimeout(3)) as answer:
+        async with session.get(f"{origin}/readyz") as answer:
             return answer.status == 200, (await answer.text())[:500]
     except (aiohttp.ClientError, TimeoutError) as exc:
         return False, f"no answer ({type(exc).__name__})"
 
 
 async def wait_until_ready(
-    commands: list[Command], *, timeout_s: float, find_failure: Callable[[str], str | None]
+    commands: list[Command], base_url: str, *, timeout_s: float, find_failure: Callable[[str], str | None]
 ) -> None:
     """Wait for all. Raises StackError naming those that are not ready in time, with their reasons.
 
@@ -31,7 +37,7 @@ async def wait_until_ready(
 
     async def wait_for(command: Command) -> str | None:
         while True:
-            ready, said = await ask_readiness(session, command.port)
+            ready, said = await ask_readiness(session, command.port, base_url)
             if ready:
                 return None
             failure = find_failure(command.name)
@@ -39,7 +45,7 @@ async def wait_until_ready(
                 return f"{command.name}: {failure or said}"
             await asyncio.sleep(0.1)
 
-    async with aiohttp.ClientSession() as session:
+    async with open_session() as session:
         answers = await asyncio.gather(*(wait_for(command) for command in commands))
     late = [answer for answer in answers if answer is not None]
     if late:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.settings import HttpSettings, KafkaSecuritySettings, ProcessSettings
+from shared.settings import HttpSettings, KafkaSecuritySettings, ProcessSettings, TlsSettings
 
 REPOSITORY = Path(__file__).parents[2]
 FIRST_RECIPIENT = "you@example.com"  # of the mail that shows a stack works
@@ -22,7 +22,7 @@ class CacheSettings(BaseSettings):
     java_home: Annotated[Path | None, Field(validation_alias="JAVA_HOME")] = None
 
 
-class StackSettings(ProcessSettings, KafkaSecuritySettings):
+class StackSettings(ProcessSettings, KafkaSecuritySettings, TlsSettings):
     """One local stack. A server that is named here replaces the embedded one."""
 
     data_dir: Path = REPOSITORY / ".milena"

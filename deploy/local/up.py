@@ -49,7 +49,9 @@ class LocalStack:
         if catches:
             self._supervisor.start(build_catcher(self._paths, self._ports, read_environment()))
         await self._servers.start()
-        environment = build_environment(read_environment(), self._addresses(), self._ports, master_secret)
+        environment = build_environment(
+            read_environment(), self._addresses(), self._ports, master_secret, self._settings.scheme
+        )
         key = await read_or_mint_api_key(self._paths.credentials, environment, self._settings.from_address)
         self._record = StackRecord(
             base_url=environment["MILENA_BASE_URL"],
@@ -67,7 +69,12 @@ class LocalStack:
         self._services = build_services(self._settings, self._ports, environment)
         for command in self._services:
             self._supervisor.start(command)
-        await wait_until_ready(self._services, timeout_s=_READY_TIMEOUT_S, find_failure=self._supervisor.find_failure)
+        await wait_until_ready(
+            self._services,
+            self._record.base_url,
+            timeout_s=_READY_TIMEOUT_S,
+            find_failure=self._supervisor.find_failure,
+        )
         return self._record
 
     async def stop(self) -> None:

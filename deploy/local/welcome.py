@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 
 from deploy.local.errors import StackError
+from deploy.local.readiness import open_session
 from deploy.local.record import StackRecord
 
 _FINAL = {"sent", "partially_sent", "failed", "cancelled", "expired", "unknown"}
@@ -28,7 +29,7 @@ async def send_and_follow(record: StackRecord, to: str, say: Callable[[str], Non
 
 
 async def _send_and_follow(record: StackRecord, to: str, say: Callable[[str], None], timeout_s: float) -> str:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
+    async with open_session(10) as session:
         began = time.monotonic()
         email_id = await _send(session, record, to)
         say(f"  {0:6.2f} s  accepted as {email_id}")

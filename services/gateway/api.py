@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import structlog
 from fastapi import FastAPI
 
 from services.gateway.accepting import Acceptor
@@ -13,6 +14,7 @@ from services.gateway.cancelling import setup_cancelling
 from services.gateway.idempotency import Idempotency
 from services.gateway.idempotency_store import KeyStore
 from services.gateway.key_routes import setup_keys
+from services.gateway.listening import setup_listening
 from services.gateway.readiness import ToleratedAbsence
 from services.gateway.reading import setup_reading
 from services.gateway.rereading import RecordReader
@@ -27,12 +29,15 @@ from services.gateway.templates.routes import BODIES as TEMPLATE_BODIES
 from shared.access import AccessStore, KeyLookup, LastUses
 from shared.apidocs import ProblemDocument, add_schemas
 from shared.database import Database
+from shared.live import Feed, Live, Slots, TicketOffice
 from shared.process import calm_collector
 from shared.publisher import Publisher
 from shared.topics import Topics
 from shared.web import setup_web
 
-PREFIXES: tuple[str, ...] = ("/email", "/v1/emails", "/v1/keys", "/v1/templates")
+log = structlog.get_logger(__name__)
+
+PREFIXES: tuple[str, ...] = ("/email", "/v1/emails", "/v1/events", "/v1/keys", "/v1/live", "/v1/templates")
 
 _DESCRIPTION = "Send mail, and see for every recipient what has become of it."
 
@@ -56,6 +61,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
         await uses.start()
         calm_collector()
         yield
+        await listening.stop()
         await publisher.stop()
         await uses.stop()
         await database.close()
@@ -67,7 +73,8 @@ def create_api(settings: ApiSettings) -> FastAPI:
     # An address with a slash too many is a 404, not a redirect: that would name whatever host and scheme a proxy hides,
     # and a client that follows it takes its API key there.
     app.router.redirect_slashes = False
-    requested, emails = Topics(settings.topic_prefix).requested, ReadModel(database)
+    topics, emails = Topics(settings.topic_prefix), ReadModel(database)
+    requested = topics.requested
     templates = TemplateStore(database)
     acceptor = Acceptor(publisher, requested, settings.event_limit)
     once = Idempotency(KeyStore(database))
@@ -82,6 +89,11 @@ def create_api(settings: ApiSettings) -> FastAPI:
     retrier = Retrier(emails, retries, reader, acceptor, settings.event_limit)
     setup_retrying(app, keys, emails, retries, retrier, once)
     setup_keys(app, keys, access, settings.master_secret)
+    listening = _create_live(settings, topics)
+    secret = settings.master_secret.get_secret_value() if settings.master_secret else None
+    if secret is None:
+        log.info("no master secret: live tickets are good at this process only, until it ends")
+    setup_listening(app, keys, listening, TicketOffice(secret), settings.allowed_origins)
     setup_web(
         app,
         settings,
@@ -94,3 +106,14 @@ def create_api(settings: ApiSettings) -> FastAPI:
     )
     add_schemas(app, SimpleEmail, NewEmail, NewBatch, RetryOptions, RetryFilter, *TEMPLATE_BODIES, ProblemDocument)
     return app
+
+
+def _create_live(settings: ApiSettings, topics: Topics) -> Live:
+    feed = Feed(
+        (topics.sent, topics.failed),
+        kafka=settings.kafka,
+        client_id=f"milena-gateway-live-{settings.slot}",
+        event_limit=settings.event_limit,
+    )
+    slots = Slots(per_process=settings.live_streams, per_account=settings.live_streams_per_account)
+    return Live(feed, slots, most_records=settings.live_history)

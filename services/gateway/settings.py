@@ -12,17 +12,21 @@ from shared.settings import (
     HealthSettings,
     HttpSettings,
     KafkaSettings,
+    LiveSettings,
     Networks,
     ProcessSettings,
     parse_networks,
 )
 
 
-class ApiSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HttpSettings):
-    """The HTTP process; with a master secret it shows the account's webhook secret with a new key."""
+class ApiSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HttpSettings, LiveSettings):
+    """The HTTP process.
 
-    master_secret: SecretStr | None = None
+    With a master secret it shows the account's webhook secret with a new key; where there are several such processes,
+    they need it to take each other's live tickets.
+    """
 
+    master_secret: SecretStr | None = Field(default=None, min_length=32)
     batch_limit: int = Field(
         default=16 * 1024 * 1024, ge=64 * 1024, description="bytes of the body of a batch; each mail has its own limit"
     )

@@ -184,3 +184,8 @@ def test_timeline_shows_the_relays_own_words() -> None:
 )
 def test_refusal_is_told_in_the_words_of_its_problem(problem: object, words: str) -> None:
     assert describe_problem(problem) == words
+
+
+def test_with_a_certificate_the_apis_and_only_they_are_asked_over_tls() -> None:
+    environment = build_environment({}, {}, Ports.from_offset(0), "secret", "https")
+    assert environment["MILENA_BASE_URL"] == "https://127.0.0.1:8000"

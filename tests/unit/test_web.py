@@ -31,6 +31,21 @@ def build(checks: dict[str, Any] | None = None, **fields: Any) -> FastAPI:
     return app
 
 
+async def test_pages_of_named_origins_may_call_and_no_others() -> None:
+    app = FastAPI()
+    setup_web(app, HttpSettings(allowed_origins=("https://app.example.com",)), {}, body_limit=100)
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "Authorization,Last-Event-ID"}
+    async with call(app) as client:
+        for origin, allowed in (("https://app.example.com", True), ("https://bad.example", False)):
+            before = await client.options("/readyz", headers={"Origin": origin} | asked)
+            answer = await client.get("/readyz", headers={"Origin": origin})
+            assert before.status_code == (200 if allowed else 400)
+            assert (answer.headers.get("access-control-allow-origin") == origin) is allowed
+    async with call(build()) as client:
+        answer = await client.get("/readyz", headers={"Origin": "https://app.example.com"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
 def call(app: FastAPI, peer: str = "127.0.0.1") -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app=app, client=(peer, 1), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")

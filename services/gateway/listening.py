@@ -1,0 +1,221 @@
+"""The routes by which an application or a page listens: live events over SSE or a WebSocket, and tickets."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from fastapi import FastAPI, Header, Query, Request, Response, WebSocket
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import HTTPConnection
+
+from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup, digest_key
+from shared.apidocs import describe_problems
+from shared.events import format_time, list_errors
+from shared.live import (
+    EventStream,
+    InvalidPosition,
+    InvalidTicket,
+    Live,
+    LiveEvent,
+    LiveUnavailable,
+    Message,
+    Position,
+    TicketOffice,
+    TooManyStreams,
+    read_position,
+    serve_websocket,
+)
+from shared.live import Request as LiveRequest
+from shared.problems import Problem, invalid_content
+from shared.serving import find_stopping
+from shared.web import admit, authenticate, read_bearer
+
+_SCOPE = ApiScope.EMAILS_READ
+_EXAMPLE = """\
+retry: 2000
+
+: heartbeat
+id: AQLAr-2BwDMCBQcCAwM
+
+id: AQLs_O2BwDMCBQgCAwM
+event: email.sent
+data: {"ce_id":"…","id":"01890a5d-ac96-774b-bcce-b302099a8057","recipients":["ann@example.org"],"complete":true,…}
+
+"""
+
+
+class LiveQuery(BaseModel):
+    """What a stream gives. Filters hold together: an event has to match each one given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    email_id: UUID | None = None
+    tag: str | None = Field(default=None, max_length=200)
+    mailing_id: str | None = Field(default=None, max_length=200)
+    batch_id: str | None = Field(default=None, max_length=200)
+    type: Literal["email.sent", "email.failed"] | None = None
+    ticket: str | None = Field(default=None, max_length=300, description="instead of the Authorization header")
+    last_event_id: str | None = Field(
+        default=None, max_length=100_000, description="as the header `Last-Event-ID`, which counts where both are given"
+    )
+
+    def wants(self, event: LiveEvent) -> bool:
+        """Whether the event matches every filter."""
+        data = event.data
+        return (
+            (self.type is None or self.type == event.type)
+            and (self.email_id is None or str(self.email_id) == data.get("id"))
+            and (self.tag is None or self.tag in (data.get("tags") or ()))
+            and (self.mailing_id is None or self.mailing_id == data.get("mailing_id"))
+            and (self.batch_id is None or self.batch_id == data.get("batch_id"))
+        )
+
+
+class LiveTicket(BaseModel):
+    """What lets a page open streams for a minute."""
+
+    ticket: str = Field(examples=["lt_AAAAAGkp…"], description="`GET /v1/events?ticket=…`")
+    expires_at: str = Field(examples=["2026-01-31T09:01:00.000Z"])
+
+
+def setup_listening(
+    app: FastAPI, keys: KeyLookup, live: Live, office: TicketOffice, allowed_origins: tuple[str, ...]
+) -> None:
+    """Add `GET /v1/events`, also as a WebSocket, and `POST /v1/live/tickets`."""
+    door = _Door(keys, live, office)
+
+    @app.get(
+        "/v1/events",
+        tags=["Live"],
+        summary="Delivery events as they happen",
+        status_code=200,
+        response_class=EventStream,
+        responses={
+            200: {"description": "Events until you leave", "content": {EventStream.media_type: {"example": _EXAMPLE}}},
+            **describe_problems(401, 403, 422, 429, 503),
+        },
+    )
+    async def stream_events(
+        request: Request,
+        query: Annotated[LiveQuery, Query()],
+        last_event_id: Annotated[str | None, Header(max_length=100_000)] = None,
+    ) -> Response:
+        """Server-Sent Events: the account's `email.sent` and `email.failed`, as docs/events.md has them.
+
+        `data` is the event with its identity as `ce_id`; `id` is where you are in the stream: give the last one to go
+        on without missing an event, also at another process. What lies too far back is answered by an event `gap`
+        with `missing_from`. A reader that does not keep up gets an event `dropped`, and the stream ends. The same
+        address takes a WebSocket; a message is then `{id, type, data}`.
+        """
+        return EventStream(door.open(request, query, last_event_id, "sse"))
+
+    @app.websocket("/v1/events")
+    async def talk(socket: WebSocket) -> None:
+        try:
+            _check_origin(socket, allowed_origins)
+            query = _read_query(socket)
+            last_event_id = socket.headers.get("last-event-id")
+            await serve_websocket(socket, door.open(socket, query, last_event_id, "websocket"))
+        except Problem as problem:
+            await socket.send_denial_response(problem.to_response())
+
+    @app.post(
+        "/v1/live/tickets",
+        tags=["Live"],
+        summary="A ticket for a browser",
+        status_code=201,
+        responses=describe_problems(401, 403, 503),
+    )
+    async def issue_ticket(request: Request, response: Response) -> LiveTicket:
+        """Lets a page open `GET /v1/events?ticket=…` for 60 s. Your server asks for it, with its API key.
+
+        It may be used more than once within that time. The stream goes on beyond it, for as long as the key is good.
+        """
+        await authenticate(request, keys, _SCOPE)
+        written, ticket = office.issue(digest_key(read_bearer(request) or ""), _SCOPE)
+        response.headers["Cache-Control"] = "no-store"
+        return LiveTicket(ticket=written, expires_at=format_time(ticket.expires_at))
+
+
+class _Door:
+    """Who may listen, and to what."""
+
+    def __init__(self, keys: KeyLookup, live: Live, office: TicketOffice) -> None:
+        self._keys = keys
+        self._live = live
+        self._office = office
+
+    @asynccontextmanager
+    async def open(
+        self, caller: HTTPConnection, query: LiveQuery, last_event_id: str | None, kind: str
+    ) -> AsyncIterator[AsyncIterator[Sequence[Message]]]:
+        """A stream. Raises Problem 401, 403, 422, 429, 503."""
+        key, digest = await self._authenticate(caller, query.ticket)
+
+        async def is_allowed() -> bool:
+            try:
+                found = await self._keys.find_by_digest(digest)
+            except AccessUnavailable:
+                return False  # PostgreSQL has been away for a quarter of an hour
+            return found is not None and _SCOPE in found.scopes
+
+        since = _read_since(last_event_id or query.last_event_id)
+        request = LiveRequest(key.account, query.wants, since, is_allowed, find_stopping(caller.scope))
+        try:
+            async with self._live.open(request, kind) as stream:
+                yield stream
+        except InvalidPosition:
+            raise _refuse_position() from None
+        except LiveUnavailable as exc:
+            raise Problem(503, "unavailable", "Kafka cannot be read at the moment; try again.") from exc
+        except TooManyStreams as exc:
+            whose = "Your account" if exc.own else "This server"
+            detail = f"{whose} has {exc.limit} streams open here, which is as many as it may have. Close one, or wait."
+            raise Problem(429 if exc.own else 503, "too-many-streams", detail, limit=exc.limit) from exc
+
+    async def _authenticate(self, caller: HTTPConnection, ticket: str | None) -> tuple[ApiKey, bytes]:
+        secret = read_bearer(caller)
+        if secret or not ticket:
+            return await authenticate(caller, self._keys, _SCOPE), digest_key(secret or "")
+        try:
+            known = self._office.read(ticket)
+        except InvalidTicket:
+            detail = "The ticket is not valid, or older than a minute. Get another: POST /v1/live/tickets"
+            raise Problem(401, "ticket-invalid", detail) from None
+        if known.scope != _SCOPE:
+            raise Problem(403, "scope-missing", f"The ticket is not for the scope {_SCOPE}.", scope=str(_SCOPE))
+        return await admit(caller, self._keys.find_by_digest(known.digest), _SCOPE), known.digest
+
+
+def _read_query(socket: WebSocket) -> LiveQuery:
+    try:
+        given: Any = dict(socket.query_params)
+        return LiveQuery.model_validate(given)
+    except ValidationError as exc:
+        raise invalid_content(list_errors(exc, "/query")) from None
+
+
+def _read_since(text: str | None) -> Position | None:
+    if not text:
+        return None
+    try:
+        return read_position(text)
+    except InvalidPosition:
+        raise _refuse_position() from None
+
+
+def _refuse_position() -> Problem:
+    detail = "not an id of this stream: pass the last `id` as it came, or none to begin now"
+    return invalid_content([{"detail": detail, "pointer": "/query/last_event_id"}])
+
+
+def _check_origin(socket: WebSocket, allowed: tuple[str, ...]) -> None:
+    """A browser lets any page open a WebSocket anywhere. No cookie is read here, so that nobody's page could do it in
+    another's name; still, what the setting says of other origins holds for both ways to listen.
+    """
+    origin = socket.headers.get("origin", "").lower()
+    if origin and origin not in allowed and urlsplit(origin).netloc != socket.headers.get("host", "").lower():
+        detail = "Pages of this origin may not listen; MILENA_ALLOWED_ORIGINS names those that may."
+        raise Problem(403, "origin-not-allowed", detail)

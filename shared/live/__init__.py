@@ -1,0 +1,38 @@
+"""What happens on the topics, as it happens, for whoever listens over HTTP: one mechanism for SSE and WebSocket.
+
+`position` the ids by which a listener resumes · `events` from record to event · `queueing` what waits for a listener ·
+`feed` how Kafka is read · `hub` one reader for all of a process, while somebody listens · `past` what a listener has
+missed · `following` both as one stream · `sse`, `websocket` how it is written · `slots` how many · `tickets` for pages.
+
+It knows nothing of mail: which events a listener gets is a predicate of whoever opens the stream.
+"""
+
+from shared.live.events import LiveEvent, Message
+from shared.live.feed import Feed
+from shared.live.following import Live, Request
+from shared.live.hub import LiveUnavailable
+from shared.live.position import InvalidPosition, Position, read_position
+from shared.live.slots import Slots, TooManyStreams
+from shared.live.sse import EventStream, Opening
+from shared.live.tickets import InvalidTicket, Ticket, TicketOffice
+from shared.live.websocket import serve_websocket
+
+__all__ = [
+    "EventStream",
+    "Feed",
+    "InvalidPosition",
+    "InvalidTicket",
+    "Live",
+    "LiveEvent",
+    "LiveUnavailable",
+    "Message",
+    "Opening",
+    "Position",
+    "Request",
+    "Slots",
+    "Ticket",
+    "TicketOffice",
+    "TooManyStreams",
+    "read_position",
+    "serve_websocket",
+]
