@@ -58,13 +58,24 @@ class DatabaseUnavailable(Unavailable):
 
 
 class Database:
-    """The pool. `losses` counts lost connections and stalled statements: time passed unseen by holders of leases."""
+    """The pool. `losses` counts lost connections and stalled statements: time passed unseen by holders of leases.
+
+    `keep_plans`: each connection plans a statement once, whatever its parameters will be. For statements over all
+    partitions, which take longer to plan than to carry out.
+    """
 
     def __init__(
-        self, url: str, *, pool_size: int = 5, application_name: str = "milena", statement_timeout_s: float = 60
+        self,
+        url: str,
+        *,
+        pool_size: int = 5,
+        application_name: str = "milena",
+        statement_timeout_s: float = 60,
+        keep_plans: bool = False,
     ) -> None:
         self.losses = 0
         self.away = False  # whether the last statement could not be carried out
+        kept = {"plan_cache_mode": "force_generic_plan"} if keep_plans else {}
         self._engine: AsyncEngine = create_async_engine(
             to_driver_url(url),
             pool_size=pool_size,
@@ -74,7 +85,7 @@ class Database:
             connect_args={
                 "timeout": 5,
                 "command_timeout": statement_timeout_s,
-                "server_settings": {"application_name": application_name, "timezone": "UTC"},
+                "server_settings": {"application_name": application_name, "timezone": "UTC", **kept},
             },
         )
 

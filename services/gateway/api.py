@@ -9,6 +9,9 @@ from fastapi import FastAPI
 from services.gateway.accepting import Acceptor
 from services.gateway.bodies import NewEmail, SimpleEmail
 from services.gateway.cancelling import setup_cancelling
+from services.gateway.counting import setup_counting
+from services.gateway.list_store import ListStore
+from services.gateway.listing import setup_listing
 from services.gateway.readiness import ToleratedAbsence
 from services.gateway.reading import setup_reading
 from services.gateway.rereading import RecordReader
@@ -18,6 +21,7 @@ from services.gateway.retrying import RetryFilter, RetryOptions, setup_retrying
 from services.gateway.sending import setup_sending
 from services.gateway.settings import ApiSettings
 from services.gateway.store import ReadModel
+from services.gateway.tally_store import TallyStore
 from shared.access import AccessStore, KeyLookup
 from shared.apidocs import ProblemDocument, add_schemas
 from shared.database import Database
@@ -26,14 +30,17 @@ from shared.publisher import Publisher
 from shared.topics import Topics
 from shared.web import setup_web
 
-PREFIXES: tuple[str, ...] = ("/email", "/v1/emails")
+PREFIXES: tuple[str, ...] = ("/email", "/v1/emails", "/v1/stats")
 
 _DESCRIPTION = "Send mail, and see for every recipient what has become of it."
 
 
 def create_api(settings: ApiSettings) -> FastAPI:
     """Build the application. It starts with Kafka or PostgreSQL away, and is ready once they have come."""
-    database = Database(settings.database_url.get_secret_value(), pool_size=10, application_name="milena-gateway-api")
+    url = settings.database_url.get_secret_value()
+    database = Database(url, pool_size=10, application_name="milena-gateway-api")
+    # Lists have connections of their own: they keep their plans, and never take the last one from who looks up a key.
+    lists = Database(url, pool_size=4, application_name="milena-gateway-lists", keep_plans=True)
     publisher = Publisher(
         settings.kafka_bootstrap_servers,
         client_id=f"milena-gateway-api-{settings.slot}",
@@ -49,6 +56,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
         yield
         await publisher.stop()
         await database.close()
+        await lists.close()
 
     async def check_kafka() -> str | None:
         return None if publisher.available else "does not acknowledge: is the broker running?"
@@ -60,6 +68,8 @@ def create_api(settings: ApiSettings) -> FastAPI:
     requested, emails = Topics(settings.topic_prefix).requested, ReadModel(database)
     acceptor = Acceptor(publisher, requested, settings.event_limit)
     hot_posts = setup_sending(app, keys, acceptor)
+    setup_listing(app, keys, ListStore(lists))
+    setup_counting(app, keys, TallyStore(lists))
     setup_reading(app, keys, emails)
     setup_cancelling(app, keys, emails, publisher, requested)
     retries = RetryStore(database)

@@ -1,0 +1,61 @@
+"""The route by which mails are counted."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import FastAPI, Query, Request
+from pydantic import Field
+
+from services.gateway.answers import Stats, StatsCounts, StatsPoint
+from services.gateway.listing import Span
+from services.gateway.tallies import Range, Resolution, choose_range
+from services.gateway.tally_store import TallyStore
+from shared.access import ApiScope, KeyLookup
+from shared.apidocs import describe_problems
+from shared.events.requested import Tag
+from shared.states import MailStatus
+from shared.web import authenticate
+
+
+class StatsQuery(Span):
+    """What `GET /v1/stats` may be asked for."""
+
+    resolution: Resolution = Field(default=Resolution.HOUR, description="how long a span is")
+    tag: Tag | None = Field(default=None, description="only mails with this tag")
+
+
+def setup_counting(app: FastAPI, keys: KeyLookup, store: TallyStore) -> None:
+    """Add `GET /v1/stats`."""
+
+    @app.get(
+        "/v1/stats",
+        tags=["Emails"],
+        summary="Counts of mails by outcome",
+        response_model_exclude_none=True,
+        responses=describe_problems(401, 403, 422, 503),
+    )
+    async def count_emails(query: Annotated[StatsQuery, Query()], request: Request) -> Stats:
+        """How many of the account's mails that Kafka has held since each minute, hour or day have come to which status.
+
+        A mail is counted in the span of its `created_at`, once, under the status it has now. Spans are whole and in
+        UTC; those without mails are there too. Without `from` the last hour, day or 30 days are meant. Minutes are kept
+        for 7 days; hours and days for 90. An answer has 1,500 spans at most.
+        """
+        key = await authenticate(request, keys, ApiScope.EMAILS_READ)
+        spans = choose_range(query.from_, query.to, query.resolution, datetime.now(UTC))
+        counted = await store.count(key.account, query.tag or "", spans)
+        return _show(query.tag, spans, counted)
+
+
+def _show(tag: str | None, spans: Range, counted: dict[datetime, dict[str, int]]) -> Stats:
+    nothing = dict.fromkeys(MailStatus, 0)
+    data, totals = [], dict.fromkeys((status.value for status in MailStatus), 0)
+    for start in spans.list_starts():
+        counts = counted.get(start, nothing)
+        data.append(StatsPoint(start=start, accepted=sum(counts.values()), **counts))
+        for status, mails in counts.items():
+            totals[status] += mails
+    total = StatsCounts(accepted=sum(totals.values()), **totals)
+    return Stats(
+        from_=spans.since, to=spans.until, resolution=spans.resolution.value, tag=tag, total=total, data=data
+    )
