@@ -56,6 +56,4 @@ def _show(tag: str | None, spans: Range, counted: dict[datetime, dict[str, int]]
         for status, mails in counts.items():
             totals[status] += mails
     total = StatsCounts(accepted=sum(totals.values()), **totals)
-    return Stats(
-        from_=spans.since, to=spans.until, resolution=spans.resolution.value, tag=tag, total=total, data=data
-    )
+    return Stats(from_=spans.since, to=spans.until, resolution=spans.resolution.value, tag=tag, total=total, data=data)

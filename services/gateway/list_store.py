@@ -58,9 +58,7 @@ class ListStore:
     async def read_page(self, wanted: MailList, after: tuple[datetime, UUID], limit: int) -> list[Row]:
         """Up to `limit` mails of a list, those that come after a position."""
         values = () if wanted.kind is None else (wanted.value,)
-        rows = await self._database.fetch(
-            STATEMENTS[wanted.kind], wanted.account, wanted.since, *after, limit, *values
-        )
+        rows = await self._database.fetch(STATEMENTS[wanted.kind], wanted.account, wanted.since, *after, limit, *values)
         return [_decode(row) for row in rows]
 
 

@@ -29,7 +29,7 @@ class Span(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_by_name=True)
 
     from_: Instant | None = Field(
-        default=None, alias="from", description="mails that Kafka has held since, this moment included", examples=[_SINCE]
+        default=None, alias="from", description="mails that Kafka has held since this moment", examples=[_SINCE]
     )
     to: Instant | None = Field(default=None, description="and before this moment", examples=[_UNTIL])
 

@@ -15,8 +15,11 @@ READ = f"""
     GROUP BY 1
 """
 _OLD = """
-    SELECT ctid FROM gateway.tallies
-    WHERE (resolution = 'minute' AND start < now() - $1::interval) OR (resolution = 'hour' AND start < now() - $2::interval)
+    (SELECT ctid FROM gateway.tallies WHERE resolution = 'minute' AND start < now() - $1::interval
+     ORDER BY start LIMIT $3)
+    UNION ALL
+    (SELECT ctid FROM gateway.tallies WHERE resolution = 'hour' AND start < now() - $2::interval
+     ORDER BY start LIMIT $3)
     LIMIT $3
 """
 _SLACK = timedelta(hours=1)  # an answer that was allowed is whole

@@ -24,6 +24,7 @@ from shared.events import (
     new_email_id,
 )
 from shared.states import FailureReason, RecipientState
+from tests.support.listed import check_listed
 
 START = datetime.now(UTC).replace(microsecond=0)
 ONE, THREE = "a@x.org", "a@x.org, b@x.org, c@x.org"
@@ -96,6 +97,7 @@ async def take(database: Database, projector: Projector, batches: list[list[Reco
     for batch in batches:
         await projector.project(batch)
     rows = await database.fetch("SELECT * FROM gateway.emails ORDER BY id")
+    await check_listed(database)
     return [{name: value for name, value in row.items() if name != "version"} for row in rows]
 
 

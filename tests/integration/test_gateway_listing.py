@@ -149,25 +149,27 @@ async def test_mails_of_one_moment_come_once_each_however_short_the_pages(model:
     assert await model.list_ids(limit=3, tag="t") == expected
 
 
-@pytest.mark.parametrize(
-    ("query", "pointers"),
-    [
-        ({"status": "sent", "tag": "a"}, ["/query/status", "/query/tag"]),
-        ({"status": "delivered"}, ["/query/status"]),
-        ({"recipient": "nobody"}, ["/query/recipient"]),
-        ({"from": "2026-01-01T00:00:00"}, ["/query/from"]),
-        ({"from": "yesterday"}, ["/query/from"]),
-        ({"from": "2026-01-02T00:00:00Z", "to": "2026-01-02T01:00:00+01:00"}, ["/query/to"]),
-        ({"limit": "201"}, ["/query/limit"]),
-        ({"after": "nonsense"}, ["/query/after"]),
-        ({"state": "sent"}, ["/query/state"]),
-        ({"mailing_id": "a\0b"}, ["/query/mailing_id"]),
-    ],
-)
-async def test_what_cannot_be_listed_says_why(model: ReadModel, query: dict[str, str], pointers: list[str]) -> None:
-    answer = await model.client.get("/v1/emails", params=query)
-    assert answer.status_code == 422
-    assert [error["pointer"] for error in answer.json()["errors"]] == pointers
+async def test_what_cannot_be_listed_or_counted_says_why(model: ReadModel) -> None:
+    cases: list[tuple[str, dict[str, str], list[str]]] = [
+        ("emails", {"status": "sent", "tag": "a"}, ["status", "tag"]),
+        ("emails", {"status": "delivered"}, ["status"]),
+        ("emails", {"recipient": "nobody"}, ["recipient"]),
+        ("emails", {"from": "2026-01-01T00:00:00"}, ["from"]),
+        ("emails", {"from": "yesterday"}, ["from"]),
+        ("emails", {"from": "2026-01-02T00:00:00Z", "to": "2026-01-02T01:00:00+01:00"}, ["to"]),
+        ("emails", {"limit": "201"}, ["limit"]),
+        ("emails", {"after": "nonsense"}, ["after"]),
+        ("emails", {"state": "sent"}, ["state"]),
+        ("emails", {"mailing_id": "a\0b"}, ["mailing_id"]),
+        ("stats", {"resolution": "second"}, ["resolution"]),
+        ("stats", {"from": "2020-01-01T00:00:00Z"}, ["from"]),
+        ("stats", {"tag": "with space"}, ["tag"]),
+        ("stats", {"status": "sent"}, ["status"]),
+    ]
+    for name, query, fields in cases:
+        answer = await model.client.get(f"/v1/{name}", params=query)
+        assert answer.status_code == 422, query
+        assert [error["pointer"] for error in answer.json()["errors"]] == [f"/query/{each}" for each in fields]
 
 
 async def test_a_cursor_goes_on_in_its_own_list_only(model: ReadModel) -> None:
@@ -229,7 +231,8 @@ async def test_stats_tell_each_span_once_and_what_the_range_adds_up_to(model: Re
     minutes = await model.get(
         "/v1/stats", **{"from": start, "to": (NOON + timedelta(seconds=150)).isoformat(), "resolution": "minute"}
     )
-    assert [(each["accepted"], each["sent"], each["queued"]) for each in minutes["data"]] == [(1, 1, 0), (1, 0, 1), (0,) * 3]
+    told = [(each["accepted"], each["sent"], each["queued"]) for each in minutes["data"]]
+    assert told == [(1, 1, 0), (1, 0, 1), (0, 0, 0)]
     assert minutes["total"]["accepted"] == 2
     days = await model.get("/v1/stats", **{"from": start, "resolution": "day", "tag": "june"})
     assert [(each["accepted"], each["sent"]) for each in days["data"]] == [(1, 1), (1, 0), (0, 0)]
@@ -238,34 +241,20 @@ async def test_stats_tell_each_span_once_and_what_the_range_adds_up_to(model: Re
     assert [each["accepted"] for each in hours["data"]] == [2]
 
 
-@pytest.mark.parametrize(
-    ("query", "pointer"),
-    [
-        ({"resolution": "second"}, "/query/resolution"),
-        ({"resolution": "hour", "from": "2020-01-01T00:00:00Z"}, "/query/from"),
-        ({"resolution": "minute", "from": "2020-01-01T00:00:00Z", "to": "2020-01-01T01:00:00Z"}, "/query/from"),
-        ({"tag": "with space"}, "/query/tag"),
-    ],
-)
-async def test_what_cannot_be_counted_says_why(model: ReadModel, query: dict[str, str], pointer: str) -> None:
-    answer = await model.client.get("/v1/stats", params=query)
-    assert answer.status_code == 422
-    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
-
-
-@pytest.mark.parametrize("path", ["/v1/emails", "/v1/stats"])
-async def test_lists_and_counts_need_the_scope_to_read(model: ReadModel, database_url: str, path: str) -> None:
-    assert (await model.client.get(path, headers={"Authorization": ""})).status_code == 401
+async def test_lists_and_counts_need_the_scope_to_read(model: ReadModel, database_url: str) -> None:
     sender = await mint(database_url, scopes=[ApiScope.EMAILS_SEND])
-    assert (await model.client.get(path, headers=sender.headers)).status_code == 403
+    for path in ("/v1/emails", "/v1/stats"):
+        assert (await model.client.get(path, headers={"Authorization": ""})).status_code == 401
+        assert (await model.client.get(path, headers=sender.headers)).status_code == 403
 
 
 async def test_every_list_is_a_range_of_its_own_index_on_each_day(database: Database, database_url: str) -> None:
     await fill_read_model(database, 6000, days=12)
     today = datetime.now(UTC)
     some = (today - timedelta(days=100), today, UUID(int=0), 51)
-    values = {ListFilter.MAILING: f"mailing-{list_days(12)[3]}", ListFilter.KEY: "key_default_1", ListFilter.TAG: "tag-3"}
-    values |= {ListFilter.STATUS: "failed", ListFilter.RECIPIENT: "user7@example.org", ListFilter.BATCH: "batch-rare"}
+    values = {ListFilter.MAILING: f"mailing-{list_days(12)[3]}", ListFilter.KEY: "key_default_1"}
+    values |= {ListFilter.TAG: "tag-3", ListFilter.RECIPIENT: "user7@example.org"}
+    values |= {ListFilter.STATUS: "failed", ListFilter.BATCH: "batch-rare"}
     for kind, statement in STATEMENTS.items():
         arguments = ("default", *some, *([values[kind]] if kind else []))
         assert await find_faults(database_url, statement, arguments, INDEXES[kind]) == [], kind
