@@ -9,6 +9,7 @@ from services.gateway.lists import check_range, refuse_range
 
 POINT_LIMIT = 1500
 MINUTES_KEPT = timedelta(days=7)
+_FIRST_YEAR, _LAST_YEAR = 1970, 9999  # with room to reckon in both directions
 
 
 class Resolution(StrEnum):
@@ -49,6 +50,9 @@ def choose_range(since: datetime | None, until: datetime | None, resolution: Res
     Raises Problem 422 where they are too many, or no longer kept.
     """
     check_range(since, until)
+    for name, moment in (("from", since), ("to", until)):
+        if moment and not _FIRST_YEAR <= moment.year < _LAST_YEAR:
+            raise refuse_range(f"lies outside the years {_FIRST_YEAR} to {_LAST_YEAR - 1}", name)
     step = resolution.step
     end = until or max(now, since or now)
     last = _floor(end, step)

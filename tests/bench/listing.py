@@ -11,6 +11,7 @@ import httpx
 
 from services.gateway.list_store import STATEMENTS
 from services.gateway.lists import ListFilter
+from services.gateway.tally_store import READ
 from shared.database import Database
 from tests.bench.figures import Figures, NotMeasured
 from tests.bench.listed_mails import DAYS, fill_read_model, list_days
@@ -64,6 +65,9 @@ async def _check_plans(database_url: str) -> None:
         arguments += [_DRAW[kind](chance)] if kind else []
         if faults := await find_faults(database_url, statement, arguments, INDEXES[kind]):
             raise NotMeasured(f"{kind or 'all'}: {'; '.join(faults)}")
+    counted = ("default", "tag-0", "hour", now - timedelta(days=DAYS), "day", now)
+    if faults := await find_faults(database_url, READ, counted, "tallies_pkey"):
+        raise NotMeasured(f"stats: {'; '.join(faults)}")
 
 
 async def _read_lists(client: httpx.AsyncClient, kind: ListFilter | None, requests: int) -> list[float]:

@@ -16,7 +16,7 @@ from services.gateway.counting import setup_counting
 from services.gateway.list_store import STATEMENTS, ListStore
 from services.gateway.listing import setup_listing
 from services.gateway.lists import ListFilter
-from services.gateway.tally_store import TallyStore
+from services.gateway.tally_store import READ, TallyStore
 from services.gateway.worker import Projector
 from shared.access import AccessStore, ApiScope, KeyLookup
 from shared.batching import Record
@@ -258,3 +258,5 @@ async def test_every_list_is_a_range_of_its_own_index_on_each_day(database: Data
     for kind, statement in STATEMENTS.items():
         arguments = ("default", *some, *([values[kind]] if kind else []))
         assert await find_faults(database_url, statement, arguments, INDEXES[kind]) == [], kind
+    counted = ("default", "tag-3", "hour", today - timedelta(days=8), "day", today)
+    assert await find_faults(database_url, READ, counted, "tallies_pkey") == []

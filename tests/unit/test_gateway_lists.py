@@ -99,6 +99,14 @@ def test_what_is_too_long_or_no_longer_kept_says_what_to_do(since: datetime, res
     assert error["pointer"] == "/query/from"
 
 
+@pytest.mark.parametrize("moment", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+@pytest.mark.parametrize("resolution", Resolution)
+def test_the_ends_of_the_calendar_are_refused(moment: datetime, resolution: Resolution) -> None:
+    for since, until in ((moment, None), (None, moment)):
+        with pytest.raises(Problem):
+            choose_range(since, until, resolution, NOW)
+
+
 def test_every_status_is_counted() -> None:
     assert {status.value for status in MailStatus} <= set(tallies.columns.keys())
 
