@@ -6,8 +6,9 @@ paths (arrays through unnest) need no compiler, and the difference is measurable
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import asyncpg
@@ -60,8 +61,7 @@ class DatabaseUnavailable(Unavailable):
 class Database:
     """The pool. `losses` counts lost connections and stalled statements: time passed unseen by holders of leases.
 
-    `keep_plans`: each connection plans a statement once, whatever its parameters will be. For statements over all
-    partitions, which take longer to plan than to carry out.
+    `planning` are PostgreSQL's settings for how the statements of this pool are to be planned.
     """
 
     def __init__(
@@ -71,11 +71,10 @@ class Database:
         pool_size: int = 5,
         application_name: str = "milena",
         statement_timeout_s: float = 60,
-        keep_plans: bool = False,
+        planning: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.losses = 0
         self.away = False  # whether the last statement could not be carried out
-        kept = {"plan_cache_mode": "force_generic_plan"} if keep_plans else {}
         self._engine: AsyncEngine = create_async_engine(
             to_driver_url(url),
             pool_size=pool_size,
@@ -85,7 +84,7 @@ class Database:
             connect_args={
                 "timeout": 5,
                 "command_timeout": statement_timeout_s,
-                "server_settings": {"application_name": application_name, "timezone": "UTC", **kept},
+                "server_settings": {"application_name": application_name, "timezone": "UTC", **planning},
             },
         )
 

@@ -10,7 +10,7 @@ from services.gateway.accepting import Acceptor
 from services.gateway.bodies import NewEmail, SimpleEmail
 from services.gateway.cancelling import setup_cancelling
 from services.gateway.counting import setup_counting
-from services.gateway.list_store import ListStore
+from services.gateway.list_store import PLANNING, ListStore
 from services.gateway.listing import setup_listing
 from services.gateway.readiness import ToleratedAbsence
 from services.gateway.reading import setup_reading
@@ -39,8 +39,8 @@ def create_api(settings: ApiSettings) -> FastAPI:
     """Build the application. It starts with Kafka or PostgreSQL away, and is ready once they have come."""
     url = settings.database_url.get_secret_value()
     database = Database(url, pool_size=10, application_name="milena-gateway-api")
-    # Lists have connections of their own: they keep their plans, and never take the last one from who looks up a key.
-    lists = Database(url, pool_size=4, application_name="milena-gateway-lists", keep_plans=True)
+    # Lists have connections of their own: planned in their way, and never the last one of who looks up a key.
+    lists = Database(url, pool_size=4, application_name="milena-gateway-lists", planning=PLANNING)
     publisher = Publisher(
         settings.kafka_bootstrap_servers,
         client_id=f"milena-gateway-api-{settings.slot}",

@@ -48,8 +48,8 @@ def setup_counting(app: FastAPI, keys: KeyLookup, store: TallyStore) -> None:
 
 
 def _show(tag: str | None, spans: Range, counted: dict[datetime, dict[str, int]]) -> Stats:
-    nothing = dict.fromkeys(MailStatus, 0)
-    data, totals = [], dict.fromkeys((status.value for status in MailStatus), 0)
+    nothing = {status.value: 0 for status in MailStatus}
+    data, totals = [], dict(nothing)
     for start in spans.list_starts():
         counts = counted.get(start, nothing)
         data.append(StatsPoint(start=start, accepted=sum(counts.values()), **counts))

@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from services.gateway.list_store import PLANNING
 from services.gateway.lists import ListFilter
 
 INDEXES: dict[ListFilter | None, str] = {
@@ -33,7 +34,8 @@ async def find_faults(database_url: str, statement: str, arguments: Sequence[obj
     """Carry a statement out as the API's connections do, by the plan they keep, and say what is wrong with the plan."""
     connection = await asyncpg.connect(database_url)
     try:
-        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        for name, value in PLANNING.items():
+            await connection.execute(f"SET {name} = {value}")
         parents = {row["name"]: row["parent"] for row in await connection.fetch(_PARENTS)}
         await connection.execute(f"PREPARE list AS {statement}")
         given = ", ".join(_quote(each) for each in arguments)
@@ -44,12 +46,13 @@ async def find_faults(database_url: str, statement: str, arguments: Sequence[obj
 
 
 def _judge(nodes: list[_Node], parents: dict[str, str], index: str) -> Iterator[str]:
-    used = {parents.get(node["Index Name"], node["Index Name"]) for node in nodes if "Index Name" in node}
+    names: list[str] = [node["Index Name"] for node in nodes if "Index Name" in node]
+    used = {parents.get(name, name) for name in names}
     if not {index} <= used <= {index, "emails_pkey"}:
         yield f"it is read by {', '.join(sorted(used)) or 'no index'}, not by {index}"
     for node in nodes:
         kind, pages = node["Node Type"], node["Shared Hit Blocks"] + node["Shared Read Blocks"]
-        if kind in ("Seq Scan", "Sort") and pages > 1:  # an empty partition may be read as it is
+        if kind in ("Seq Scan", "Sort") and pages > 1:
             yield f"a {kind} over {pages} pages"
         if node.get("Rows Removed by Filter"):
             yield f"{node['Rows Removed by Filter']} rows read in vain"

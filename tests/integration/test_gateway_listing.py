@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from services.gateway.counting import setup_counting
-from services.gateway.list_store import STATEMENTS, ListStore
+from services.gateway.list_store import PLANNING, STATEMENTS, ListStore
 from services.gateway.listing import setup_listing
 from services.gateway.lists import ListFilter
 from services.gateway.tally_store import READ, TallyStore
@@ -70,7 +70,7 @@ class ReadModel:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, keep_plans=True)
+    database = Database(database_url, planning=PLANNING)
     yield database
     await database.close()
 
