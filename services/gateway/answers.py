@@ -188,10 +188,14 @@ class StatsCounts(BaseModel):
     unknown: int
 
 
-class StatsPoint(StatsCounts):
-    """The mails of one span."""
+class StatsSpan(BaseModel):
+    """A minute, an hour or a day."""
 
-    start: datetime = Field(description="the beginning of the span")
+    start: datetime = Field(description="its beginning")
+
+
+class StatsPoint(StatsCounts, StatsSpan):
+    """The mails of one span."""
 
 
 class Stats(BaseModel):

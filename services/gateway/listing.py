@@ -26,7 +26,7 @@ Recipient = Annotated[
 class Span(BaseModel):
     """A range of time; both ends with a time zone."""
 
-    model_config = ConfigDict(extra="forbid", validate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
 
     from_: Instant | None = Field(
         default=None, alias="from", description="mails that Kafka has held since this moment", examples=[_SINCE]

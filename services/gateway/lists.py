@@ -8,7 +8,7 @@ from hashlib import blake2b
 from uuid import UUID
 
 from shared.cursors import read_time_cursor, write_time_cursor
-from shared.problems import Problem
+from shared.problems import Problem, invalid_content
 
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _LEAST_ID = UUID(int=0)  # a position with it comes before every mail of its moment
@@ -78,5 +78,4 @@ def check_range(since: datetime | None, until: datetime | None) -> None:
 
 def refuse_range(detail: str, name: str) -> Problem:
     """422 that points at the parameter `name`."""
-    errors = [{"detail": detail, "pointer": f"/query/{name}"}]
-    return Problem(422, "invalid-content", "Some parameters are not acceptable; see errors.", errors=errors)
+    return invalid_content([{"detail": detail, "pointer": f"/query/{name}"}])

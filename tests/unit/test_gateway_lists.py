@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.gateway.answers import StatsCounts
 from services.gateway.lists import ListFilter, MailList, choose_list
 from services.gateway.tables import tallies
 from services.gateway.tallies import MINUTES_KEPT, POINT_LIMIT, Resolution, choose_range
@@ -112,7 +113,9 @@ def test_the_ends_of_the_calendar_are_refused(moment: datetime, resolution: Reso
 
 
 def test_every_status_is_counted() -> None:
-    assert {status.value for status in MailStatus} <= set(tallies.columns.keys())
+    statuses = {status.value for status in MailStatus}
+    assert statuses <= set(tallies.columns.keys())
+    assert statuses | {"accepted"} == set(StatsCounts.model_fields)
 
 
 @pytest.mark.parametrize(
