@@ -3,10 +3,11 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import FastAPI, Query, Request
+import orjson
+from fastapi import FastAPI, Query, Request, Response
 from pydantic import Field
 
-from services.gateway.answers import Stats, StatsCounts, StatsPoint
+from services.gateway.answers import Stats
 from services.gateway.listing import Span
 from services.gateway.tallies import Range, Resolution, choose_range
 from services.gateway.tally_store import TallyStore
@@ -31,10 +32,10 @@ def setup_counting(app: FastAPI, keys: KeyLookup, store: TallyStore) -> None:
         "/v1/stats",
         tags=["Emails"],
         summary="Counts of mails by outcome",
-        response_model_exclude_none=True,
+        response_model=Stats,
         responses=describe_problems(401, 403, 422, 503),
     )
-    async def count_emails(query: Annotated[StatsQuery, Query()], request: Request) -> Stats:
+    async def count_emails(query: Annotated[StatsQuery, Query()], request: Request) -> Response:
         """How many of the account's mails that Kafka has held since each minute, hour or day have come to which status.
 
         A mail is counted in the span of its `created_at`, once, under the status it has now. Spans are whole and in
@@ -44,16 +45,19 @@ def setup_counting(app: FastAPI, keys: KeyLookup, store: TallyStore) -> None:
         key = await authenticate(request, keys, ApiScope.EMAILS_READ)
         spans = choose_range(query.from_, query.to, query.resolution, datetime.now(UTC))
         counted = await store.count(key.account, query.tag or "", spans)
-        return _show(query.tag, spans, counted)
+        return Response(_write(query.tag, spans, counted), media_type="application/json")
 
 
-def _show(tag: str | None, spans: Range, counted: dict[datetime, dict[str, int]]) -> Stats:
+def _write(tag: str | None, spans: Range, counted: dict[datetime, dict[str, int]]) -> bytes:
+    """The JSON of `Stats`. Models of 1,500 spans would take three times as long as all the rest."""
     nothing = {status.value: 0 for status in MailStatus}
-    data, totals = [], dict(nothing)
+    totals, data = dict(nothing), []
     for start in spans.list_starts():
         counts = counted.get(start, nothing)
-        data.append(StatsPoint(start=start, accepted=sum(counts.values()), **counts))
-        for status, mails in counts.items():
-            totals[status] += mails
-    total = StatsCounts(accepted=sum(totals.values()), **totals)
-    return Stats(from_=spans.since, to=spans.until, resolution=spans.resolution.value, tag=tag, total=total, data=data)
+        data.append({"start": start, "accepted": sum(counts.values()), **counts})
+        if counts is not nothing:
+            totals = {status: totals[status] + mails for status, mails in counts.items()}
+    document: dict[str, object] = {"from": spans.since, "to": spans.until, "resolution": spans.resolution.value}
+    document |= {"tag": tag} if tag else {}
+    document |= {"total": {"accepted": sum(totals.values()), **totals}, "data": data}
+    return orjson.dumps(document, option=orjson.OPT_UTC_Z)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from services.gateway.answers import Stats
 from services.gateway.counting import setup_counting
 from services.gateway.list_store import PLANNING, STATEMENTS, ListStore
 from services.gateway.listing import setup_listing
@@ -237,6 +238,7 @@ async def test_stats_tell_each_span_once_and_what_the_range_adds_up_to(model: Re
     days = await model.get("/v1/stats", **{"from": start, "resolution": "day", "tag": "june"})
     assert [(each["accepted"], each["sent"]) for each in days["data"]] == [(1, 1), (1, 0), (0, 0)]
     assert days["data"][0]["start"] == NOON.replace(hour=0).isoformat().replace("+00:00", "Z")
+    assert Stats.model_validate(days).model_dump(mode="json", by_alias=True) == days
     hours = await model.get("/v1/stats", **{"from": start, "to": (NOON + timedelta(hours=1)).isoformat()})
     assert [each["accepted"] for each in hours["data"]] == [2]
 
