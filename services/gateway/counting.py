@@ -49,7 +49,7 @@ def setup_counting(app: FastAPI, keys: KeyLookup, store: TallyStore) -> None:
 
 
 def _write(tag: str | None, spans: Range, counted: dict[datetime, dict[str, int]]) -> bytes:
-    """The JSON of `Stats`. Models of 1,500 spans would take three times as long as all the rest."""
+    """The JSON of `Stats`, without its models: they take twice as long for 1,440 spans (12 ms against 5 to 9)."""
     nothing = {status.value: 0 for status in MailStatus}
     totals, data = dict(nothing), []
     for start in spans.list_starts():
