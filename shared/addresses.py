@@ -147,15 +147,20 @@ def _parse_unusual(text: str) -> list[Mailbox]:
     return [Mailbox(check_address(address), check_name(name or "")) for address, name in found]
 
 
+def fold_domain(address: str) -> str:
+    """The form in which addresses are compared: the domain in lower case, the local part as written (RFC 5321 §2.4)."""
+    local, at, domain = address.rpartition("@")
+    return f"{local}{at}{domain.lower()}"
+
+
 def drop_duplicates(mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
-    """Each address once, the first mention wins; the local part counts as written (RFC 5321 §2.4)."""
+    """Each address once, the first mention wins."""
     mailboxes = list(mailboxes)
     if len(mailboxes) < 2:
         return mailboxes
-    seen: dict[tuple[str, str], Mailbox] = {}
+    seen: dict[str, Mailbox] = {}
     for mailbox in mailboxes:
-        local = mailbox.address.rpartition("@")[0]
-        seen.setdefault((local, mailbox.domain), mailbox)
+        seen.setdefault(fold_domain(mailbox.address), mailbox)
     return list(seen.values())
 
 

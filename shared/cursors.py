@@ -19,9 +19,12 @@ def write_cursor(*position: str) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
 
 
-def write_time_cursor(moment: datetime, item_id: UUID) -> str:
-    """A position in a list that is ordered by a time with a zone, and by id where that is equal."""
-    return write_cursor(moment.isoformat(), str(item_id))
+def write_time_cursor(moment: datetime, item_id: UUID, of: str = "") -> str:
+    """A position in a list that is ordered by a time with a zone, and by id where that is equal.
+
+    `of` tells the list from others: its cursors are refused there.
+    """
+    return write_cursor(moment.isoformat(), str(item_id), *([of] if of else []))
 
 
 def read_cursor(text: str, count: int, pointer: str) -> list[str]:
@@ -37,9 +40,12 @@ def read_cursor(text: str, count: int, pointer: str) -> list[str]:
     return position
 
 
-def read_time_cursor(text: str, pointer: str) -> tuple[datetime, UUID]:
-    """A position by time and id. Raises Problem 422, also where the time has no zone."""
-    moment, item_id = read_cursor(text, 2, pointer)
+def read_time_cursor(text: str, pointer: str, of: str = "") -> tuple[datetime, UUID]:
+    """A position by time and id. Raises Problem 422, also where the time has no zone, or the list was another."""
+    moment, item_id, *mark = read_cursor(text, 3 if of else 2, pointer)
+    if mark and mark != [of]:
+        detail = "belongs to another list: change nothing but `after` from page to page, or leave it out to begin anew"
+        raise invalid_content([{"detail": detail, "pointer": pointer}])
     try:
         at = datetime.fromisoformat(moment)
         if at.tzinfo is None:

@@ -6,8 +6,9 @@ paths (arrays through unnest) need no compiler, and the difference is measurable
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import asyncpg
@@ -58,10 +59,19 @@ class DatabaseUnavailable(Unavailable):
 
 
 class Database:
-    """The pool. `losses` counts lost connections and stalled statements: time passed unseen by holders of leases."""
+    """The pool. `losses` counts lost connections and stalled statements: time passed unseen by holders of leases.
+
+    `planning` are PostgreSQL's settings for how the statements of this pool are to be planned.
+    """
 
     def __init__(
-        self, url: str, *, pool_size: int = 5, application_name: str = "milena", statement_timeout_s: float = 60
+        self,
+        url: str,
+        *,
+        pool_size: int = 5,
+        application_name: str = "milena",
+        statement_timeout_s: float = 60,
+        planning: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.losses = 0
         self.away = False  # whether the last statement could not be carried out
@@ -74,7 +84,7 @@ class Database:
             connect_args={
                 "timeout": 5,
                 "command_timeout": statement_timeout_s,
-                "server_settings": {"application_name": application_name, "timezone": "UTC"},
+                "server_settings": {"application_name": application_name, "timezone": "UTC", **planning},
             },
         )
 

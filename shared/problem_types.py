@@ -274,6 +274,13 @@ _TYPES = (
         "Name a filter; `detail` says how to mean all.",
     ),
     ProblemType(
+        "one-filter-only",
+        (422,),
+        "One filter only",
+        "A list is by time and at most one of status, recipient, tag, mailing, batch and key.",
+        "Leave out the others, and narrow the time range instead.",
+    ),
+    ProblemType(
         "unreadable-list",
         (422,),
         "Unreadable list",

@@ -1,7 +1,8 @@
 """The read model keeps a mail for its time after the last thing that happened to it; then whole days are dropped.
 
 A mail lies in the partition of the day its id was minted, and may live on for long: one scheduled months ahead, or
-tried for a week. Such mails are moved to today's partition before theirs is dropped, and the locator says so.
+tried for a week. Such mails are moved to today's partition before theirs is dropped, and the locator says so. Labels go
+with their mails, by the triggers of `emails`; what was counted stays, until it is as old.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from services.gateway.idempotency_store import delete_keys
 from services.gateway.partitions import Partitions
 from services.gateway.retry_store import delete_retries
 from services.gateway.store import FENCE, REBUILDING, PartitionStore
-from services.gateway.tables import SCHEMA, emails, timeline
+from services.gateway.tables import SCHEMA, emails, labels, timeline
+from services.gateway.tally_store import delete_tallies
 from shared.cleaning import Chore, Cleaner, delete_chosen
 from shared.database import Database
 
@@ -24,7 +26,8 @@ log = structlog.get_logger(__name__)
 _ALIVE = "(updated_at >= now() - $2::interval OR (held AND NOT released AND NOT complete))"
 _LIST_DAYS = """
     SELECT DISTINCT right(relname, 8) AS day FROM pg_inherits JOIN pg_class ON oid = inhrelid
-    WHERE inhparent IN ('gateway.emails'::regclass, 'gateway.timeline'::regclass) AND relname ~ '_[0-9]{8}$'
+    WHERE inhparent IN ('gateway.emails'::regclass, 'gateway.timeline'::regclass, 'gateway.labels'::regclass)
+      AND relname ~ '_[0-9]{8}$'
 """
 _MOVE = f"""
     WITH alive AS (
@@ -49,6 +52,13 @@ _STRAY_LINES = """
       AND NOT EXISTS (
         SELECT 1 FROM gateway.emails AS m WHERE m.bucket < $1 AND m.bucket = line.bucket AND m.id = line.email_id)
     ORDER BY bucket, email_id, event_id LIMIT $2
+"""
+_STRAY_LABELS = """
+    SELECT ctid FROM gateway.labels_default AS label
+    WHERE bucket < $1
+      AND NOT EXISTS (
+        SELECT 1 FROM gateway.emails AS m WHERE m.bucket < $1 AND m.bucket = label.bucket AND m.id = label.id)
+    ORDER BY bucket LIMIT $2
 """
 _LOST_LOCATIONS = """
     SELECT ctid FROM gateway.locator AS place
@@ -90,7 +100,7 @@ class AgeingStore:
             await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({REBUILDING})")
             await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({FENCE})")
             moved = (await connection.exec_driver_sql(_MOVE, (day, self._kept))).scalar_one()
-            names = ", ".join(f"{SCHEMA}.{table.name}_{day:%Y%m%d}" for table in (emails, timeline))
+            names = ", ".join(f"{SCHEMA}.{table.name}_{day:%Y%m%d}" for table in (emails, timeline, labels))
             await connection.exec_driver_sql(f"DROP TABLE IF EXISTS {names}")
             return int(moved)
 
@@ -103,6 +113,10 @@ class AgeingStore:
     async def delete_stray_lines(self, limit: int) -> int:
         """Delete up to `limit` old lines in no day's partition whose mail is gone."""
         return await delete_chosen(self._database, "gateway.timeline_default", _STRAY_LINES, self.first_kept, limit)
+
+    async def delete_stray_labels(self, limit: int) -> int:
+        """Delete up to `limit` old labels in no day's partition whose mail is gone."""
+        return await delete_chosen(self._database, "gateway.labels_default", _STRAY_LABELS, self.first_kept, limit)
 
     async def delete_locations(self, limit: int) -> int:
         """Delete up to `limit` entries of the locator whose mail is gone."""
@@ -144,7 +158,9 @@ def create_cleaner(database: Database, kept: timedelta) -> Cleaner:
             Chore("gateway days", days.drop),
             Chore("gateway.emails", store.delete_strays),
             Chore("gateway.timeline", store.delete_stray_lines),
+            Chore("gateway.labels", store.delete_stray_labels),
             Chore("gateway.locator", store.delete_locations),
+            Chore("gateway.tallies", lambda limit: delete_tallies(database, kept, limit)),
             Chore("gateway.retries", lambda limit: delete_retries(database, kept, limit)),
             Chore("gateway.idempotency_keys", lambda limit: delete_keys(database, limit)),
         ],

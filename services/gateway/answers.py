@@ -129,6 +129,33 @@ class Email(BaseModel):
     links: EmailLinks
 
 
+class EmailItem(BaseModel):
+    """A mail in a list; `links.self` leads to all that is known of it."""
+
+    model_config = ConfigDict(validate_by_name=True)
+
+    id: UUID = Field(examples=[_ID])
+    status: MailStatus
+    from_: str | None = Field(default=None, alias="from")
+    to: list[str] | None = Field(default=None, description="the first three", examples=[["Ann <ann@example.com>"]])
+    recipient_count: int = Field(description="of to, cc and bcc together")
+    subject: str | None = None
+    tags: list[str]
+    mailing_id: str | None = None
+    batch_id: str | None = None
+    send_at: datetime | None = None
+    created_at: datetime = Field(description="when Kafka held it")
+    updated_at: datetime = Field(description="when something last became known of it")
+    links: EmailLinks
+
+
+class EmailPage(BaseModel):
+    """Mails, newest first."""
+
+    data: list[EmailItem]
+    next: str | None = Field(default=None, description="there are more: `after` of the next request")
+
+
 class TimelineRecipient(BaseModel):
     """A recipient in one event of the timeline, with the relay's words where it refused."""
 
@@ -164,3 +191,41 @@ class Timeline(BaseModel):
     id: UUID = Field(examples=[_ID])
     status: MailStatus
     events: list[TimelineEvent]
+
+
+class StatsCounts(BaseModel):
+    """How many mails have which status now; `accepted` are all of them."""
+
+    accepted: int
+    queued: int
+    scheduled: int
+    deferred: int
+    sent: int
+    partially_sent: int
+    failed: int
+    cancelled: int
+    expired: int
+    unknown: int
+
+
+class StatsSpan(BaseModel):
+    """A minute, an hour or a day."""
+
+    start: datetime = Field(description="its beginning")
+
+
+class StatsPoint(StatsCounts, StatsSpan):
+    """The mails of one span."""
+
+
+class Stats(BaseModel):
+    """Counts of mails by the span in which Kafka came to hold them."""
+
+    model_config = ConfigDict(validate_by_name=True)
+
+    from_: datetime = Field(alias="from", description="the beginning of the first span")
+    to: datetime = Field(description="the end of the last span")
+    resolution: str = Field(examples=["hour"])
+    tag: str | None = None
+    total: StatsCounts
+    data: list[StatsPoint] = Field(description="every span, the earliest first")

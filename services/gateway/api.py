@@ -11,10 +11,13 @@ from services.gateway.accepting import Acceptor
 from services.gateway.batch import setup_batch
 from services.gateway.bodies import NewBatch, NewEmail, SimpleEmail
 from services.gateway.cancelling import setup_cancelling
+from services.gateway.counting import setup_counting
 from services.gateway.idempotency import Idempotency
 from services.gateway.idempotency_store import KeyStore
 from services.gateway.key_routes import setup_keys
+from services.gateway.list_store import PLANNING, ListStore
 from services.gateway.listening import setup_listening
+from services.gateway.listing import setup_listing
 from services.gateway.readiness import ToleratedAbsence
 from services.gateway.reading import setup_reading
 from services.gateway.rereading import RecordReader
@@ -24,6 +27,7 @@ from services.gateway.retrying import RetryFilter, RetryOptions, setup_retrying
 from services.gateway.sending import setup_sending
 from services.gateway.settings import ApiSettings
 from services.gateway.store import ReadModel
+from services.gateway.tally_store import TallyStore
 from services.gateway.templates import TemplateLookup, TemplateStore, setup_templates
 from services.gateway.templates.routes import BODIES as TEMPLATE_BODIES
 from shared.access import AccessStore, KeyLookup, LastUses
@@ -37,14 +41,17 @@ from shared.web import setup_web
 
 log = structlog.get_logger(__name__)
 
-PREFIXES: tuple[str, ...] = ("/email", "/v1/emails", "/v1/events", "/v1/keys", "/v1/live", "/v1/templates")
+PREFIXES: tuple[str, ...] = ("/email", "/v1/emails", "/v1/events", "/v1/keys", "/v1/live", "/v1/stats", "/v1/templates")
 
 _DESCRIPTION = "Send mail, and see for every recipient what has become of it."
 
 
 def create_api(settings: ApiSettings) -> FastAPI:
     """Build the application. It starts with Kafka or PostgreSQL away, and is ready once they have come."""
-    database = Database(settings.database_url.get_secret_value(), pool_size=10, application_name="milena-gateway-api")
+    url = settings.database_url.get_secret_value()
+    database = Database(url, pool_size=10, application_name="milena-gateway-api")
+    # Lists have connections of their own: planned in their way, and never the last one of who looks up a key.
+    lists = Database(url, pool_size=4, application_name="milena-gateway-lists", planning=PLANNING)
     publisher = Publisher(
         settings.kafka,
         client_id=f"milena-gateway-api-{settings.slot}",
@@ -65,6 +72,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
         await publisher.stop()
         await uses.stop()
         await database.close()
+        await lists.close()
 
     async def check_kafka() -> str | None:
         return None if publisher.available else "does not acknowledge: is the broker running?"
@@ -81,6 +89,8 @@ def create_api(settings: ApiSettings) -> FastAPI:
     stored = TemplateLookup(templates)
     hot_posts = setup_sending(app, keys, acceptor, once, stored)
     setup_batch(app, keys, acceptor, once, stored)
+    setup_listing(app, keys, ListStore(lists))
+    setup_counting(app, keys, TallyStore(lists))
     setup_reading(app, keys, emails)
     setup_cancelling(app, keys, emails, publisher, requested)
     setup_templates(app, keys, templates)

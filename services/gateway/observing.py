@@ -30,6 +30,8 @@ from shared.events import (
 from shared.metrics import EVENTS_SKIPPED
 from shared.states import FailureReason, RecipientState
 
+# Requests keep to it. A result may say anything, but no index holds any length, and a batch must not fail for one.
+_ACCOUNT_LIMIT = 64
 _TIMELINE = Namespace(UUID("6d696c65-6e61-5000-8000-74696d656c6e"))
 
 
@@ -158,9 +160,10 @@ def _observe_sent(event: EmailSent, record: Record) -> Observation:
         Outcome(address, RecipientState.SENT, event.attempt, at, code, None, event.response, None, event.relay)
         for address in event.recipients
     ]
+    account = event.account[:_ACCOUNT_LIMIT]
     mail = Mail(
         event.id,
-        event.account,
+        account,
         at,
         at,
         outcomes=_with_summary(told, event, at),
@@ -178,7 +181,7 @@ def _observe_sent(event: EmailSent, record: Record) -> Observation:
         "message_id": event.message_id,
         "complete": event.complete,
     }
-    line = _draw_line(event.id, event.event_id(), EventType.SENT, event.account, record, at, data)
+    line = _draw_line(event.id, event.event_id(), EventType.SENT, account, record, at, data)
     return Observation(line, mail)
 
 
@@ -198,9 +201,10 @@ def _observe_failed(event: EmailFailed, email_id: UUID, record: Record) -> Obser
         )
         for each in event.recipients
     ]
+    account = event.account[:_ACCOUNT_LIMIT]
     mail = Mail(
         email_id,
-        event.account,
+        account,
         at,
         at,
         outcomes=_with_summary(told, event, at),
@@ -219,7 +223,7 @@ def _observe_failed(event: EmailFailed, email_id: UUID, record: Record) -> Obser
         "errors": event.errors,
         "retry_at": format_time(event.retry_at) if event.retry_at else None,
     }
-    line = _draw_line(email_id, event.event_id(), EventType.FAILED, event.account, record, at, data)
+    line = _draw_line(email_id, event.event_id(), EventType.FAILED, account, record, at, data)
     return Observation(line, mail)
 
 

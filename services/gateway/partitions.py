@@ -7,12 +7,12 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from services.gateway.store import PartitionStore
-from services.gateway.tables import emails, timeline
+from services.gateway.tables import emails, labels, timeline
 
 log = structlog.get_logger(__name__)
 
 _REACH = timedelta(days=400)
-_TABLES = (emails.name, timeline.name)
+_TABLES = (emails.name, timeline.name, labels.name)
 
 
 class Partitions:

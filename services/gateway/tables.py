@@ -4,11 +4,15 @@
 follows from the mail's id wherever it can (services/gateway/buckets.py). `locator` has the bucket of every other id.
 `retries` has who was tried again as whom; it is written before the retry is published.
 `idempotency_keys` has what was answered under each key of the last day; it is written before the mail is published.
+`labels` and `tallies` follow from `emails`, whose triggers keep them (docs/adr/0022-lists-and-counts-by-triggers.md):
+by what a mail is found that has several of it, and how many mails of an account, a tag and a span have each status.
 No table holds a body.
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Integer, MetaData, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from shared.states import MailStatus
 
 SCHEMA = "gateway"
 _metadata = MetaData(schema=SCHEMA)
@@ -76,4 +80,25 @@ locator = Table(
     _metadata,
     Column("id", Uuid, primary_key=True),
     Column("bucket", Date, nullable=False),
+)
+
+labels = Table(
+    "labels",
+    _metadata,
+    Column("created_at", _TIME, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("bucket", Date, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # recipient or tag
+    Column("value", Text, nullable=False),
+)
+
+tallies = Table(
+    "tallies",
+    _metadata,
+    Column("account", Text, primary_key=True),
+    Column("tag", Text, primary_key=True),  # '' for all mails of the account
+    Column("resolution", Text, primary_key=True),
+    Column("start", _TIME, primary_key=True),
+    *(Column(status.value, Integer, nullable=False) for status in MailStatus),
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from services.gateway.answers import Email, EmailLinks, Recipient, Timeline, TimelineEvent
+from services.gateway.answers import Email, EmailItem, EmailLinks, Recipient, Timeline, TimelineEvent
 from shared.events import EventType
 
 Row = dict[str, Any]
@@ -35,6 +35,25 @@ def show_email(row: Row) -> Email:
         retry_of=row["retry_of"],
         send_at=row["send_at"],
         expires_at=row["expires_at"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        links=_link(row["id"]),
+    )
+
+
+def show_item(row: Row) -> EmailItem:
+    """A mail as `GET /v1/emails` lists it."""
+    return EmailItem(
+        id=row["id"],
+        status=row["status"],
+        from_=row["sender"],
+        to=row["to"],
+        recipient_count=row["recipient_count"],
+        subject=row["subject"],
+        tags=row["tags"] or [],
+        mailing_id=row["mailing_id"],
+        batch_id=row["batch_id"],
+        send_at=row["send_at"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         links=_link(row["id"]),

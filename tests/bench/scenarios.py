@@ -10,6 +10,7 @@ from tests.bench.celery_queue import drain_celery, send_through_celery
 from tests.bench.drain import drain_bulk, drain_singles
 from tests.bench.figures import Figures
 from tests.bench.latency import measure_latency
+from tests.bench.listing import measure_lists
 from tests.bench.memory import drain_large, drain_many
 from tests.bench.post_office import drain_post_office
 from tests.bench.whole_stack import send_through_stack
@@ -160,6 +161,17 @@ COMPARISONS = (
                 "latency",
                 "100 posts a second to the whole stack, each until it is at the relay",
                 lambda bench: measure_latency(bench.servers, 100, bench.scale(30, 3)),
+            ),
+        ),
+    ),
+    Comparison(
+        "listing",
+        1,
+        (
+            Scenario(
+                "listing",
+                "GET /v1/emails of every filter, and /v1/stats, over 5 million mails of 90 days; the slowest kind's",
+                lambda bench: measure_lists(bench.servers, bench.scale(5_000_000, 20_000), bench.scale(400, 20)),
             ),
         ),
     ),

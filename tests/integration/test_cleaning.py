@@ -1,6 +1,7 @@
 """What has been kept for long enough is deleted, and nothing else; on real PostgreSQL, with rows of old age."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from shared.cleaning import Chore, Cleaner
 from shared.database import Database, text
 from shared.metrics import ROWS_DELETED
 from shared.process import Part
+from tests.support.listed import check_labels, read_tallies
 from tests.support.stack import MASTER_SECRET
 
 
@@ -162,7 +164,7 @@ class TestReadModel:
 
     async def test_days_are_dropped_and_mails_still_in_use_move(self, database: Database) -> None:
         day, today = days_ago(120).date(), datetime.now(UTC).date()
-        for name in ("emails", "timeline"):
+        for name in ("emails", "timeline", "labels"):
             await PartitionStore(database).create_partition(name, day, day + timedelta(days=1))
         ended, tried, held = uuid4(), uuid4(), uuid4()
         await insert_mail(database, ended, day, updated_at=days_ago(120))
@@ -172,6 +174,7 @@ class TestReadModel:
         rows = await database.fetch("SELECT id, bucket, tableoid::regclass::text AS part FROM gateway.emails")
         assert {UUID(int=row["id"].int) for row in rows} == {tried, held}
         assert {(row["bucket"], row["part"]) for row in rows} == {(today, f"gateway.emails_{today:%Y%m%d}")}
+        await check_labels(database)
         reader = ReadModel(database)
         assert await reader.find_email(ended) is None
         for email_id in (tried, held):
@@ -187,7 +190,7 @@ class TestReadModel:
 
     async def test_young_days_stay_whole(self, database: Database) -> None:
         day = days_ago(89).date()
-        for name in ("emails", "timeline"):
+        for name in ("emails", "timeline", "labels"):
             await PartitionStore(database).create_partition(name, day, day + timedelta(days=1))
         email_id = uuid4()
         await insert_mail(database, email_id, day, updated_at=days_ago(89))
@@ -207,10 +210,18 @@ class TestReadModel:
             held
         ]
         assert await list_ids(database, "gateway.locator") == {held}
+        await check_labels(database)
+
+    async def test_counts_are_forgotten_by_their_age(self, database: Database) -> None:
+        for days in (1, 8, 100):
+            await insert_mail(database, uuid4(), days_ago(days).date(), updated_at=days_ago(days))
+        await create_cleaner(database, timedelta(days=90)).clean()
+        told = Counter((resolution, tag) for _, tag, resolution, *_ in await read_tallies(database))
+        assert told == {("minute", ""): 1, ("minute", "t"): 1, ("hour", ""): 2, ("hour", "t"): 2}
 
     async def test_a_day_that_cannot_be_locked_is_dropped_another_time(self, database: Database) -> None:
         day = days_ago(120).date()
-        for name in ("emails", "timeline"):
+        for name in ("emails", "timeline", "labels"):
             await PartitionStore(database).create_partition(name, day, day + timedelta(days=1))
         await insert_mail(database, uuid4(), day, updated_at=days_ago(120))
         cleaner = create_cleaner(database, timedelta(days=90))
@@ -226,9 +237,10 @@ async def insert_mail(
     database: Database, email_id: UUID, day: date, *, updated_at: datetime, held: bool = False, complete: bool = True
 ) -> None:
     await database.fetch(
-        "INSERT INTO gateway.emails (bucket, id, version, account, status, complete, attempts, recipients, held,"
-        " released, refused, completed, created_at, updated_at)"
-        " VALUES ($1, $2, 1, 'a', 'sent', $3, 1, '[]', $4, false, false, $3, $5, $5)",
+        "INSERT INTO gateway.emails (bucket, id, version, account, status, complete, attempts, recipients, addressees,"
+        " tags, held, released, refused, completed, created_at, updated_at)"
+        " VALUES ($1, $2, 1, 'a', 'sent', $3, 1, '[]', '{\"all\": [\"a@X.org\"]}', '{t}', $4, false, false, $3, $5,"
+        " $5)",
         day,
         email_id,
         complete,
@@ -287,6 +299,9 @@ async def fill(database: Database) -> None:
         f"INSERT INTO gateway.timeline_default"
         f" SELECT ({age})::date, {uuid}, {uuid}, 'email.sent', 'a', {age}, 't', 0, n, '{{}}' {series}",
         f"INSERT INTO gateway.locator SELECT {uuid}, ({age})::date {series}",
+        f"INSERT INTO gateway.labels_default SELECT {age}, {uuid}, ({age})::date, 'a', 'tag', 't' {series}",
+        f"INSERT INTO gateway.tallies SELECT 'a', n::text, CASE WHEN n % 3 = 0 THEN 'hour' ELSE 'minute' END, {age},"
+        f" 0, 0, 0, 1, 0, 0, 0, 0, 0 {series}",
         f"INSERT INTO gateway.retries SELECT {uuid}, {uuid}, {uuid}, 1, 'a', {age} {series}",
         f"INSERT INTO sender.ledger (id, account, digest, message_id, echo, recipient_count, accepted_at, expires_at,"
         f" state, created_at, updated_at)"

@@ -25,6 +25,7 @@ from shared.events import (
 )
 from shared.kafka_access import KafkaAccess
 from shared.states import FailureReason, RecipientState
+from tests.support.listed import check_listed
 
 START = datetime.now(UTC).replace(microsecond=0)
 ONE, THREE = "a@x.org", "a@x.org, b@x.org, c@x.org"
@@ -97,6 +98,7 @@ async def take(database: Database, projector: Projector, batches: list[list[Reco
     for batch in batches:
         await projector.project(batch)
     rows = await database.fetch("SELECT * FROM gateway.emails ORDER BY id")
+    await check_listed(database)
     return [{name: value for name, value in row.items() if name != "version"} for row in rows]
 
 

@@ -28,6 +28,7 @@ from services.gateway.store import FENCE, ProjectionStore
 from services.gateway.worker import Projector
 from shared.database import Database, DatabaseUnavailable
 from tests.support.gateway import serve_gateway
+from tests.support.listed import check_listed
 from tests.support.servers import RealServers
 from tests.support.services import _clean_environment
 from tests.support.stack import Stack
@@ -93,6 +94,7 @@ async def dump(database: Database) -> list[Any]:
     """All that two equal read models have in common: everything but how often a row was written."""
     emails = await database.fetch("SELECT to_jsonb(e) - 'version' AS row FROM gateway.emails e ORDER BY id")
     lines = await database.fetch("SELECT to_jsonb(t) AS row FROM gateway.timeline t ORDER BY email_id, event_id")
+    await check_listed(database)
     return [row["row"] for row in (*emails, *lines)]
 
 

@@ -309,3 +309,13 @@ def test_bodies_do_not_reach_the_rows() -> None:
 
 def line_row(record: Record) -> dict[str, Any]:
     return line_to_row(see(record).line, BEGAN.date())
+
+
+def test_no_result_brings_an_account_that_an_index_cannot_hold() -> None:
+    for record in (
+        sent(1, "b@y.org", after_s=1, account="a" * 9000),
+        failed(1, "b@y.org", after_s=1, reason=FailureReason.REJECTED, final=True, account="a" * 9000),
+    ):
+        (observed,) = observe(record, "cluster", 1024 * 1024)
+        assert observed.mail
+        assert len(observed.mail.account) == 64
