@@ -75,13 +75,13 @@ async def test_each_recipient_gets_its_own_outcome_and_no_relay_hears_of_it(oper
     (unknown,) = await operated.wait_result(hanging, "unknown")
     assert (unknown.data["final"], unknown.data["test"]) == (False, True)
     await wait_until(lambda: len(operated.results[mixed]) >= 4, 15)  # two topics: the order of reading is nobody's
-    (sent,), (rejected,), (deferred, again, *_) = (
+    (taken,), (refused,), (deferred, again, *_) = (
         [each.data for each in operated.results[mixed] if each.data.get("reason", "sent") == told]
         for told in ("sent", "rejected", "deferred")
     )
-    assert (sent["recipients"], sent["test"]) == (["ann@elsewhere.test"], True)
-    assert sent["response"].startswith("250 2.0.0 Simulated")
-    assert (rejected["recipients"][0]["address"], rejected["test"]) == ("bounce@simulator.test", True)
+    assert (taken["recipients"], taken["test"]) == (["ann@elsewhere.test"], True)
+    assert taken["response"].startswith("250 2.0.0 Simulated")
+    assert (refused["recipients"][0]["address"], refused["test"]) == ("bounce@simulator.test", True)
     assert deferred["recipients"][0]["diagnostic"].startswith("451 4.")
     assert (deferred["attempt"], again["attempt"], again["test"]) == (1, 2, True)
     await wait_until(lambda: any(each.data["complete"] for each in operated.results[ending]), 15)
