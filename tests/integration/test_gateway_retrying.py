@@ -163,6 +163,9 @@ async def test_what_cannot_be_retried_says_why(gateway: Gateway, client: httpx.A
     stranger = await mint(gateway.stack.database_url, "*@elsewhere.org", account="shop")
     answer = await client.post(path, headers=stranger.headers)
     assert (answer.status_code, answer.json()["type"]) == (403, f"{TYPE}sender-not-allowed")
+    tester = await mint(gateway.stack.database_url, account="shop", test=True)
+    answer = await client.post(path, headers=tester.headers)
+    assert (answer.status_code, answer.json()["type"]) == (403, f"{TYPE}test-key")
     wrong = await client.post(path, json={"include_unkown": True})
     assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/include_unkown")
     assert (await client.post("/v1/emails/not-an-id/retry")).status_code == 422
