@@ -18,6 +18,7 @@ _KEY = {"type": "http", "scheme": "bearer", "description": "an API key, mk_…"}
 def describe_apis(apis: Sequence[Api]) -> Document:
     """Every operation of all services on one page."""
     document = merge_documents({api.name: api.app.openapi() for api in apis}, TITLE, VERSION)
+    document["servers"] = [{"url": "/"}]
     document["info"] |= {"description": _DESCRIPTION, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}}
     # Every API reads the key itself; said here, so that /docs asks for it and sends it.
     document["components"].setdefault("securitySchemes", {})["key"] = _KEY

@@ -38,6 +38,11 @@ class DataPaths:
         return self.root / "stack.json"
 
     @property
+    def api_environment(self) -> Path:
+        """What API tools import to call the stack."""
+        return self.root / "api-environment.json"
+
+    @property
     def lock(self) -> Path:
         """Held, and filled with its process id, by the supervisor of a running stack."""
         return self.root / "stack.lock"

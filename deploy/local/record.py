@@ -45,6 +45,16 @@ def write_record(path: Path, record: StackRecord) -> None:
     write_private(path, json.dumps(asdict(record), indent=2) + "\n")
 
 
+def write_api_environment(path: Path, record: StackRecord) -> None:
+    """Write `base_url` and `api_key` as an environment that API tools import (Postman's format, which others read)."""
+    values = [
+        {"key": "base_url", "value": record.base_url, "type": "default", "enabled": True},
+        {"key": "api_key", "value": record.api_key, "type": "secret", "enabled": True},
+    ]
+    environment = {"name": "Milena, local", "values": values, "_postman_variable_scope": "environment"}
+    write_private(path, json.dumps(environment, indent=2) + "\n")
+
+
 def read_record(path: Path) -> StackRecord:
     """Read stack.json. Raises StackError where there is none."""
     try:

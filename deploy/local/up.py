@@ -18,7 +18,7 @@ from deploy.local.processes import (
     list_recorded,
 )
 from deploy.local.readiness import wait_until_ready
-from deploy.local.record import ProcessRecord, StackRecord, write_record
+from deploy.local.record import ProcessRecord, StackRecord, write_api_environment, write_record
 from deploy.local.servers import Servers
 from deploy.local.settings import FIRST_RECIPIENT, StackSettings, read_environment
 from deploy.local.supervisor import Command, Supervisor
@@ -66,6 +66,7 @@ class LocalStack:
             mail_url=environment.get("MILENA_MAIL_URL"),
             mail_dir=str(self._paths.mail) if catches else None,
         )
+        write_api_environment(self._paths.api_environment, self._record)
         self._services = build_services(self._settings, self._ports, environment)
         for command in self._services:
             self._supervisor.start(command)

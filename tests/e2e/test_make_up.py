@@ -105,7 +105,10 @@ def test_stack_starts_sends_a_mail_and_keeps_everything_over_a_restart(used_chec
     assert started.returncode == 0, started.stdout + started.stderr
     assert "the mail is sent" in started.stdout
     stack = checkout.read_stack()
-    assert stat.S_IMODE((checkout.data_dir / "stack.json").stat().st_mode) == 0o600
+    for name in ("stack.json", "api-environment.json"):
+        assert stat.S_IMODE((checkout.data_dir / name).stat().st_mode) == 0o600
+    values = json.loads((checkout.data_dir / "api-environment.json").read_text())["values"]
+    assert {each["key"]: each["value"] for each in values} == {name: stack[name] for name in ("base_url", "api_key")}
 
     [path] = Path(stack["mail_dir"]).iterdir()
     mail = message_from_bytes(path.read_bytes(), policy=policy.default)

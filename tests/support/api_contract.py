@@ -45,7 +45,17 @@ def run_schemathesis(
                 "--config-file",
                 str(REPOSITORY / "tests" / "schemathesis.toml"),
             ),
-            *("run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {key}", "--checks", "all"),
+            # Live events have no end.
+            *(
+                "run",
+                f"{url}/openapi.json",
+                "--exclude-path",
+                "/v1/events",
+                "--header",
+                f"Authorization: Bearer {key}",
+                "--checks",
+                "all",
+            ),
             *("--continue-on-failure", "--no-shrink", "--warnings", "off", "--no-color", "--workers", "4", *options),
         ],
         cwd=scratch,
