@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 
 from shared.database import DatabaseUnavailable
 from shared.metrics import REQUESTS_REFUSED
@@ -89,12 +89,14 @@ def setup_problems(app: FastAPI) -> None:
         assert isinstance(exc, HTTPException)
         slug = _SLUGS.get(exc.status_code, "malformed-request" if exc.status_code < 500 else "internal-error")
         headers = dict(exc.headers or {})
-        if exc.status_code == 405:  # the router names the methods of the first route of this path only
-            headers["Allow"] = ", ".join(_list_methods(app, request))
+        if exc.status_code == 405:
+            headers["Allow"] = _list_methods(app, request)
         return Problem(exc.status_code, slug, str(exc.detail), headers=headers).to_response(_request_id(request))
 
     async def on_validation(request: Request, exc: Exception) -> JSONResponse:
         assert isinstance(exc, RequestValidationError)
+        if _find_namesakes(app, request) and all(error["loc"][0] == "path" for error in exc.errors()):
+            return await on_http(request, HTTPException(405))
         errors = [
             {"detail": error["msg"].removeprefix("Value error, "), "pointer": _pointer(error["loc"])}
             for error in exc.errors()
@@ -118,9 +120,17 @@ def setup_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, on_bug)
 
 
-def _list_methods(app: FastAPI, request: Request) -> list[str]:
-    matching = [route for route in app.router.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
+def _find_namesakes(app: FastAPI, request: Request) -> list[BaseRoute]:
+    """The routes of exactly this path: `/v1/emails/retry` is no mail's, though `/v1/emails/{email_id}` matches it."""
+    return [route for route in app.router.routes if getattr(route, "path", "") == request.scope["path"]]
+
+
+def _list_methods(app: FastAPI, request: Request) -> str:
+    """For `Allow`; the router names the methods of the first route of a path only."""
+    routes = _find_namesakes(app, request) or [
+        route for route in app.router.routes if route.matches(request.scope)[0] is not Match.NONE
+    ]
+    return ", ".join(sorted({method for route in routes for method in getattr(route, "methods", None) or ()}))
 
 
 def _request_id(request: Request) -> str | None:

@@ -31,7 +31,7 @@ def setup_cancelling(app: FastAPI, keys: KeyLookup, emails: ReadModel, publisher
     """Add `POST /v1/emails/{id}/cancel`; `topic` is that of `email.requested`."""
 
     @app.post(
-        "/v1/emails/{email_id:uuid}/cancel",
+        "/v1/emails/{email_id}/cancel",
         tags=["Emails"],
         summary="Ask that a mail be not sent",
         status_code=202,

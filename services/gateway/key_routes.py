@@ -95,7 +95,7 @@ def _setup_listing(app: FastAPI, admit: Admit, store: AccessStore) -> None:
         )
 
     @app.get(
-        f"{PATH}/{{key_id:uuid}}",
+        f"{PATH}/{{key_id}}",
         tags=["Keys"],
         summary="One API key",
         response_model_exclude_none=True,
@@ -141,7 +141,7 @@ def _setup_minting(app: FastAPI, admit: Admit, store: AccessStore, master_secret
         return reveal(secret, key, response)
 
     @app.post(
-        f"{PATH}/{{key_id:uuid}}/rotate",
+        f"{PATH}/{{key_id}}/rotate",
         tags=["Keys"],
         summary="Give an API key a successor",
         status_code=201,
@@ -174,7 +174,7 @@ def _setup_minting(app: FastAPI, admit: Admit, store: AccessStore, master_secret
 
 def _setup_changing(app: FastAPI, admit: Admit, store: AccessStore) -> None:
     @app.patch(
-        f"{PATH}/{{key_id:uuid}}",
+        f"{PATH}/{{key_id}}",
         tags=["Keys"],
         summary="Change an API key",
         response_model_exclude_none=True,
@@ -191,7 +191,7 @@ def _setup_changing(app: FastAPI, admit: Admit, store: AccessStore) -> None:
             return Key.describe(await store.change_key(key, read_change(wanted)), datetime.now(UTC))
 
     @app.delete(
-        f"{PATH}/{{key_id:uuid}}",
+        f"{PATH}/{{key_id}}",
         tags=["Keys"],
         summary="Revoke an API key",
         status_code=204,

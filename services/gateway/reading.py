@@ -27,7 +27,7 @@ def setup_reading(app: FastAPI, keys: KeyLookup, emails: ReadModel) -> None:
     """Add `GET /v1/emails/{id}` and its timeline."""
 
     @app.get(
-        "/v1/emails/{email_id:uuid}",
+        "/v1/emails/{email_id}",
         tags=["Emails"],
         summary="Status of a mail",
         response_model_exclude_none=True,
@@ -41,7 +41,7 @@ def setup_reading(app: FastAPI, keys: KeyLookup, emails: ReadModel) -> None:
         return show_email(await _find(request, keys, emails, email_id))
 
     @app.get(
-        "/v1/emails/{email_id:uuid}/events",
+        "/v1/emails/{email_id}/events",
         tags=["Emails"],
         summary="Timeline of a mail",
         response_model_exclude_none=True,

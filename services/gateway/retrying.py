@@ -114,7 +114,7 @@ def setup_retrying(
         return _summarize(rows, results, chosen.limit)
 
     @app.post(
-        "/v1/emails/{email_id:uuid}/retry",
+        "/v1/emails/{email_id}/retry",
         tags=["Emails"],
         summary="Try a mail again",
         status_code=202,

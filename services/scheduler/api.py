@@ -35,7 +35,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
     app, store = api.app, SchedulerStore(api.database)
 
     @app.get(
-        "/v1/scheduled/{email_id:uuid}",
+        "/v1/scheduled/{email_id}",
         tags=["Scheduled"],
         summary="Whether a mail waits",
         response_model_exclude_none=True,

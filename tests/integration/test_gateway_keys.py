@@ -56,7 +56,7 @@ async def admin(api: Api) -> Caller:
 
 
 def problem_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["type"].rpartition(":")[2]
+    return answer.status_code, answer.json()["type"].rpartition("/")[2]
 
 
 def bear(secret: str) -> dict[str, str]:

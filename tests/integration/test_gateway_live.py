@@ -144,12 +144,12 @@ async def test_whoever_may_not_listen_is_told_why(stack: Stack, api: ServiceProc
     async with httpx.AsyncClient(base_url=api.url) as client:
         for query, headers, status, slug in cases:
             answer = await client.get(f"/v1/events?{query}", headers=headers)
-            assert (answer.status_code, answer.json()["type"]) == (status, f"urn:milena:problem:{slug}"), query
+            assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{slug}"), query
             with pytest.raises(InvalidStatus) as refused:
                 async with connect(f"ws://127.0.0.1:{api.port}/v1/events?{query}", additional_headers=headers):
                     pass
             body = orjson.loads(refused.value.response.body or b"")
-            assert (refused.value.response.status_code, body["type"]) == (status, f"urn:milena:problem:{slug}"), query
+            assert (refused.value.response.status_code, body["type"]) == (status, f"/problems/{slug}"), query
         with pytest.raises(InvalidStatus) as refused:
             async with connect(
                 f"ws://127.0.0.1:{api.port}/v1/events",

@@ -233,3 +233,18 @@ async def test_allow_names_the_methods_of_every_route_of_the_path() -> None:
     async with call(app) as client:
         answer = await client.delete("/things")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+
+
+async def test_a_path_with_a_name_of_its_own_is_nobodys_id() -> None:
+    app = build()
+
+    @app.get("/things/{number}")
+    async def read(number: int) -> None: ...
+
+    @app.post("/things/all")
+    async def add() -> None: ...
+
+    async with call(app) as client:
+        named, wrong = await client.get("/things/all"), await client.get("/things/none")
+    assert (named.status_code, named.headers["allow"]) == (405, "POST")
+    assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/path/number")

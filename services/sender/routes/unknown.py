@@ -18,7 +18,7 @@ from shared.problems import Problem
 _MANY = 1000  # decided on in one request
 Note = Annotated[HeaderText, StringConstraints(max_length=NOTE_LIMIT)]
 RelayName = Annotated[HeaderText, StringConstraints(min_length=1, max_length=300)]
-Seconds = Annotated[float, Field(ge=0, le=10_000_000, strict=True)]
+Seconds = Annotated[float, Field(ge=0, le=10_000_000)]
 EmailId = Annotated[UUID, Path(description="the mail's id")]
 
 
@@ -72,7 +72,9 @@ class UnknownFilter(BaseModel):
 
     account: Account | None = None
     relay: RelayName | None = None
-    older_than_s: Seconds | None = Field(default=None, description="waiting for at least so long; 0 means all")
+    older_than_s: Seconds | None = Field(
+        default=None, strict=True, description="waiting for at least so long; 0 means all"
+    )
     limit: int = Field(default=_MANY, ge=1, le=_MANY)
 
     def to_filter(self) -> Filter:
@@ -137,7 +139,7 @@ def _setup_reading(app: FastAPI, authorize: Authorize, store: UnknownStore) -> N
         )
 
     @app.get(
-        "/v1/unknown/{email_id:uuid}",
+        "/v1/unknown/{email_id}",
         tags=["Unknown outcomes"],
         summary="One of them",
         response_model_exclude_none=True,
@@ -156,7 +158,7 @@ def _setup_deciding(app: FastAPI, authorize: Authorize, store: UnknownStore) -> 
     problems = describe_problems(401, 403, 404, 409, 422, 503)
 
     @app.post(
-        "/v1/unknown/{email_id:uuid}/resend",
+        "/v1/unknown/{email_id}/resend",
         tags=["Unknown outcomes"],
         summary="Send it again",
         status_code=202,
@@ -174,7 +176,7 @@ def _setup_deciding(app: FastAPI, authorize: Authorize, store: UnknownStore) -> 
         return await _decide(store, email_id, Intent.RESEND, "", sign(key))
 
     @app.post(
-        "/v1/unknown/{email_id:uuid}/settle",
+        "/v1/unknown/{email_id}/settle",
         tags=["Unknown outcomes"],
         summary="Say what became of it",
         status_code=202,
