@@ -302,7 +302,8 @@ async def fill(database: Database) -> None:
         f"INSERT INTO gateway.labels_default SELECT {age}, {uuid}, ({age})::date, 'a', 'tag', 't' {series}",
         f"INSERT INTO gateway.tallies SELECT 'a', n::text, CASE WHEN n % 3 = 0 THEN 'hour' ELSE 'minute' END, {age},"
         f" 0, 0, 0, 1, 0, 0, 0, 0, 0 {series}",
-        f"INSERT INTO gateway.idempotency_keys (account, key, fingerprint, id, requested_at, token, lease_until, created_at)"
+        f"INSERT INTO gateway.idempotency_keys (account, key, fingerprint, id, requested_at, token, lease_until,"
+        f" created_at)"
         f" SELECT 'a', n::text, '', {uuid}, {age}, {uuid}, {age}, {age} {series}",
         f"INSERT INTO gateway.retries SELECT {uuid}, {uuid}, {uuid}, 1, 'a', {age} {series}",
         f"INSERT INTO sender.ledger (id, account, digest, message_id, echo, recipient_count, accepted_at, expires_at,"
