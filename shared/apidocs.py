@@ -31,7 +31,11 @@ _KEY = {
     "required": False,
     "description": "A value of your own for this request, best a UUID. Asked again with it, the same request is "
     "answered as before and nothing is sent twice. It is kept for 24 hours. The quotes of RFC 8941 may be left out.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 512},
+    "schema": {
+        "type": "string",
+        "maxLength": 512,
+        "pattern": r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~][ -~]{0,254})$',
+    },
     "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
 }
 IDEMPOTENCY_KEY: dict[str, Any] = {"parameters": [_KEY]}

@@ -32,6 +32,7 @@ def create_database_api(
 
     store = AccessStore(database)
     uses = LastUses(store)
+    keys = KeyLookup(store, on_use=uses.note)
 
     @asynccontextmanager
     async def live(_: FastAPI) -> AsyncIterator[None]:
@@ -42,6 +43,13 @@ def create_database_api(
 
     app = FastAPI(title=f"Milena {service}", docs_url=None, redoc_url=None, lifespan=live)
     app.router.redirect_slashes = False  # it would name whatever host and scheme a proxy hides
-    setup_web(app, settings, {"postgresql": database.check}, body_limit=_BODY_LIMIT, body_limits=body_limits or {})
+    setup_web(
+        app,
+        settings,
+        {"postgresql": database.check},
+        body_limit=_BODY_LIMIT,
+        keys=keys,
+        body_limits=body_limits or {},
+    )
     add_schemas(app, ProblemDocument)
-    return DatabaseApi(app, database, KeyLookup(store, on_use=uses.note))
+    return DatabaseApi(app, database, keys)

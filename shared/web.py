@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
@@ -42,6 +43,7 @@ def setup_web(
     checks: Mapping[str, Check],
     *,
     body_limit: int,
+    keys: KeyLookup | None = None,
     body_note: str = "",
     body_limits: Mapping[str, int] = MappingProxyType({}),
     hot_posts: Mapping[str, Endpoint] = MappingProxyType({}),
@@ -52,6 +54,8 @@ def setup_web(
     those to certain paths; more is 413, with the limit and `body_note` in the answer. `hot_posts`: see HotPosts.
     """
     setup_problems(app)
+    if keys:
+        _ask_for_key_first(app, keys)
     describe_common(app)
     build_stack = app.build_middleware_stack
 
@@ -86,6 +90,21 @@ def _allow_origins(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
     )
 
 
+def _ask_for_key_first(app: FastAPI, keys: KeyLookup) -> None:
+    """Whoever has no key does not hear what is wrong with his fields, which FastAPI looks at before any route."""
+    point_out = app.exception_handlers[RequestValidationError]
+
+    async def on_validation(request: Request, exc: Exception) -> Response:
+        try:
+            await authenticate(request, keys, None)
+        except Problem as problem:
+            return problem.to_response(request.state.request_id)
+        answer: Response = await point_out(request, exc)  # type: ignore[misc, arg-type]
+        return answer
+
+    app.add_exception_handler(RequestValidationError, on_validation)
+
+
 def read_bearer(request: HTTPConnection) -> str | None:
     """The key of `Authorization: Bearer …`, None where there is none."""
     match = _BEARER.fullmatch(request.headers.get("authorization", ""))
@@ -93,16 +112,19 @@ def read_bearer(request: HTTPConnection) -> str | None:
 
 
 async def authenticate(
-    request: HTTPConnection, keys: KeyLookup, scope: ApiScope, *, token: str | None = None
+    request: HTTPConnection, keys: KeyLookup, scope: ApiScope | None, *, token: str | None = None
 ) -> ApiKey:
-    """The caller's key, from `token` or else the Authorization header. Raises Problem 401, 403 or 503."""
+    """The caller's key, from `token` or else the Authorization header. Raises Problem 401, 403 or 503.
+
+    Without a `scope`: any key will do.
+    """
     secret = token or read_bearer(request)
     if not secret:
         raise Problem(401, "not-authenticated", "Give an API key: Authorization: Bearer mk_…")
     return await admit(request, keys.find(secret), scope)
 
 
-async def admit(request: HTTPConnection, found: Awaitable[ApiKey | None], scope: ApiScope) -> ApiKey:
+async def admit(request: HTTPConnection, found: Awaitable[ApiKey | None], scope: ApiScope | None) -> ApiKey:
     """The key that a look-up has found, if it may do that. Raises Problem 401, 403 or 503."""
     try:
         key = await found
@@ -113,7 +135,7 @@ async def admit(request: HTTPConnection, found: Awaitable[ApiKey | None], scope:
     if key.networks and not key.may_call_from(request.state.caller):
         detail = "This API key is limited to certain networks, and the request comes from another."
         raise Problem(403, "network-not-allowed", detail)
-    if scope not in key.scopes:
+    if scope and scope not in key.scopes:
         raise Problem(403, "scope-missing", f"The API key lacks the scope {scope}.", scope=str(scope))
     return key
 

@@ -81,7 +81,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
     # An address with a slash too many is a 404, not a redirect: that would name whatever host and scheme a proxy hides,
     # and a client that follows it takes its API key there.
     app.router.redirect_slashes = False
-    topics, emails = Topics(settings.topic_prefix), ReadModel(database)
+    topics, emails = Topics(settings.topic_prefix), ReadModel(database, settings.read_patience_s)
     requested = topics.requested
     templates = TemplateStore(database)
     acceptor = Acceptor(publisher, requested, settings.event_limit)
@@ -108,6 +108,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
         app,
         settings,
         {"kafka": check_kafka, "database": ToleratedAbsence(database.check, timedelta(minutes=15))},
+        keys=keys,
         # JSON escapes and form encoding can make a body three times as long as its event.
         body_limit=3 * settings.event_limit,
         body_note=f"A mail may have at most {settings.event_limit} bytes as an event, everything included.",

@@ -17,7 +17,6 @@ from shared.database import DatabaseUnavailable
 from shared.problems import Problem
 from shared.web import authenticate
 
-_WAIT_S = 2.0  # a reader right after the 202 may be ahead of the read model
 _POLLS_S = (0.02, 0.05, 0.1, 0.2)
 _OLD = timedelta(minutes=10)  # an id minted longer ago has been projected, or never will be
 _PROBLEMS = describe_problems(401, 403, 404, 422, 503)
@@ -76,7 +75,7 @@ async def find_own_email(emails: ReadModel, email_id: UUID, account: str) -> Row
 
 async def _wait_for(emails: ReadModel, email_id: UUID) -> Row | None:
     minted_at = read_time(email_id)
-    patience_s = 0.0 if minted_at and datetime.now(UTC) - minted_at > _OLD else _WAIT_S
+    patience_s = 0.0 if minted_at and datetime.now(UTC) - minted_at > _OLD else emails.patience_s
     deadline = time.monotonic() + patience_s
     attempt = 0
     while True:

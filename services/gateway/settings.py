@@ -27,6 +27,9 @@ class ApiSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HttpSettings
     """
 
     master_secret: SecretStr | None = Field(default=None, min_length=32)
+    read_patience_s: float = Field(
+        default=2.0, ge=0, le=30, description="how long a request for a mail waits until the read model knows it"
+    )
     batch_limit: int = Field(
         default=16 * 1024 * 1024, ge=64 * 1024, description="bytes of the body of a batch; each mail has its own limit"
     )

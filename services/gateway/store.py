@@ -80,10 +80,14 @@ _LOCATE = """
 
 
 class ReadModel:
-    """What the API reads. Every method raises DatabaseUnavailable."""
+    """What the API reads. Every method raises DatabaseUnavailable.
 
-    def __init__(self, database: Database) -> None:
+    `patience_s`: for so long whoever asks for a mail right after its 202 may be ahead of the worker.
+    """
+
+    def __init__(self, database: Database, patience_s: float = 2.0) -> None:
         self._database = database
+        self.patience_s = patience_s
 
     async def find_email(self, email_id: UUID) -> Row | None:
         """The mail's row."""

@@ -53,9 +53,16 @@ def take_the_tour(reader: Reader) -> None:
     assert "  sent\n" in reader.run("sh", command)
 
     publish, echo = read_blocks("README.md", "Or publish it yourself")
-    [consume] = read_blocks("README.md", "Read the results")
-    reader.run(*publish)
-    reader.run(*echo)
+    consume, listen = read_blocks("README.md", "Read the results")
+    with reader.start("sh", f"{post.splitlines()[0]}\n{listen[1].replace('curl -N', 'curl -sN')}") as listening:
+        assert listening.stdout is not None
+        try:
+            assert "retry: " in listening.stdout.readline()
+            reader.run(*publish)
+            reader.run(*echo)
+            assert any('"order":42' in line.replace(" ", "") for line in listening.stdout)
+        finally:
+            os.killpg(listening.pid, signal.SIGKILL)
     _read_until(reader, consume, "{'order': 42}")
 
 

@@ -21,7 +21,7 @@ def serve_all(real_servers: RealServers) -> Iterator[tuple[str, str]]:
     stack = Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(database))
     runner = ServiceRunner(stack.env())
     try:
-        process = runner.start("deploy.local.api")
+        process = runner.start("deploy.local.api", env={"MILENA_READ_PATIENCE_S": "0.05"})
         run_apart(process.wait_ready(60))
         caller = run_apart(mint(stack.database_url, "*@example.com", scopes=list(ApiScope)))
         yield process.url, caller.secret
