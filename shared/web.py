@@ -99,7 +99,7 @@ def _ask_for_key_first(app: FastAPI, keys: KeyLookup) -> None:
             await authenticate(request, keys, None)
         except Problem as problem:
             return problem.to_response(request.state.request_id)
-        answer: Response = await point_out(request, exc)  # type: ignore[misc, arg-type]
+        answer: Response = await point_out(request, exc)  # type: ignore[misc]
         return answer
 
     app.add_exception_handler(RequestValidationError, on_validation)
