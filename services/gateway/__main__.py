@@ -24,6 +24,7 @@ Result = TypeVar("Result")
 
 # What an application needs. Minting keys and operating the service are for keys that name those scopes.
 _DEFAULT_SCOPES = [scope for scope in ApiScope if scope not in {ApiScope.KEYS_ADMIN, ApiScope.OPERATE}]
+_RATE = "{} a second it may ask for; 0: no limit; default: what the settings say"
 
 # A command loads what only it needs: a worker is there a quarter sooner without FastAPI and Alembic.
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The gateway: mails in, their status out.")
@@ -95,13 +96,23 @@ def create_key(
     sender: Annotated[list[str], typer.Option(help="allowed sender: an address, *@domain, or * (repeatable)")],
     scope: Annotated[list[ApiScope] | None, typer.Option(help="repeatable; default: all an application needs")] = None,
     account: Annotated[str, typer.Option(help="the account it belongs to")] = DEFAULT_ACCOUNT,
+    request_rate: Annotated[float | None, typer.Option(min=0, help=_RATE.format("requests"))] = None,
+    mail_rate: Annotated[float | None, typer.Option(min=0, help=_RATE.format("mails"))] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Mint a key and show it: this once."""
     settings = _read_settings()
     try:
         secret, key = _with_store(
-            settings, lambda store: store.create_key(account, name, scopes=scope or _DEFAULT_SCOPES, senders=sender)
+            settings,
+            lambda store: store.create_key(
+                account,
+                name,
+                scopes=scope or _DEFAULT_SCOPES,
+                senders=sender,
+                request_rate=request_rate,
+                mail_rate=mail_rate,
+            ),
         )
     except UnknownAccount:
         _fail(f"there is no account {account!r}")
@@ -163,7 +174,7 @@ def _with_store(settings: AdminSettings, work: Callable[[AccessStore], Awaitable
         _fail(f"{exc}: is the server in MILENA_DATABASE_URL running?")
 
 
-def _describe(key: ApiKey) -> dict[str, str | list[str] | None]:
+def _describe(key: ApiKey) -> dict[str, str | float | list[str] | None]:
     return {
         "id": key.id,
         "name": key.name,
@@ -171,6 +182,8 @@ def _describe(key: ApiKey) -> dict[str, str | list[str] | None]:
         "hint": key.hint,
         "senders": list(key.senders),
         "scopes": sorted(key.scopes),
+        "request_rate": key.request_rate,
+        "mail_rate": key.mail_rate,
         "created_at": format_time(key.created_at),
         "revoked_at": format_time(key.revoked_at) if key.revoked_at else None,
     }

@@ -29,7 +29,7 @@ from shared.events.wire import Instant
 from shared.problems import Problem, invalid_content
 from shared.states import FailureReason
 from shared.tracing import continue_trace
-from shared.web import authenticate
+from shared.web import authenticate, take_mails
 
 Body = TypeVar("Body", bound=BaseModel)
 Status = Literal["failed", "partially_sent", "expired", "unknown", "cancelled"]
@@ -102,6 +102,7 @@ def setup_retrying(app: FastAPI, keys: KeyLookup, emails: ReadModel, store: Retr
         trace = continue_trace(request.headers.get("traceparent"))
         with _answer_outages():
             rows = await store.choose(chosen)
+            take_mails(request, len(rows))
             results = await retrier.retry(rows, key, trace, include_unknown=wanted.include_unknown)
         return _summarize(rows, results, chosen.limit)
 
@@ -127,6 +128,7 @@ def setup_retrying(app: FastAPI, keys: KeyLookup, emails: ReadModel, store: Retr
         trace = continue_trace(request.headers.get("traceparent"))
         with _answer_outages():
             row = await find_own_email(emails, email_id, key.account)
+            take_mails(request)
             results = await retrier.retry([row], key, trace, include_unknown=options.include_unknown)
         return _answer(email_id, results[row["id"]])
 

@@ -17,7 +17,7 @@ from shared.apidocs import describe_body, describe_problems
 from shared.events import EmailRequested
 from shared.problems import Problem, invalid_content
 from shared.tracing import continue_trace
-from shared.web import Endpoint, authenticate
+from shared.web import Endpoint, authenticate, take_mails
 
 Mail = TypeVar("Mail")
 
@@ -108,6 +108,7 @@ def _compose(compose: Callable[[Mail, ApiKey], EmailRequested], mail: Mail, key:
 
 async def _accept(request: Request, acceptor: Acceptor, event: EmailRequested) -> Response:
     assert event.id is not None
+    take_mails(request)
     try:
         with answer_publish_errors(event.id, _UNKNOWN):
             email_id = await acceptor.accept(event, continue_trace(request.headers.get("traceparent")))

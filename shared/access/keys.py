@@ -27,7 +27,10 @@ class ApiScope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is known afterwards: everything but the secret. `hint` are its first characters."""
+    """A key as it is known afterwards: everything but the secret. `hint` are its first characters.
+
+    `request_rate`, `mail_rate`: how many a second; 0 for no limit, None for what the settings say.
+    """
 
     id: str
     account: str
@@ -37,6 +40,8 @@ class ApiKey:
     senders: tuple[str, ...]
     created_at: datetime
     revoked_at: datetime | None = None
+    request_rate: float | None = None
+    mail_rate: float | None = None
 
     def may_send_from(self, address: str) -> bool:
         """Whether one of the allowed senders covers the address."""

@@ -8,7 +8,7 @@ from uuid_utils import uuid7
 from shared.access.keys import ApiKey, ApiScope, check_sender, digest_key, hint_of, mint_key
 from shared.database import Database
 
-_COLUMNS = "id::text, account, name, hint, scopes, senders, created_at, revoked_at"
+_COLUMNS = "id::text, account, name, hint, scopes, senders, created_at, revoked_at, request_rate, mail_rate"
 
 
 class UnknownAccount(Exception):
@@ -22,7 +22,14 @@ class AccessStore:
         self._database = database
 
     async def create_key(
-        self, account: str, name: str, *, scopes: Iterable[ApiScope], senders: Iterable[str]
+        self,
+        account: str,
+        name: str,
+        *,
+        scopes: Iterable[ApiScope],
+        senders: Iterable[str],
+        request_rate: float | None = None,
+        mail_rate: float | None = None,
     ) -> tuple[str, ApiKey]:
         """Mint a key; returns the secret, which nobody can find again, and the key.
 
@@ -31,8 +38,8 @@ class AccessStore:
         secret = mint_key()
         rows = await self._database.fetch(
             f"""
-            INSERT INTO access.api_keys (id, account, name, hint, digest, scopes, senders)
-            SELECT $1::text::uuid, a.name, $3, $4, $5, $6, $7 FROM access.accounts a WHERE a.name = $2
+            INSERT INTO access.api_keys (id, account, name, hint, digest, scopes, senders, request_rate, mail_rate)
+            SELECT $1::text::uuid, a.name, $3, $4, $5, $6, $7, $8, $9 FROM access.accounts a WHERE a.name = $2
             RETURNING {_COLUMNS}
             """,
             str(uuid7()),
@@ -42,6 +49,8 @@ class AccessStore:
             digest_key(secret),
             sorted({scope.value for scope in scopes}),
             list(dict.fromkeys(check_sender(sender) for sender in senders)),
+            request_rate,
+            mail_rate,
         )
         if not rows:
             raise UnknownAccount(account)
@@ -84,4 +93,6 @@ def _to_key(row: Any) -> ApiKey:
         senders=tuple(row["senders"]),
         created_at=row["created_at"],
         revoked_at=row["revoked_at"],
+        request_rate=row["request_rate"],
+        mail_rate=row["mail_rate"],
     )
