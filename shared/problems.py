@@ -24,6 +24,7 @@ _TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request not received in time",
     409: "Conflict",
     413: "Too large",
     415: "Unsupported media type",

@@ -113,6 +113,11 @@ class HttpSettings(QuotaSettings):
     allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
     metrics_allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
     trusted_proxies: Networks = ()
+    http_requests_in_flight: int = Field(default=2_000, ge=1, description="requests at work at once; beyond: 503")
+    http_bytes_in_flight: int = Field(default=64 * 1024 * 1024, ge=1, description="bytes of their bodies; beyond: 503")
+    http_receive_timeout_s: float = Field(
+        default=20, gt=0, description="for a request to arrive, and a second more for each 16 KiB of it; beyond: 408"
+    )
 
 
 class SecretSettings(EnvironmentSettings):

@@ -2,7 +2,7 @@
 
 import math
 
-_DUST = 1e-9  # of a token: after exactly the time that `take` gave, rounding may leave this much missing
+_DUST = 1e-3  # of a token: after exactly the time that `take` gave, a clock's rounding may leave this much missing
 
 
 class TokenBucket:

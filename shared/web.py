@@ -23,6 +23,7 @@ from shared.metrics import CONTENT_TYPE, RATE_LIMITED, render_metrics
 from shared.problems import Problem, setup_problems
 from shared.quotas import MAILS, REQUESTS, Exhausted, Quota, Quotas
 from shared.settings import HttpSettings, Network
+from shared.shedding import LoadShedding
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _ENTRY = re.compile(r"\[([^\]]+)\](?::\d+)?|([0-9.]+)(?::\d+)?|([0-9A-Fa-f:.]+)")
@@ -54,6 +55,12 @@ def setup_web(
         inner = build_stack()
         if hot_posts:
             inner = HotPosts(inner, endpoints=hot_posts, handlers=app.exception_handlers)
+        inner = LoadShedding(
+            inner,
+            name=app.title,
+            requests=settings.http_requests_in_flight,
+            size=settings.http_bytes_in_flight,
+        )
         allowed = AllowedNetworks(
             BodyLimit(inner, limit=body_limit, note=body_note, by_path=body_limits),
             allowed=settings.allowed_networks,
