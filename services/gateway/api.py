@@ -59,7 +59,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
     app.router.redirect_slashes = False
     requested, emails = Topics(settings.topic_prefix).requested, ReadModel(database)
     acceptor = Acceptor(publisher, requested, settings.event_limit)
-    hot_posts = setup_sending(app, keys, acceptor)
+    hot_posts = setup_sending(app, keys, acceptor, settings.attachment_rules)
     setup_reading(app, keys, emails)
     setup_cancelling(app, keys, emails, publisher, requested)
     retries = RetryStore(database)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
@@ -9,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from services.gateway.accepting import Acceptor, TooLarge
 from services.gateway.acknowledging import answer_publish_errors
 from services.gateway.answers import Accepted
+from services.gateway.attachments import AttachmentRules
 from services.gateway.bodies import NewEmail, SimpleEmail, read_fields, read_full, read_object, read_simple
 from services.gateway.composing import SenderNotAllowed, UnacceptableFields, compose_full, compose_simple
 from services.gateway.examples import FORM_EXAMPLES, FULL_EXAMPLES, SIMPLE_EXAMPLES
@@ -37,11 +39,12 @@ _SIMPLE_BODY = describe_body(
 _FULL_BODY = describe_body({"application/json": (NewEmail, FULL_EXAMPLES)})
 
 
-def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor) -> dict[str, Endpoint]:
+def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor, rules: AttachmentRules) -> dict[str, Endpoint]:
     """Add `POST /email/` (and `/email`) and `POST /v1/emails`. Returned, by path: what may serve them (HotPosts).
 
     FastAPI's own routes are for the documentation, and for other methods on these paths.
     """
+    compose_with_rules = partial(compose_full, rules=rules)
 
     @app.post(
         "/email/",
@@ -85,7 +88,7 @@ def setup_sending(app: FastAPI, keys: KeyLookup, acceptor: Acceptor) -> dict[str
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
         mail = read_full(await read_object(request), key.only_sender)
-        return await _accept(request, acceptor, _compose(compose_full, mail, key))
+        return await _accept(request, acceptor, _compose(compose_with_rules, mail, key))
 
     return {"/v1/emails": send_full, "/email/": send_simple, "/email": send_simple}
 
