@@ -29,11 +29,12 @@ class Exhausted:
 
 
 class Quota:
-    """What one key has left. A rate of 0 is no limit."""
+    """What one key has left. A rate of 0 is no limit. `key` is the key as it was last looked up."""
 
-    __slots__ = ("_buckets", "_clock", "_form", "_policies", "rates")
+    __slots__ = ("_buckets", "_clock", "_form", "_policies", "key", "rates")
 
-    def __init__(self, rates: dict[str, float], settings: QuotaSettings, clock: Clock) -> None:
+    def __init__(self, key: ApiKey, rates: dict[str, float], settings: QuotaSettings, clock: Clock) -> None:
+        self.key = key
         self.rates = rates
         self._clock = clock
         self._buckets = {
@@ -75,16 +76,23 @@ class Quotas:
 
     def find(self, key: ApiKey) -> Quota:
         """The key's quota. Where its rates have been changed, it begins anew."""
+        quota = self._quotas.get(key.id)
+        if quota is None or quota.key is not key:  # a key that is remembered is the same object for seconds
+            quota = self._renew(key, quota)
+        self._quotas.move_to_end(key.id)
+        return quota
+
+    def _renew(self, key: ApiKey, quota: Quota | None) -> Quota:
         rates = {
             REQUESTS: self._settings.request_rate if key.request_rate is None else key.request_rate,
             MAILS: self._settings.mail_rate if key.mail_rate is None else key.mail_rate,
         }
-        quota = self._quotas.get(key.id)
-        if quota is None or quota.rates != rates:
-            quota = self._quotas[key.id] = Quota(rates, self._settings, self._clock)
-            if len(self._quotas) > self._size:
-                self._quotas.popitem(last=False)
-        self._quotas.move_to_end(key.id)
+        if quota is not None and quota.rates == rates:
+            quota.key = key
+            return quota
+        quota = self._quotas[key.id] = Quota(key, rates, self._settings, self._clock)
+        if len(self._quotas) > self._size:
+            self._quotas.popitem(last=False)
         return quota
 
 

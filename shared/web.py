@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup
+from shared.apidocs import describe_edge
 from shared.health import Check, run_checks
 from shared.metrics import CONTENT_TYPE, RATE_LIMITED, render_metrics
 from shared.problems import Problem, setup_problems
@@ -48,6 +49,7 @@ def setup_web(
     those to certain paths; more is 413, with the limit and `body_note` in the answer. `hot_posts`: see HotPosts.
     """
     setup_problems(app)
+    describe_edge(app)
     app.state.quotas = Quotas(settings)
     build_stack = app.build_middleware_stack
 

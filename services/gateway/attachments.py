@@ -77,11 +77,11 @@ class AttachmentRules:
         extension, kind = find_extension(attachment.filename), attachment.content_type.partition(";")[0].strip().lower()
         if extension in self.refused:
             yield _fault(
-                f"files that end in {extension} are not sent; put it where it can be fetched", index, "filename"
+                f"files that end in {extension} are not sent; offer it as a download instead", index, "filename"
             )
         elif kind in self.refused:
             yield _fault(
-                f"files of the type {kind} are not sent; put it where it can be fetched", index, "content_type"
+                f"files of the type {kind} are not sent; offer it as a download instead", index, "content_type"
             )
         size = measure(attachment)
         if size > self.size:

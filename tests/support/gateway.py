@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,13 +51,14 @@ async def mint(
     *senders: str,
     scopes: Sequence[ApiScope] = (ApiScope.EMAILS_SEND, ApiScope.EMAILS_READ),
     account: str = "default",
+    **rates: float,
 ) -> Caller:
     """Create a key (and its account)."""
     database = Database(database_url, pool_size=1)
     try:
         await database.fetch("INSERT INTO access.accounts (name) VALUES ($1) ON CONFLICT DO NOTHING", account)
         secret, key = await AccessStore(database).create_key(
-            account, "test", scopes=scopes, senders=senders or ("*@example.com",)
+            account, "test", scopes=scopes, senders=senders or ("*@example.com",), **rates
         )
         return Caller(secret, key)
     finally:
@@ -94,13 +95,15 @@ async def read_requests(stack: Stack) -> list[Any]:
 
 
 @contextmanager
-def serve_gateway(real_servers: RealServers, *commands: str) -> Iterator[tuple[Stack, list[ServiceProcess]]]:
+def serve_gateway(
+    real_servers: RealServers, *commands: str, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[Stack, list[ServiceProcess]]]:
     """The gateway's `api` (or other commands) on topics and a database of its own, for all tests of a module."""
     database, prefix = real_servers.create_database(), real_servers.create_topics()
     stack = Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(database))
     runner = ServiceRunner(stack.env())
     try:
-        processes = [runner.start("services.gateway", command) for command in commands]
+        processes = [runner.start("services.gateway", command, env=env) for command in commands]
         for process in processes:
             run_apart(process.wait_ready(60))
         yield stack, processes
