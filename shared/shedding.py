@@ -29,6 +29,8 @@ class LoadShedding:
         self._bytes_limit = size
         self._requests = 0
         self._bytes = 0
+        for why in ("requests", "bytes"):
+            REQUESTS_SHED.labels(why=why)  # 0 is told, too
         HTTP_REQUESTS_IN_FLIGHT.labels(api=name).set_function(lambda: self._requests)
         HTTP_BYTES_IN_FLIGHT.labels(api=name).set_function(lambda: self._bytes)
 
