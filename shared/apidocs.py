@@ -29,12 +29,12 @@ _LEFT = {
     "RateLimit-Policy": {
         "description": "What the API key may have: `q` at once, as much as comes in `w` seconds",
         "schema": {"type": "string"},
-        "example": '"requests";q=50000;w=10, "mails";q=500000;w=10',
+        "example": '"requests";q=100000;w=10, "mails";q=500000;w=10',
     },
     "RateLimit": {
         "description": "What the API key has left: `r` now, more in `t` seconds",
         "schema": {"type": "string"},
-        "example": '"requests";r=49999;t=1, "mails";r=499999;t=1',
+        "example": '"requests";r=99999;t=1, "mails";r=499999;t=1',
     },
 }
 

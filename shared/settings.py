@@ -96,7 +96,7 @@ class HealthSettings(EnvironmentSettings):
 class QuotaSettings(EnvironmentSettings):
     """How much a key may ask for that has no rates of its own; 0: no limit."""
 
-    request_rate: float = Field(default=5_000, ge=0, allow_inf_nan=False, description="requests a second of one key")
+    request_rate: float = Field(default=10_000, ge=0, allow_inf_nan=False, description="requests a second of one key")
     mail_rate: float = Field(default=50_000, ge=0, allow_inf_nan=False, description="mails a second of one key")
     rate_window_s: int = Field(default=10, ge=1, le=3600, description="a key may use so many seconds' worth at once")
     api_processes: int = Field(

@@ -19,7 +19,7 @@ class LoadShedding:
 
     A request counts until its answer begins, so a stream that goes on for hours counts for a moment. Of a body what
     has come counts, not what was declared, so whoever declares much and sends nothing takes nobody's room; where what
-    is declared will not fit, it is refused before it is read. A request that is alone is always served.
+    is declared will not fit, it is refused before it is read. A body that is alone is always taken.
     """
 
     def __init__(self, app: ASGIApp, *, name: str, requests: int, size: int) -> None:
@@ -41,7 +41,7 @@ class LoadShedding:
         declared = _measure(scope)
         if self._requests >= self._requests_limit:
             return await _shed("requests").to_response(scope["state"]["request_id"])(scope, receive, send)
-        if self._requests and self._bytes + (declared or 0) > self._bytes_limit:
+        if declared != 0 and self._bytes and self._bytes + (declared or 0) > self._bytes_limit:
             return await _shed("bytes").to_response(scope["state"]["request_id"])(scope, receive, send)
         place = _Place(self, UNREAD if declared is None else min(declared, UNREAD))
         if declared is None or declared > UNREAD:
@@ -56,9 +56,9 @@ class LoadShedding:
         self._requests += requests
         self._bytes += size
 
-    def is_overfull(self) -> bool:
-        """Whether the bodies that have come so far are too much."""
-        return self._bytes > self._bytes_limit and self._requests > 1
+    def is_too_much(self, size: int) -> bool:
+        """Whether a body of which `size` has come is too much beside the others."""
+        return self._bytes > self._bytes_limit and self._bytes > size
 
 
 class _Place:
@@ -88,7 +88,7 @@ class _Place:
             if received > self._held and self._shedding:
                 self._shedding.hold(0, received - self._held)
                 self._held = received
-                if self._shedding.is_overfull():
+                if self._shedding.is_too_much(received):
                     self.leave()
                     raise _shed("bytes")
             return message

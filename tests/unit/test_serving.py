@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from shared.arrival import Arrival
 from shared.serving import HEAD_LIMIT, PatientH11Protocol, create_protocol
 from shared.settings import HttpSettings
 
@@ -132,16 +133,23 @@ async def test_the_last_answer_is_whole_before_the_connection_is_closed() -> Non
     ],
     ids=["head", "body", "chunks", "another-protocol"],
 )
-async def test_a_request_that_trickles_is_408_and_the_connection_closed(beginning: bytes) -> None:
+async def test_a_request_that_does_not_come_whole_is_408_and_the_connection_closed(beginning: bytes) -> None:
     async with connect(receive_timeout_s=0.2) as (reader, writer):
         writer.write(beginning)
-        for _ in range(2):
-            await asyncio.sleep(0.05)
-            writer.write(b"1")
         status, body = await read_answer(reader)
         assert status == b"HTTP/1.1 408 Request Timeout"
         assert json.loads(body)["type"] == "urn:milena:problem:too-slow"
         assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
+async def test_a_byte_now_and_then_gains_no_time() -> None:
+    late = asyncio.Event()
+    arrival = Arrival(0.1, lambda has_begun: late.set() if has_begun else None)
+    began = asyncio.get_running_loop().time()
+    while not late.is_set():
+        arrival.note(1, is_whole=False)
+        await asyncio.sleep(0.01)
+    assert 0.1 <= asyncio.get_running_loop().time() - began < 2
 
 
 async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:

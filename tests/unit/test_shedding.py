@@ -99,9 +99,10 @@ async def test_a_body_that_grows_beyond_the_room_is_refused_and_others_go_on() -
 
 async def test_a_body_alone_is_taken_however_large() -> None:
     api = Api(http_bytes_in_flight=UNREAD)
-    api.open.set()
-    for _ in range(2):
-        assert (await api.client.post("/hold", content=b"x" * 10**6)).text == "1000000"
+    with api.posting(0, 10**6, 0) as tasks:
+        await api.settle(3)
+        api.open.set()
+        assert [(await task).text for task in tasks] == ["0", "1000000", "0"]
 
 
 async def test_what_is_declared_and_does_not_come_takes_no_room() -> None:
