@@ -20,7 +20,7 @@ from tests.support.services import ServiceProcess
 from tests.support.stack import Stack
 
 MIB = 1024 * 1024
-ROOM = 8 * MIB
+ROOM = 6 * MIB
 
 
 @dataclass(frozen=True)
@@ -68,25 +68,25 @@ async def test_one_outcome_is_unknown_and_then_mails_are_refused(gateway: Gatewa
 async def test_memory_stays_bounded_whatever_is_posted_meanwhile(gateway: Gateway) -> None:
     body = json.dumps({**FULL, "text": os.urandom(MIB // 2 - 2000).hex()}).encode()
     process = psutil.Process(gateway.process.pid)
-    before = process.memory_info().rss
+    before = highest = process.memory_info().rss
     with frozen(gateway.broker):
-        posts = [asyncio.create_task(post(gateway, body)) for _ in range(100)]
-        async with asyncio.timeout(4):  # after 5 s outcomes are unknown
+        posts = [asyncio.create_task(post(gateway, body)) for _ in range(80)]
+        async with asyncio.timeout(60):  # until only those are left that fit; they wait for Kafka
             while sum(not each.done() for each in posts) > ROOM / len(body):
                 await asyncio.sleep(0.02)
-        done, waiting = await asyncio.wait(posts, timeout=0.3)
-        grown = process.memory_info().rss - before
+                highest = max(highest, process.memory_info().rss)
         async with httpx.AsyncClient(base_url=gateway.process.url) as client:
             assert (await client.get("/healthz")).status_code == 200
             metrics = (await client.get("/metrics")).text
-        for each in waiting:
+        answers = [each.result() for each in posts if each.done()]
+        for each in posts:
             each.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-    assert {each.result() for each in done} == {(503, "urn:milena:problem:overloaded")}
-    assert 5 <= len(waiting) <= ROOM / len(body), "what fits is worked on, and no more"
-    assert grown < 8 * ROOM, "100 bodies of 1 MiB at once would be several hundred"
-    assert read_metric(metrics, 'milena_requests_shed_total{why="bytes"}') == len(done)
-    assert 0 < read_metric(metrics, 'milena_http_bytes_in_flight{api="Milena gateway"}') <= ROOM
+        await asyncio.gather(*posts, return_exceptions=True)
+    assert {status for status, _ in answers} == {503}
+    shed = [kind for _, kind in answers if kind == "urn:milena:problem:overloaded"]
+    assert len(shed) >= 40
+    assert read_metric(metrics, 'milena_requests_shed_total{why="bytes"}') >= len(shed)
+    assert highest - before < 8 * ROOM, "80 bodies of 1 MiB at once would be some 350"
 
 
 def read_metric(page: str, name: str) -> float:

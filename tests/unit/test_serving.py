@@ -149,7 +149,7 @@ async def test_a_byte_now_and_then_gains_no_time() -> None:
     while not late.is_set():
         arrival.note(1, is_whole=False)
         await asyncio.sleep(0.01)
-    assert 0.1 <= asyncio.get_running_loop().time() - began < 2
+    assert 0.1 <= asyncio.get_running_loop().time() - began < 10
 
 
 async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
