@@ -1,6 +1,7 @@
 """How long a request may take to arrive: whoever sends a byte now and then would hold memory for as long as he likes.
 
-The rule is that of Apache's mod_reqtimeout: some seconds for all of it, head and body, and more for what does come.
+The rule is that of Apache's mod_reqtimeout: some seconds for all of it, head and body, and more for what does come. But
+never more than as many seconds of silence: who has sent much gains no time to hold it.
 """
 
 import asyncio
@@ -16,19 +17,19 @@ class Arrival:
     The connection says what comes by `note`; only for a request that does not come whole in one piece is a timer set.
     """
 
-    __slots__ = ("_began", "_grace_s", "_loop", "_on_late", "_received", "_timer")
+    __slots__ = ("_began", "_grace_s", "_heard", "_loop", "_on_late", "_received", "_timer")
 
     def __init__(self, grace_s: float, on_late: Callable[[bool], None]) -> None:
         self._grace_s = grace_s
         self._on_late = on_late
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._began = 0.0
+        self._began = self._heard = 0.0
         self._received = 0
 
     def begin(self) -> None:
         """Somebody has connected, and is to send a request."""
-        self._began = self._loop.time()
+        self._began = self._heard = self._loop.time()
         self._received = 0
         self._timer = self._loop.call_later(self._grace_s, self._judge)
 
@@ -40,6 +41,7 @@ class Arrival:
             return
         if self._timer is None:
             self.begin()
+        self._heard = self._loop.time()
         self._received += size
 
     def end(self) -> None:
@@ -49,7 +51,8 @@ class Arrival:
             self._timer = None
 
     def _judge(self) -> None:
-        left_s = self._began + self._grace_s + self._received / SLOWEST - self._loop.time()
+        end = min(self._began + self._received / SLOWEST, self._heard) + self._grace_s
+        left_s = end - self._loop.time()
         if left_s > 0.001:
             self._timer = self._loop.call_later(left_s, self._judge)
         else:

@@ -152,6 +152,13 @@ async def test_a_byte_now_and_then_gains_no_time() -> None:
     assert 0.1 <= asyncio.get_running_loop().time() - began < 10
 
 
+async def test_much_at_first_gains_no_time_for_silence() -> None:
+    late = asyncio.Event()
+    arrival = Arrival(0.1, lambda has_begun: late.set() if has_begun else None)
+    arrival.note(10_000_000, is_whole=False)
+    await asyncio.wait_for(late.wait(), 10)
+
+
 async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
     async with connect(receive_timeout_s=0.1) as (reader, _):
         assert await asyncio.wait_for(reader.read(), 5) == b""
