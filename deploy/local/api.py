@@ -14,7 +14,7 @@ from services.scheduler import api as scheduler_api
 from services.scheduler.settings import ApiSettings as SchedulerSettings
 from services.sender import api as sender_api
 from services.sender.settings import ApiSettings as SenderSettings
-from shared.serving import HttpProtocol
+from shared.serving import create_protocol
 from shared.settings import load_settings
 from shared.telemetry import set_up_telemetry
 
@@ -44,7 +44,7 @@ def main() -> None:
         create_dispatcher(settings),
         host=settings.http_host,
         port=settings.http_port,
-        http=HttpProtocol,
+        http=create_protocol(settings),
         log_config=None,
         access_log=False,
         log_level="warning",

@@ -70,10 +70,10 @@ def create_api(settings: ApiSettings) -> FastAPI:
     requested, emails = Topics(settings.topic_prefix).requested, ReadModel(database)
     templates = TemplateStore(database)
     acceptor = Acceptor(publisher, requested, settings.event_limit)
-    once = Idempotency(KeyStore(database))
+    once, rules = Idempotency(KeyStore(database)), settings.attachment_rules
     stored = TemplateLookup(templates)
-    hot_posts = setup_sending(app, keys, acceptor, once, stored)
-    setup_batch(app, keys, acceptor, once, stored)
+    hot_posts = setup_sending(app, keys, acceptor, once, stored, rules)
+    setup_batch(app, keys, acceptor, once, stored, rules)
     setup_reading(app, keys, emails)
     setup_cancelling(app, keys, emails, publisher, requested)
     setup_templates(app, keys, templates)
@@ -83,7 +83,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
     )
     retrier = Retrier(emails, retries, reader, acceptor, settings.event_limit)
     setup_retrying(app, keys, emails, retries, retrier, once)
-    setup_keys(app, keys, access, settings.master_secret)
+    setup_keys(app, keys, access, settings.master_secret, settings)
     setup_web(
         app,
         settings,

@@ -13,10 +13,11 @@ from inscriptis.css_profiles import CSS_PROFILES  # type: ignore[import-untyped]
 from inscriptis.model.config import ParserConfig  # type: ignore[import-untyped]
 from lxml.etree import LxmlError  # type: ignore[import-untyped]
 
+from services.gateway.attachments import AttachmentRules, find_missing_images
 from services.gateway.bodies import SimpleEmail
 from shared.access import ApiKey
 from shared.events import EmailRequested, new_email_id
-from shared.templates import TemplateError, render_content
+from shared.templates import RenderedContent, TemplateError, render_content
 
 EXPIRY_LIMIT = timedelta(days=7)  # after release (P13)
 _TEXT_RULES = ParserConfig(css=CSS_PROFILES["strict"], display_links=True)
@@ -25,6 +26,7 @@ _DEFAULTS = {
     for name, field in EmailRequested.model_fields.items()
     if not field.is_required()
 }
+_USUAL_RULES = AttachmentRules()
 _MARKUP = re.compile(r"<[^>]*>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -77,14 +79,17 @@ def compose_simple(mail: SimpleEmail, key: ApiKey, identity: Identity) -> EmailR
     return _complete(event, key, identity)
 
 
-def compose_full(mail: EmailRequested, key: ApiKey, identity: Identity) -> EmailRequested:
+def compose_full(
+    mail: EmailRequested, key: ApiKey, identity: Identity, rules: AttachmentRules = _USUAL_RULES
+) -> EmailRequested:
     """The event of a mail in the full form. Raises SenderNotAllowed, UnacceptableFields."""
     _check_sender(key, "from", mail.from_.address)
     if mail.envelope_from:
         _check_sender(key, "envelope_from", mail.envelope_from)
     _check_expiry(mail, identity.requested_at)
-    if mail.variables is not None:
-        _check_templates(mail, mail.variables)
+    html = mail.html if mail.variables is None else _render(mail, mail.variables).html
+    if faults := [*rules.find_faults(mail.attachments), *find_missing_images(html, mail.attachments)]:
+        raise UnacceptableFields(faults)
     return _complete(mail, key, identity)
 
 
@@ -132,8 +137,9 @@ def _check_expiry(mail: EmailRequested, now: datetime) -> None:
         raise UnacceptableFields([{"detail": detail, "pointer": "/expires_at"}])
 
 
-def _check_templates(mail: EmailRequested, variables: dict[str, Any]) -> None:
+def _render(mail: EmailRequested, variables: dict[str, Any]) -> RenderedContent:
+    """Once now, to find mistakes."""
     try:
-        render_content(mail.subject, mail.text, mail.html, variables)
+        return render_content(mail.subject, mail.text, mail.html, variables)
     except TemplateError as exc:
         raise UnacceptableFields([point_at_error(exc)]) from None
