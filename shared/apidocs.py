@@ -16,12 +16,26 @@ _MEANINGS = {
     401: "The API key is missing, wrong or revoked",
     403: "Not allowed: network, scope or sender",
     404: "There is no such thing in this account",
+    408: "The request did not arrive in time",
     409: "The mail has come to its end already; `email_status` says which",
     413: "Too large; `limit` says how much is allowed",
     415: "Not of a media type that is read here",
     422: "Some fields are not acceptable; `errors` points at each",
-    429: "Too many at a time; `Retry-After` says when to try again",
-    503: "Kafka or PostgreSQL is away; `Retry-After` says when to try again",
+    429: "The API key has asked for more than its rate; `limit` says of what, `Retry-After` when to try again",
+    503: "Kafka or PostgreSQL is away, or too much is at work; `Retry-After` says when to try again",
+}
+_RETRY_AFTER = {"description": "Seconds to wait before the next try", "schema": {"type": "integer", "minimum": 0}}
+_LEFT = {
+    "RateLimit-Policy": {
+        "description": "What the API key may have: `q` at once, as much as comes in `w` seconds",
+        "schema": {"type": "string"},
+        "example": '"requests";q=100000;w=10, "mails";q=500000;w=10',
+    },
+    "RateLimit": {
+        "description": "What the API key has left: `r` now, more in `t` seconds",
+        "schema": {"type": "string"},
+        "example": '"requests";r=99999;t=1, "mails";r=499999;t=1',
+    },
 }
 
 
@@ -96,19 +110,33 @@ def describe_body(
 
 
 def describe_common(app: FastAPI) -> None:
-    """Say for every operation what is answered before it is reached: a body that cannot be read, an id that is none."""
+    """Say for every operation what is answered around it, beside what it declares itself.
+
+    A body that cannot be read or does not come, an id that is none, a rate that is used up, a process that is full.
+    """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
         for path, operations in document.get("paths", {}).items():
             for operation in operations.values():
-                statuses = [*((400, 413) if "requestBody" in operation else ()), *((404,) if "{" in path else ())]
-                common = {str(status): answer for status, answer in describe_problems(*statuses).items()}
-                operation["responses"] = dict(sorted((common | operation["responses"]).items()))
+                _add_common(operation, has_parameter="{" in path)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_common(operation: dict[str, Any], *, has_parameter: bool) -> None:
+    needs_key, has_body = "401" in operation["responses"], "requestBody" in operation
+    asked = {(400, 408, 413): has_body, (404,): has_parameter, (429,): needs_key, (503,): True}
+    statuses = [status for common, applies in asked.items() if applies for status in common]
+    common = {str(status): answer for status, answer in describe_problems(*statuses).items()}
+    responses = operation["responses"] = dict(sorted((common | operation["responses"]).items()))
+    for status, response in responses.items():
+        if status in ("429", "503"):
+            response.setdefault("headers", {}).setdefault("Retry-After", _RETRY_AFTER)
+        if needs_key and status.startswith(("2", "429")):
+            response["headers"] = {**response.get("headers", {}), **_LEFT}
 
 
 def add_schemas(app: FastAPI, *models: type[BaseModel]) -> None:

@@ -27,6 +27,12 @@ SMTP_MAILS = Counter(
     ["code"],
 )
 SMTP_CONNECTIONS = Gauge("milena_smtp_connections", "Open connections of applications that give mail over SMTP")
+RATE_LIMITED = Counter("milena_rate_limited_total", "Requests answered with 429, by what was used up", ["limit"])
+REQUESTS_SHED = Counter(
+    "milena_requests_shed_total", "Requests answered with 503 for want of room, by what was full", ["why"]
+)
+HTTP_REQUESTS_IN_FLIGHT = Gauge("milena_http_requests_in_flight", "Requests whose answer has not begun", ["api"])
+HTTP_BYTES_IN_FLIGHT = Gauge("milena_http_bytes_in_flight", "Bytes of their bodies that have come", ["api"])
 PUBLISH_SECONDS = Histogram("milena_publish_seconds", "From send() to the broker's acknowledgement", buckets=_LATENCY)
 RECORDS_PROJECTED = Counter("milena_records_projected_total", "Records taken into the read model, by topic", ["topic"])
 OLDEST_WAITING_SECONDS = Gauge(

@@ -101,7 +101,7 @@ _TYPES = (
         "grant-not-allowed",
         (403,),
         "Grant not allowed",
-        "An API key can give another one only what it has itself: scopes, senders, networks, life.",
+        "An API key can give another one only what it has itself: scopes, senders, networks, life, rates.",
         "Leave out what `errors` names, or use a key that has it.",
     ),
     ProblemType(
@@ -138,6 +138,13 @@ _TYPES = (
         "Method not allowed",
         "This address does not take this method; the `Allow` header lists those it takes.",
         "Use one of them.",
+    ),
+    ProblemType(
+        "too-slow",
+        (408,),
+        "Request not received in time",
+        "The request took too long to arrive; some seconds and one more for each 16 KiB are given. Nothing was done.",
+        "Send it again, over a better connection, or less at once.",
     ),
     ProblemType(
         "already-final",
@@ -296,6 +303,14 @@ _TYPES = (
         " `MILENA_LIVE_STREAMS_PER_ACCOUNT` are the limits.",
     ),
     ProblemType(
+        "rate-limited",
+        (429,),
+        "Too many requests",
+        "The API key has asked for more requests or mails (`limit`) than its rate allows; `rate` says how many it may"
+        " have a second. Nothing was written.",
+        "Send the request again after `Retry-After` seconds. The headers `RateLimit` say on every answer what is left.",
+    ),
+    ProblemType(
         "internal-error",
         (500,),
         "Internal error",
@@ -322,6 +337,13 @@ _TYPES = (
         (503,),
         "Unavailable",
         "PostgreSQL is away, or a key cannot be checked at the moment. Nothing was written.",
+        "Send the request again after `Retry-After` seconds.",
+    ),
+    ProblemType(
+        "overloaded",
+        (503,),
+        "Overloaded",
+        "More requests, or bytes of them, are being worked on than the process has room for. Nothing was written.",
         "Send the request again after `Retry-After` seconds.",
     ),
 )

@@ -6,6 +6,7 @@ import logging
 import socket
 from typing import Any
 
+import h11
 import httptools
 import uvicorn
 from starlette.types import ASGIApp, Scope
@@ -13,6 +14,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from shared.arrival import Arrival
+from shared.problems import CONTENT_TYPE, Problem
 from shared.settings import HttpSettings
 
 STOP_GRACE_S = 10
@@ -96,7 +99,33 @@ class CutsOffStalled(asyncio.Protocol):
         self._cutting = None
 
 
-class _H11(CutsOffStalled, H11Protocol):
+class PatientH11Protocol(H11Protocol):
+    """uvicorn's protocol on h11, for a connection that httptools has begun; with the same patience."""
+
+    def __init__(self, *args: Any, receive_timeout_s: float) -> None:
+        super().__init__(*args)
+        self._arrival = Arrival(receive_timeout_s, lambda has_begun: _give_up(self, has_begun))
+        self._is_upgraded = False
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the connection."""
+        super().data_received(data)
+        state = self.conn.their_state
+        is_partial = state is h11.SEND_BODY or (state is h11.IDLE and bool(self.conn.trailing_data[0]))
+        self._arrival.note(len(data), is_whole=self._is_upgraded or not is_partial)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Another protocol takes over, which has its own idea of time."""
+        self._is_upgraded = True
+        super().handle_websocket_upgrade(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._arrival.end()
+        super().connection_lost(exc)
+
+
+class _H11(CutsOffStalled, PatientH11Protocol):
     pass
 
 
@@ -113,18 +142,32 @@ class WebSocketProtocol(CutsOffStalled, WebSocketsSansIOProtocol):
 class HttpProtocol(CutsOffStalled, HttpToolsProtocol):
     """uvicorn's protocol on httptools, with what that lacks. It costs 240 µs of CPU a request less than h11.
 
-    httptools knows no limit: a head without end would fill memory. And it drops the body of a request that offers
-    another protocol, as Java's HTTP client does with every first one (`Upgrade: h2c`); h11 reads such connections.
+    httptools knows no limit: a head without end would fill memory, a body that never ends coming holds it. And it drops
+    the body of a request that offers another protocol, as Java's HTTP client does with every first one (`Upgrade:
+    h2c`); h11 reads such connections.
     """
 
+    receive_timeout_s = 20.0  # see create_protocol
     _unread = 0
+    _is_whole = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A caller has connected."""
         super().connection_made(JoinedWrites(transport))  # type: ignore[arg-type]
+        self._arrival = Arrival(self.receive_timeout_s, lambda has_begun: _give_up(self, has_begun))
+        self._arrival.begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._arrival.end()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the connection. 400 and a closed connection for a head beyond HEAD_LIMIT."""
+        self._feed(data)
+        self._arrival.note(len(data), is_whole=self._is_whole)
+
+    def _feed(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._unread += len(data)
         try:
@@ -135,6 +178,16 @@ class HttpProtocol(CutsOffStalled, HttpToolsProtocol):
             return self._refuse("Invalid HTTP request received.")
         if self._unread > HEAD_LIMIT:
             self._refuse("The request's line and headers are too long.")
+
+    def on_message_begin(self) -> None:
+        """The parser has seen the beginning of a request."""
+        self._is_whole = False
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """The parser has read a whole request."""
+        self._is_whole = True
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """The parser has read a head."""
@@ -159,10 +212,32 @@ class HttpProtocol(CutsOffStalled, HttpToolsProtocol):
         self.connections.discard(self)
         lines = [b"%b %b HTTP/%b" % (self.scope["method"].encode(), self.url, self.scope["http_version"].encode())]
         lines += [b"%b: %b" % header for header in self.scope["headers"]]
-        successor = _H11(self.config, self.server_state, self.app_state)
+        self._is_whole = True  # for what is outstanding waits the successor
+        successor = _H11(self.config, self.server_state, self.app_state, receive_timeout_s=self.receive_timeout_s)
         successor.connection_made(self.transport)
         self.transport.set_protocol(successor)
         successor.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+
+
+def create_protocol(settings: HttpSettings) -> type[HttpProtocol]:
+    """The protocol that waits for requests as long as the settings say."""
+    return type("HttpProtocol", (HttpProtocol,), {"receive_timeout_s": settings.http_receive_timeout_s})
+
+
+def _give_up(protocol: HttpProtocol | H11Protocol, has_begun: bool) -> None:
+    """Close a connection whose request did not arrive in time; 408 where there is something to answer."""
+    cycle = protocol.cycle
+    is_answered = cycle is not None and cycle.response_started
+    if has_begun and not is_answered and not protocol.transport.is_closing():
+        protocol.transport.write(_write_late_answer())
+    protocol.transport.close()
+
+
+def _write_late_answer() -> bytes:
+    detail = "The request did not arrive in time; send it faster, or in smaller parts."
+    answer = Problem(408, "too-slow", detail).to_response()
+    head = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    return head % (CONTENT_TYPE.encode(), len(answer.body)) + bytes(answer.body)
 
 
 class ApiServer(uvicorn.Server):
@@ -195,7 +270,7 @@ def configure(app: ASGIApp, settings: HttpSettings, **options: Any) -> uvicorn.C
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
         loop="uvloop",
-        http=HttpProtocol,
+        http=create_protocol(settings),
         ws=WebSocketProtocol,
         ws_max_size=MESSAGE_LIMIT,
         ws_per_message_deflate=False,  # memory for each connection, and CPU for each message of each

@@ -205,8 +205,19 @@ class TlsSettings(EnvironmentSettings):
         return "https" if self.tls_cert else "http"
 
 
-class HttpSettings(CallerSettings, TlsSettings):
-    """Where an API listens, and whom it believes."""
+class QuotaSettings(EnvironmentSettings):
+    """How much a key may ask for that has no rates of its own; 0: no limit."""
+
+    request_rate: float = Field(default=10_000, ge=0, allow_inf_nan=False, description="requests a second of one key")
+    mail_rate: float = Field(default=50_000, ge=0, allow_inf_nan=False, description="mails a second of one key")
+    rate_window_s: int = Field(default=10, ge=1, le=3600, description="a key may use so many seconds' worth at once")
+    api_processes: int = Field(
+        default=1, ge=1, description="processes behind one address, each of which gives its part of a rate"
+    )
+
+
+class HttpSettings(CallerSettings, QuotaSettings, TlsSettings):
+    """Where an API listens, whom it believes, and how much it takes."""
 
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8000, ge=1, le=65535)
@@ -214,6 +225,11 @@ class HttpSettings(CallerSettings, TlsSettings):
     metrics_allowed_networks: Networks = Field(default=parse_networks(LOOPBACK_AND_PRIVATE), validate_default=False)
     trusted_proxies: Networks = ()
     allowed_origins: Origins = ()
+    http_requests_in_flight: int = Field(default=2_000, ge=1, description="requests at work at once; beyond: 503")
+    http_bytes_in_flight: int = Field(default=64 * 1024 * 1024, ge=1, description="bytes of their bodies; beyond: 503")
+    http_receive_timeout_s: float = Field(
+        default=20, gt=0, description="for a request to arrive, and a second more for each 16 KiB of it; beyond: 408"
+    )
 
 
 class SecretSettings(EnvironmentSettings):

@@ -23,11 +23,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup
 from shared.apidocs import describe_common
 from shared.health import Check, run_checks
-from shared.metrics import CONTENT_TYPE, render_metrics
+from shared.metrics import CONTENT_TYPE, RATE_LIMITED, render_metrics
 from shared.networks import contains, find_caller
 from shared.problems import Problem, setup_problems
 from shared.problems_page import list_routes
+from shared.quotas import MAILS, REQUESTS, Exhausted, Quota, Quotas
 from shared.settings import HttpSettings, Network
+from shared.shedding import LoadShedding
 from shared.tracing import SpanKind, begin_hop, is_tracing
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -57,12 +59,19 @@ def setup_web(
     if keys:
         _ask_for_key_first(app, keys)
     describe_common(app)
+    app.state.quotas = Quotas(settings)
     build_stack = app.build_middleware_stack
 
     def build() -> ASGIApp:
         inner = build_stack()
         if hot_posts:
             inner = HotPosts(inner, endpoints=hot_posts, handlers=app.exception_handlers)
+        inner = LoadShedding(
+            inner,
+            name=app.title,
+            requests=settings.http_requests_in_flight,
+            size=settings.http_bytes_in_flight,
+        )
         allowed = AllowedNetworks(
             BodyLimit(inner, limit=body_limit, note=body_note, by_path=body_limits),
             allowed=settings.allowed_networks,
@@ -114,9 +123,9 @@ def read_bearer(request: HTTPConnection) -> str | None:
 async def authenticate(
     request: HTTPConnection, keys: KeyLookup, scope: ApiScope | None, *, token: str | None = None
 ) -> ApiKey:
-    """The caller's key, from `token` or else the Authorization header. Raises Problem 401, 403 or 503.
+    """The caller's key, from `token` or else the Authorization header. Raises Problem 401, 403, 429 or 503.
 
-    Without a `scope`: any key will do.
+    From here on the answer says what the key has left. Without a `scope`: any key will do.
     """
     secret = token or read_bearer(request)
     if not secret:
@@ -135,13 +144,39 @@ async def admit(request: HTTPConnection, found: Awaitable[ApiKey | None], scope:
     if key.networks and not key.may_call_from(request.state.caller):
         detail = "This API key is limited to certain networks, and the request comes from another."
         raise Problem(403, "network-not-allowed", detail)
+    quota: Quota = request.app.state.quotas.find(key)
+    request.scope["state"]["quota"] = quota
+    _refuse_beyond(quota.take(REQUESTS))
     if scope and scope not in key.scopes:
         raise Problem(403, "scope-missing", f"The API key lacks the scope {scope}.", scope=str(scope))
     return key
 
 
+def take_mails(request: Request, count: int = 1) -> None:
+    """Count mails that are about to be accepted: all of them, or Problem 429 and none. `authenticate` comes first.
+
+    A mail counts once, however many recipients it has. More than the key may have at once are taken when nothing has
+    been taken for long enough, and waited for afterwards.
+    """
+    if count:
+        _refuse_beyond(request.scope["state"]["quota"].take(MAILS, count))
+
+
+def _refuse_beyond(exhausted: Exhausted | None) -> None:
+    if exhausted is None:
+        return
+    policy, rate, wait_s = exhausted.policy, exhausted.rate, exhausted.retry_after_s
+    RATE_LIMITED.labels(limit=policy).inc()
+    detail = f"This API key may ask for {rate:g} {policy} a second; try again in {wait_s} s."
+    members: dict[str, Any] = {"limit": policy, "rate": rate, "retry_after": wait_s, "violated-policies": [policy]}
+    raise Problem(429, "rate-limited", detail, headers={"Retry-After": str(wait_s)}, **members)
+
+
 class RequestId:
-    """Takes `X-Request-ID` where it is sane, mints one otherwise; `request.state.request_id` and the answer have it."""
+    """Takes `X-Request-ID` where it is sane, mints one otherwise; `request.state.request_id` and the answer have it.
+
+    The answer also says what the caller's key has left, once `authenticate` knows the key.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -152,11 +187,14 @@ class RequestId:
             return await self._app(scope, receive, send)
         given = _find_header(scope, b"x-request-id")
         request_id = given if given and _SANE_REQUEST_ID.fullmatch(given) else b"%032x" % getrandbits(128)
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id.decode()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                quota: Quota | None = state.get("quota")
+                left = quota.write_headers() if quota else ()
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id), *left]
             await send(message)
 
         await self._app(scope, receive, send_with_id)

@@ -85,10 +85,10 @@ def create_api(settings: ApiSettings) -> FastAPI:
     requested = topics.requested
     templates = TemplateStore(database)
     acceptor = Acceptor(publisher, requested, settings.event_limit)
-    once = Idempotency(KeyStore(database))
+    once, rules = Idempotency(KeyStore(database)), settings.attachment_rules
     stored = TemplateLookup(templates)
-    hot_posts = setup_sending(app, keys, acceptor, once, stored)
-    setup_batch(app, keys, acceptor, once, stored)
+    hot_posts = setup_sending(app, keys, acceptor, once, stored, rules)
+    setup_batch(app, keys, acceptor, once, stored, rules)
     setup_listing(app, keys, ListStore(lists))
     setup_counting(app, keys, TallyStore(lists))
     setup_reading(app, keys, emails)
@@ -98,7 +98,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
     reader = RecordReader(requested, kafka=settings.kafka, event_limit=settings.event_limit)
     retrier = Retrier(emails, retries, reader, acceptor, settings.event_limit)
     setup_retrying(app, keys, emails, retries, retrier, once)
-    setup_keys(app, keys, access, settings.master_secret)
+    setup_keys(app, keys, access, settings.master_secret, settings)
     listening = _create_live(settings, topics)
     secret = settings.master_secret.get_secret_value() if settings.master_secret else None
     if secret is None:

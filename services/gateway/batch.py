@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from services.gateway.accepting import Acceptor, TooLarge
 from services.gateway.acknowledging import MAIL_UNKNOWN, explain
 from services.gateway.answers import BatchAccepted
+from services.gateway.attachments import AttachmentRules
 from services.gateway.bodies import Batch, NewBatch, read_batch, read_full, read_object
 from services.gateway.composing import Identity, compose_full
 from services.gateway.examples import BATCH_EXAMPLES
@@ -26,7 +27,7 @@ from shared.producing import Message
 from shared.publisher import PublishError
 from shared.tracing import SpanKind, begin_hop
 from shared.turns import take_turns
-from shared.web import authenticate
+from shared.web import authenticate, take_mails
 
 _TURN_S = 0.005  # between mails; single requests are not to wait for a thousand of them
 _BODY = describe_body({"application/json": (NewBatch, BATCH_EXAMPLES)})
@@ -49,7 +50,12 @@ class Judged:
 
 
 def setup_batch(
-    app: FastAPI, keys: KeyLookup, acceptor: Acceptor, once: Idempotency, templates: TemplateLookup
+    app: FastAPI,
+    keys: KeyLookup,
+    acceptor: Acceptor,
+    once: Idempotency,
+    templates: TemplateLookup,
+    rules: AttachmentRules,
 ) -> None:
     """Add `POST /v1/emails/batch`."""
 
@@ -69,19 +75,27 @@ def setup_batch(
         refused, unless `all_or_nothing` is true. 422: none was, `results` has each one's problem, with pointers into
         that mail. 503: Kafka is away; with `outcome: unknown` mails may still be sent, under the ids in `results`.
         All have the same `batch_id`. With an Idempotency-Key a batch may be asked for again whatever became of it:
-        mails that are accepted are not sent twice.
+        mails that are accepted are not sent twice. 429: they are more than the key may have now; none was sent.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
         fields = await read_object(request)
         batch = read_batch(fields)
-        return await once.run(request, key, fields, partial(_send, request, acceptor, templates, key, batch))
+        send = partial(_send, request, acceptor, templates, key, batch, rules=rules)
+        return await once.run(request, key, fields, send)
 
 
 async def _send(
-    request: Request, acceptor: Acceptor, templates: TemplateLookup, key: ApiKey, batch: Batch, identity: Identity
+    request: Request,
+    acceptor: Acceptor,
+    templates: TemplateLookup,
+    key: ApiKey,
+    batch: Batch,
+    identity: Identity,
+    *,
+    rules: AttachmentRules,
 ) -> Response | StillOpen:
     hop = begin_hop("publish email.requested", SpanKind.PRODUCER, request.headers.get("traceparent"))
-    judge = partial(_judge, acceptor, key, hop.traceparent)
+    judge = partial(_judge, acceptor, rules, key, hop.traceparent)
     batch_id = str(identity.id)
     mails = [
         judge(
@@ -94,6 +108,7 @@ async def _send(
     acceptable = judged.acceptable
     if not acceptable or (batch.all_or_nothing and len(acceptable) < len(mails)):
         raise _refuse(judged)
+    take_mails(request, len(acceptable))
     try:
         ends = await acceptor.accept_all(acceptable)
     except PublishError as exc:
@@ -113,13 +128,15 @@ async def _resolve(templates: TemplateLookup, key: ApiKey, fields: Any) -> Any:
         return problem
 
 
-def _judge(acceptor: Acceptor, key: ApiKey, traceparent: str, fields: Any, identity: Identity) -> Message | Problem:
+def _judge(
+    acceptor: Acceptor, rules: AttachmentRules, key: ApiKey, traceparent: str, fields: Any, identity: Identity
+) -> Message | Problem:
     if isinstance(fields, Problem):
         return fields
     if not isinstance(fields, dict):
         return invalid_content([{"detail": "a mail must be a JSON object", "pointer": ""}])
     try:
-        event = compose(compose_full, read_full(fields, key.only_sender), key, identity)
+        event = compose(partial(compose_full, rules=rules), read_full(fields, key.only_sender), key, identity)
         return acceptor.prepare(event, traceparent)
     except Problem as problem:
         return problem

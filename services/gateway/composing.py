@@ -13,10 +13,11 @@ from inscriptis.css_profiles import CSS_PROFILES  # type: ignore[import-untyped]
 from inscriptis.model.config import ParserConfig  # type: ignore[import-untyped]
 from lxml.etree import LxmlError  # type: ignore[import-untyped]
 
+from services.gateway.attachments import AttachmentRules, find_missing_images
 from shared.access import ApiKey
 from shared.events import EmailRequested, Namespace, new_email_id
 from shared.events.identity import MESSAGE_NAMESPACE
-from shared.templates import TemplateError, render_content
+from shared.templates import RenderedContent, TemplateError, render_content
 
 if TYPE_CHECKING:  # the SMTP ingest composes, too, and has no use for FastAPI
     from services.gateway.bodies import SimpleEmail
@@ -29,6 +30,7 @@ _DEFAULTS = {
     if not field.is_required()
 }
 _RECEIVED = Namespace(MESSAGE_NAMESPACE)
+_USUAL_RULES = AttachmentRules()
 _MARKUP = re.compile(r"<[^>]*>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -81,24 +83,30 @@ def compose_simple(mail: "SimpleEmail", key: ApiKey, identity: Identity) -> Emai
     return _complete(event, key, identity)
 
 
-def compose_full(mail: EmailRequested, key: ApiKey, identity: Identity) -> EmailRequested:
+def compose_full(
+    mail: EmailRequested, key: ApiKey, identity: Identity, rules: AttachmentRules = _USUAL_RULES
+) -> EmailRequested:
     """The event of a mail in the full form. Raises SenderNotAllowed, UnacceptableFields."""
-    _check_sender(key, "from", mail.from_.address)
-    if mail.envelope_from:
-        _check_sender(key, "envelope_from", mail.envelope_from)
+    _check_senders(key, mail)
     _check_expiry(mail, identity.requested_at)
-    if mail.variables is not None:
-        _check_templates(mail, mail.variables)
+    html = mail.html if mail.variables is None else _render(mail, mail.variables).html
+    if faults := [*rules.find_faults(mail.attachments), *find_missing_images(html, mail.attachments)]:
+        raise UnacceptableFields(faults)
     return _complete(mail, key, identity)
 
 
-def compose_received(mail: EmailRequested, key: ApiKey, message_id: str | None) -> EmailRequested:
-    """The event of a mail that came by SMTP. Raises SenderNotAllowed.
+def compose_received(
+    mail: EmailRequested, key: ApiKey, message_id: str | None, rules: AttachmentRules = _USUAL_RULES
+) -> EmailRequested:
+    """The event of a mail that came by SMTP. Raises SenderNotAllowed, UnacceptableFields.
 
     A client that has not heard our 250 sends the mail once more. So the same message (Message-ID, content, envelope)
     of one account has the same id, and the ledger sees to it that it is sent once.
     """
-    event = compose_full(mail, key, new_identity())
+    _check_senders(key, mail)
+    if faults := rules.find_faults(mail.attachments):
+        raise UnacceptableFields(faults)
+    event = _complete(mail, key, new_identity())
     if message_id is None:
         return event
     named = _RECEIVED.name(f"{key.account}\n{message_id}\n{event.compute_digest()}")
@@ -133,6 +141,12 @@ def _complete(mail: EmailRequested, key: ApiKey, identity: Identity) -> EmailReq
     return mail
 
 
+def _check_senders(key: ApiKey, mail: EmailRequested) -> None:
+    _check_sender(key, "from", mail.from_.address)
+    if mail.envelope_from:
+        _check_sender(key, "envelope_from", mail.envelope_from)
+
+
 def _check_sender(key: ApiKey, field: str, address: str) -> None:
     if not key.may_send_from(address):
         raise SenderNotAllowed(field)
@@ -149,8 +163,9 @@ def _check_expiry(mail: EmailRequested, now: datetime) -> None:
         raise UnacceptableFields([{"detail": detail, "pointer": "/expires_at"}])
 
 
-def _check_templates(mail: EmailRequested, variables: dict[str, Any]) -> None:
+def _render(mail: EmailRequested, variables: dict[str, Any]) -> RenderedContent:
+    """Once now, to find mistakes."""
     try:
-        render_content(mail.subject, mail.text, mail.html, variables)
+        return render_content(mail.subject, mail.text, mail.html, variables)
     except TemplateError as exc:
         raise UnacceptableFields([point_at_error(exc)]) from None

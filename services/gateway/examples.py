@@ -20,6 +20,7 @@ _FULL: dict[str, Any] = {
     "tags": ["order"],
     "metadata": {"order_id": 12},
 }
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 SIMPLE_EXAMPLES = {"simple": {"summary": "Two recipients and a callback", "value": _SIMPLE}}
 FORM_EXAMPLES = {"form": {"summary": "The same as a form", "value": _SIMPLE}}
@@ -52,6 +53,16 @@ FULL_EXAMPLES = {
             **_FULL,
             "attachments": [
                 {"filename": "hello.txt", "content_type": "text/plain", "content": "SGVsbG8="},
+            ],
+        },
+    },
+    "inline": {
+        "summary": "With an image in the text",
+        "value": {
+            **_FULL,
+            "html": '<p>Thank you. <img src="cid:logo" alt="Shop"></p>',
+            "attachments": [
+                {"filename": "logo.png", "content_type": "image/png", "content_id": "logo", "content": _PIXEL},
             ],
         },
     },

@@ -8,6 +8,7 @@ from shared.access import ApiKey, ApiScope
 from shared.access.grants import Excess, Grant, find_excess, rights_of
 from shared.access.rows import KeyChange
 from shared.problems import Problem, invalid_content
+from shared.settings import QuotaSettings
 
 
 def read_grant(wanted: NewKey, admin: ApiKey) -> Grant:
@@ -20,13 +21,16 @@ def read_grant(wanted: NewKey, admin: ApiKey) -> Grant:
         networks=admin.networks if wanted.networks is None else tuple(wanted.networks),
         test=admin.test if wanted.test is None else wanted.test,
         expires_at=wanted.expires_at if "expires_at" in given else admin.expires_at,
+        request_rate=wanted.request_rate if "request_rate" in given else admin.request_rate,
+        mail_rate=wanted.mail_rate if "mail_rate" in given else admin.mail_rate,
     )
     _require_sender(grant)
     return grant
 
 
-def check_widening(key: ApiKey, wanted: KeyChanges, admin: ApiKey) -> None:
+def check_widening(key: ApiKey, wanted: KeyChanges, admin: ApiKey, usual: QuotaSettings) -> None:
     """Raises Problem 403 where the key would get what the asking one does not have, 422 where it makes no sense."""
+    given = wanted.model_fields_set
     if wanted.expires_at and wanted.expires_at != key.expires_at:
         refuse_past(wanted.expires_at)
     grant = Grant(
@@ -34,12 +38,14 @@ def check_widening(key: ApiKey, wanted: KeyChanges, admin: ApiKey) -> None:
         senders=key.senders if wanted.senders is None else tuple(wanted.senders),
         networks=key.networks if wanted.networks is None else tuple(wanted.networks),
         test=key.test,
-        expires_at=wanted.expires_at if "expires_at" in wanted.model_fields_set else key.expires_at,
+        expires_at=wanted.expires_at if "expires_at" in given else key.expires_at,
+        request_rate=wanted.request_rate if "request_rate" in given else key.request_rate,
+        mail_rate=wanted.mail_rate if "mail_rate" in given else key.mail_rate,
     )
     if wanted.scopes is not None or wanted.senders is not None:
         _require_sender(grant)
-    if find_excess(grant, rights_of(key)):
-        refuse(find_excess(grant, rights_of(admin)))
+    if find_excess(grant, rights_of(key), usual):
+        refuse(find_excess(grant, rights_of(admin), usual))
 
 
 def read_change(wanted: KeyChanges) -> KeyChange:
@@ -51,6 +57,7 @@ def read_change(wanted: KeyChanges) -> KeyChange:
         networks=wanted.networks,
         ends="expires_at" in wanted.model_fields_set,
         expires_at=wanted.expires_at,
+        rates=wanted.model_dump(include={"request_rate", "mail_rate"}, exclude_unset=True),
     )
 
 

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from shared.access import ApiKey, ApiScope, KeyState
-from shared.access.keys import check_network, check_sender
+from shared.access.keys import FASTEST, check_network, check_sender
 from shared.events.wire import Instant
 from shared.settings import Network
 
@@ -34,6 +34,7 @@ _EXAMPLE: dict[str, Any] = {
     "created_at": "2030-01-31T09:00:00Z",
     "expires_at": "2030-12-31T00:00:00Z",
     "last_used_at": "2030-02-01T12:30:00Z",
+    "mail_rate": 200,
 }
 _SECRETS = {"key": "mk_Ab3d…", "webhook_secret": "whsec_…"}
 
@@ -60,6 +61,7 @@ NetworkText = Annotated[
 Scopes = Annotated[list[ApiScope], Field(min_length=1, max_length=len(ApiScope))]
 Senders = Annotated[list[Sender], Field(max_length=MANY)]
 NetworkList = Annotated[list[NetworkText], Field(max_length=MANY)]
+Rate = Annotated[float, Field(ge=0, le=FASTEST, allow_inf_nan=False)]
 
 
 class NewKey(BaseModel):
@@ -77,6 +79,8 @@ class NewKey(BaseModel):
     )
     test: bool | None = Field(default=None, description="mail of a test key is simulated, never transmitted")
     expires_at: Instant | None = None
+    request_rate: Rate | None = Field(default=None, description="requests a second; 0: no limit, null: the usual rate")
+    mail_rate: Rate | None = Field(default=None, description="mails a second; 0: no limit, null: the usual rate")
 
 
 class KeyChanges(BaseModel):
@@ -89,6 +93,8 @@ class KeyChanges(BaseModel):
     senders: Senders | None = None
     networks: NetworkList | None = Field(default=None, description="empty: no limit any more")
     expires_at: Instant | None = Field(default=None, description="null: no end any more")
+    request_rate: Rate | None = Field(default=None, description="requests a second; 0: no limit, null: the usual rate")
+    mail_rate: Rate | None = Field(default=None, description="mails a second; 0: no limit, null: the usual rate")
 
 
 class Rotation(BaseModel):
@@ -119,6 +125,10 @@ class Key(BaseModel):
     revoked_at: datetime | None = None
     last_used_at: datetime | None = Field(default=None, description="written with a delay of up to half a minute")
     replaces: UUID | None = Field(default=None, description="the key it took over from by rotation")
+    request_rate: float | None = Field(
+        default=None, description="requests a second; 0: no limit; not there: the usual rate"
+    )
+    mail_rate: float | None = Field(default=None, description="mails a second, likewise")
 
     @classmethod
     def describe(cls, key: ApiKey, now: datetime) -> Self:
@@ -165,4 +175,6 @@ def _describe(key: ApiKey, now: datetime) -> dict[str, Any]:
         "revoked_at": key.revoked_at,
         "last_used_at": key.last_used_at,
         "replaces": key.replaces,
+        "request_rate": key.request_rate,
+        "mail_rate": key.mail_rate,
     }

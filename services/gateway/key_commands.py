@@ -7,7 +7,8 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, NoReturn, TypeVar
+from math import isnan
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -15,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from services.gateway.proving import parse_duration
 from services.gateway.settings import AdminSettings
 from shared.access import AccessStore, ApiKey, ApiScope, UnknownAccount, derive_webhook_secret
-from shared.access.keys import APPLICATION_SCOPES, check_network
+from shared.access.keys import APPLICATION_SCOPES, FASTEST, check_network
 from shared.access.store import KeyNotUsable
 from shared.database import Database, DatabaseUnavailable
 from shared.events import DEFAULT_ACCOUNT, format_time
@@ -24,7 +25,7 @@ from shared.logs import set_up_logs
 from shared.settings import Network, load_settings
 
 Result = TypeVar("Result")
-Shown = dict[str, str | list[str] | bool | None]
+Shown = dict[str, str | float | list[str] | bool | None]
 
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 accounts = typer.Typer(no_args_is_help=True, help="Accounts, to which keys and mails belong.")
@@ -32,6 +33,17 @@ accounts = typer.Typer(no_args_is_help=True, help="Accounts, to which keys and m
 _OVERLAP_LIMIT = timedelta(days=30)
 _AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 _Lasting = Annotated[str, typer.Option("--expires-in", help="its life: 12h, 90d; default: no end")]
+
+
+def _check_rate(rate: float | None) -> float | None:
+    if rate is not None and isnan(rate):
+        raise typer.BadParameter("is no number")
+    return rate
+
+
+def _rate_option(what: str) -> Any:
+    text = f"{what} a second it may ask for; 0: no limit; default: what the settings say"
+    return typer.Option(min=0, max=FASTEST, callback=_check_rate, help=text)
 
 
 @keys.command("create")
@@ -43,6 +55,8 @@ def create_key(
     expires_in: _Lasting = "",
     test: Annotated[bool, typer.Option("--test", help="its mail is simulated, never transmitted")] = False,
     account: Annotated[str, typer.Option(help="the account it belongs to")] = DEFAULT_ACCOUNT,
+    request_rate: Annotated[float | None, _rate_option("requests")] = None,
+    mail_rate: Annotated[float | None, _rate_option("mails")] = None,
     as_json: _AsJson = False,
 ) -> None:
     """Mint a key and show it: this once."""
@@ -59,6 +73,8 @@ def create_key(
                 networks=networks,
                 test=test,
                 expires_at=expires_at,
+                request_rate=request_rate,
+                mail_rate=mail_rate,
             ),
         )
     except UnknownAccount:
@@ -211,6 +227,8 @@ def _describe(key: ApiKey) -> Shown:
         "networks": [str(each) for each in key.networks],
         "test": key.test,
         "replaces": key.replaces,
+        "request_rate": key.request_rate,
+        "mail_rate": key.mail_rate,
         **{name: format_time(at) if at else None for name, at in times.items()},
     }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -12,11 +13,12 @@ from pydantic import SecretStr
 from services.gateway.granting import check_widening, read_change, read_grant, refuse, refuse_past
 from services.gateway.key_bodies import Key, KeyChanges, KeyPage, MintedKey, NewKey, Rotation
 from shared.access import AccessStore, ApiKey, ApiScope, KeyLookup, derive_webhook_secret
-from shared.access.grants import Grant, find_excess, rights_of
+from shared.access.grants import find_excess, rights_of
 from shared.access.store import KeyNotUsable, LastAdminKey
 from shared.apidocs import describe_problems
 from shared.cursors import read_time_cursor, write_time_cursor
 from shared.problems import Problem
+from shared.settings import QuotaSettings
 from shared.web import authenticate
 
 PATH = "/v1/keys"
@@ -57,18 +59,20 @@ def _describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return described
 
 
-def setup_keys(app: FastAPI, keys: KeyLookup, store: AccessStore, master_secret: SecretStr | None) -> None:
+def setup_keys(
+    app: FastAPI, keys: KeyLookup, store: AccessStore, master_secret: SecretStr | None, usual: QuotaSettings
+) -> None:
     """Add `/v1/keys`. Every route needs the scope `keys:admin`, and knows the account's own keys only.
 
-    With a `master_secret` a new key comes with its account's webhook secret.
+    With a `master_secret` a new key comes with its account's webhook secret. `usual`: the rates of a key that has none.
     """
 
     async def admit(request: Request) -> ApiKey:
         return await authenticate(request, keys, ApiScope.KEYS_ADMIN)
 
     _setup_listing(app, admit, store)
-    _setup_minting(app, admit, store, master_secret)
-    _setup_changing(app, admit, store)
+    _setup_minting(app, admit, store, master_secret, usual)
+    _setup_changing(app, admit, store, usual)
 
 
 def _setup_listing(app: FastAPI, admit: Admit, store: AccessStore) -> None:
@@ -106,7 +110,9 @@ def _setup_listing(app: FastAPI, admit: Admit, store: AccessStore) -> None:
         return Key.describe(await _find(store, key_id, admin), datetime.now(UTC))
 
 
-def _setup_minting(app: FastAPI, admit: Admit, store: AccessStore, master_secret: SecretStr | None) -> None:
+def _setup_minting(
+    app: FastAPI, admit: Admit, store: AccessStore, master_secret: SecretStr | None, usual: QuotaSettings
+) -> None:
     def reveal(secret: str, key: ApiKey, response: Response) -> MintedKey:
         response.headers["location"] = f"{PATH}/{key.id}"
         response.headers["cache-control"] = "no-store"
@@ -125,10 +131,11 @@ def _setup_minting(app: FastAPI, admit: Admit, store: AccessStore, master_secret
         """Makes a key for the account and shows its secret: this once.
 
         It can have nothing that the asking key does not have: no further scope or sender, no network beyond its own,
-        no later end; a test key makes test keys. With `test`, mail goes the whole way and is simulated at its end.
+        no later end, no higher rate; a test key makes test keys. With `test`, mail goes the whole way and is simulated
+        at its end.
         """
         grant = read_grant(wanted, admin)
-        refuse(find_excess(grant, rights_of(admin)))
+        refuse(find_excess(grant, rights_of(admin), usual))
         secret, key = await store.create_key(
             admin.account,
             wanted.name,
@@ -137,6 +144,8 @@ def _setup_minting(app: FastAPI, admit: Admit, store: AccessStore, master_secret
             networks=grant.networks,
             test=grant.test,
             expires_at=grant.expires_at,
+            request_rate=grant.request_rate,
+            mail_rate=grant.mail_rate,
         )
         return reveal(secret, key, response)
 
@@ -162,8 +171,8 @@ def _setup_minting(app: FastAPI, admit: Admit, store: AccessStore, master_secret
         wanted = wanted or Rotation()
         key = await _find_to_change(store, key_id, admin)
         refuse_past(wanted.expires_at)
-        grant = Grant(key.scopes, key.senders, key.networks, key.test, wanted.expires_at or key.expires_at)
-        refuse(find_excess(grant, rights_of(admin)))
+        grant = replace(rights_of(key), expires_at=wanted.expires_at or key.expires_at)
+        refuse(find_excess(grant, rights_of(admin), usual))
         overlap = timedelta(seconds=wanted.overlap)
         with _answer_conflicts():
             rotated = await store.rotate_key(key.id, overlap, expires_at=wanted.expires_at)
@@ -172,7 +181,7 @@ def _setup_minting(app: FastAPI, admit: Admit, store: AccessStore, master_secret
         return reveal(*rotated, response)
 
 
-def _setup_changing(app: FastAPI, admit: Admit, store: AccessStore) -> None:
+def _setup_changing(app: FastAPI, admit: Admit, store: AccessStore, usual: QuotaSettings) -> None:
     @app.patch(
         f"{PATH}/{{key_id}}",
         tags=["Keys"],
@@ -186,7 +195,7 @@ def _setup_changing(app: FastAPI, admit: Admit, store: AccessStore) -> None:
         it has then.
         """
         key = await _find_to_change(store, key_id, admin)
-        check_widening(key, wanted, admin)
+        check_widening(key, wanted, admin, usual)
         with _answer_conflicts():
             return Key.describe(await store.change_key(key, read_change(wanted)), datetime.now(UTC))
 

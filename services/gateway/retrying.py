@@ -29,7 +29,7 @@ from shared.events.requested import Tag
 from shared.events.wire import Instant
 from shared.problems import Problem
 from shared.states import FailureReason
-from shared.web import authenticate
+from shared.web import authenticate, take_mails
 
 Status = Literal["failed", "partially_sent", "expired", "unknown", "cancelled"]
 
@@ -110,6 +110,7 @@ def setup_retrying(
         trace = request.headers.get("traceparent")
         with _answer_outages():
             rows = await store.choose(chosen)
+            take_mails(request, len(rows))
             results = await retrier.retry(rows, key, trace, include_unknown=wanted.include_unknown)
         return _summarize(rows, results, chosen.limit)
 
@@ -137,6 +138,7 @@ def setup_retrying(
         async def retry(_: Identity) -> Response:  # the family of the mail sees to it that two are not on their way
             with _answer_outages():
                 row = await find_own_email(emails, email_id, key.account)
+                take_mails(request)
                 results = await retrier.retry([row], key, trace, include_unknown=options.include_unknown)
             return _answer(email_id, results[row["id"]])
 

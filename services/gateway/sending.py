@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from services.gateway.accepting import Acceptor, TooLarge
 from services.gateway.acknowledging import MAIL_UNKNOWN, answer_publish_errors
 from services.gateway.answers import Accepted
+from services.gateway.attachments import AttachmentRules
 from services.gateway.bodies import NewEmail, SimpleEmail, read_fields, read_full, read_object, read_simple
 from services.gateway.composing import Identity, compose_full, compose_simple
 from services.gateway.examples import FORM_EXAMPLES, FULL_EXAMPLES, SIMPLE_EXAMPLES
@@ -18,7 +19,7 @@ from services.gateway.templates import TemplateLookup
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once
 from shared.events import EmailRequested
-from shared.web import Endpoint, authenticate
+from shared.web import Endpoint, authenticate, take_mails
 
 _QUEUED = b'{"id":"%b","status":"queued"}'
 _LARGE_HTML = 20_000  # characters; deriving the text of more than that would hold up other requests
@@ -34,7 +35,12 @@ _FULL_BODY = describe_body({"application/json": (NewEmail, FULL_EXAMPLES)})
 
 
 def setup_sending(
-    app: FastAPI, keys: KeyLookup, acceptor: Acceptor, once: Idempotency, templates: TemplateLookup
+    app: FastAPI,
+    keys: KeyLookup,
+    acceptor: Acceptor,
+    once: Idempotency,
+    templates: TemplateLookup,
+    rules: AttachmentRules,
 ) -> dict[str, Endpoint]:
     """Add `POST /email/` (and `/email`) and `POST /v1/emails`. Returned, by path: what may serve them (HotPosts).
 
@@ -80,7 +86,8 @@ def setup_sending(
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
         fields = await read_object(request)
-        return await once.run(request, key, fields, partial(_send_full, request, acceptor, templates, key, fields))
+        send = partial(_send_full, request, acceptor, templates, key, fields, rules=rules)
+        return await once.run(request, key, fields, send)
 
     return {"/v1/emails": send_full, "/email/": send_simple, "/email": send_simple}
 
@@ -108,15 +115,18 @@ async def _send_full(
     key: ApiKey,
     fields: dict[str, Any],
     identity: Identity,
+    *,
+    rules: AttachmentRules,
 ) -> Response:
     if "template" in fields:
         fields = await templates.resolve(key.account, fields)
     mail = read_full(fields, key.only_sender)
-    return await _accept(request, acceptor, compose(compose_full, mail, key, identity))
+    return await _accept(request, acceptor, compose(partial(compose_full, rules=rules), mail, key, identity))
 
 
 async def _accept(request: Request, acceptor: Acceptor, event: EmailRequested) -> Response:
     assert event.id is not None
+    take_mails(request)
     try:
         with answer_publish_errors(event.id, MAIL_UNKNOWN):
             email_id = await acceptor.accept(event, request.headers.get("traceparent"))

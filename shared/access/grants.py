@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import NamedTuple
 
 from shared.access.keys import ApiKey
 from shared.addresses import sender_matches
-from shared.settings import Network
+from shared.settings import Network, QuotaSettings
 
 
 class Excess(NamedTuple):
@@ -26,23 +27,28 @@ class Grant:
     networks: tuple[Network, ...]
     test: bool
     expires_at: datetime | None
+    request_rate: float | None = None
+    mail_rate: float | None = None
 
 
 def rights_of(key: ApiKey) -> Grant:
-    """What a key may do, from where and for how long."""
-    return Grant(key.scopes, key.senders, key.networks, key.test, key.expires_at)
+    """What a key may do, from where, for how long and how often."""
+    return Grant(key.scopes, key.senders, key.networks, key.test, key.expires_at, key.request_rate, key.mail_rate)
 
 
-def find_excess(wanted: Grant, held: Grant) -> list[Excess]:
+def find_excess(wanted: Grant, held: Grant, usual: QuotaSettings) -> list[Excess]:
     """Whatever `wanted` has beyond `held`; nothing where it may be given.
 
-    Freedom counts, too: a key bound to networks, to an end or to simulated mail makes no key that is not.
+    Freedom counts, too: a key bound to networks, to an end, to rates or to simulated mail makes no key that is not.
+    `usual`: the rates of a key that has none of its own.
     """
     return [
         *_find_scopes(wanted, held),
         *_find_senders(wanted, held),
         *_find_networks(wanted.networks, held.networks),
         *_find_freedom(wanted, held),
+        *_find_rate("request_rate", wanted.request_rate, held.request_rate, usual.request_rate),
+        *_find_rate("mail_rate", wanted.mail_rate, held.mail_rate, usual.mail_rate),
     ]
 
 
@@ -76,3 +82,13 @@ def _find_freedom(wanted: Grant, held: Grant) -> Iterable[Excess]:
         yield Excess("test", "your key is a test key; it makes test keys only")
     if held.expires_at and (wanted.expires_at is None or wanted.expires_at > held.expires_at):
         yield Excess("expires_at", f"your key ends at {held.expires_at.isoformat()}; no key of its making lasts longer")
+
+
+def _find_rate(field: str, wanted: float | None, held: float | None, usual: float) -> Iterable[Excess]:
+    own = _resolve_rate(held, usual)
+    if _resolve_rate(wanted, usual) > own:
+        yield Excess(field, f"your key has {own:g} a second itself; null is the usual rate, {usual:g} (0: no limit)")
+
+
+def _resolve_rate(rate: float | None, usual: float) -> float:
+    return (usual if rate is None else rate) or inf

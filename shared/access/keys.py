@@ -15,6 +15,10 @@ _PREFIX = "mk_"  # lets secret scanners, and people, see what it is
 _FORM = re.compile(r"mk_[A-Za-z0-9_-]{43}")
 
 
+FASTEST = 1e9
+"""The highest rate a key may have, a second; 0 says that there is no limit."""
+
+
 class ApiScope(StrEnum):
     """What a key may do."""
 
@@ -44,7 +48,8 @@ class ApiKey:
     """A key as it is known afterwards: everything but the secret. `hint` are its first characters.
 
     `networks`: from where it may be used; empty: from wherever the service may be called. `test`: its mail is
-    simulated. `replaces`: the key it came from by rotation.
+    simulated. `replaces`: the key it came from by rotation. `request_rate`, `mail_rate`: how many a second; 0 for no
+    limit, None for what the settings say.
     """
 
     id: str
@@ -60,6 +65,8 @@ class ApiKey:
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
     replaces: str | None = None
+    request_rate: float | None = None
+    mail_rate: float | None = None
 
     def find_state(self, now: datetime) -> KeyState:
         """Whether it works at that time."""

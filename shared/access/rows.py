@@ -1,7 +1,7 @@
 """An API key as a row: what its statements share, and what may be changed of it."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from shared.settings import Network
 
 COLUMNS = (
     "id::text, account, name, hint, scopes, senders, created_at, revoked_at, networks, test, expires_at, "
-    "last_used_at, replaces::text"
+    "last_used_at, replaces::text, request_rate, mail_rate"
 )
 USABLE = "k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())"
 """Of `access.api_keys AS k`."""
@@ -18,7 +18,10 @@ USABLE = "k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()
 
 @dataclass(frozen=True, slots=True)
 class KeyChange:
-    """What is to become of a key; None: as it is. `ends`: `expires_at` is meant, be it None."""
+    """What is to become of a key; None: as it is. `ends`: `expires_at` is meant, be it None.
+
+    `rates`: those of `request_rate` and `mail_rate` that are meant; None: what the settings say.
+    """
 
     name: str | None = None
     scopes: Iterable[str] | None = None
@@ -26,6 +29,7 @@ class KeyChange:
     networks: Iterable[Network] | None = None
     ends: bool = False
     expires_at: datetime | None = None
+    rates: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def order_scopes(scopes: Iterable[str]) -> list[str]:
@@ -49,4 +53,6 @@ def to_key(row: Any) -> ApiKey:
         expires_at=row["expires_at"],
         last_used_at=row["last_used_at"],
         replaces=row["replaces"],
+        request_rate=row["request_rate"],
+        mail_rate=row["mail_rate"],
     )

@@ -61,6 +61,8 @@ class AccessStore:
         networks: Iterable[Network] = (),
         test: bool = False,
         expires_at: datetime | None = None,
+        request_rate: float | None = None,
+        mail_rate: float | None = None,
     ) -> tuple[str, ApiKey]:
         """Mint a key; returns the secret, which nobody can find again, and the key.
 
@@ -70,8 +72,9 @@ class AccessStore:
         rows = await self._database.fetch(
             f"""
             INSERT INTO access.api_keys
-                (id, account, name, hint, digest, scopes, senders, networks, test, expires_at)
-            SELECT $1::text::uuid, a.name, $3, $4, $5, $6, $7, $8, $9, $10 FROM access.accounts a WHERE a.name = $2
+                (id, account, name, hint, digest, scopes, senders, networks, test, expires_at, request_rate, mail_rate)
+            SELECT $1::text::uuid, a.name, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
+            FROM access.accounts a WHERE a.name = $2
             RETURNING {COLUMNS}
             """,
             str(uuid7()),
@@ -84,6 +87,8 @@ class AccessStore:
             list(dict.fromkeys(networks)),
             test,
             expires_at,
+            request_rate,
+            mail_rate,
         )
         if not rows:
             raise UnknownAccount(account)
@@ -136,7 +141,9 @@ class AccessStore:
             {_ADMINS}
             UPDATE access.api_keys
             SET name = coalesce($2, name), scopes = coalesce($3, scopes), senders = coalesce($4, senders),
-                networks = coalesce($5, networks), expires_at = CASE WHEN $6 THEN $7 ELSE expires_at END
+                networks = coalesce($5, networks), expires_at = CASE WHEN $6 THEN $7 ELSE expires_at END,
+                request_rate = CASE WHEN $8 THEN $9 ELSE request_rate END,
+                mail_rate = CASE WHEN $10 THEN $11 ELSE mail_rate END
             WHERE id::text = $1 AND revoked_at IS NULL
               AND ('keys:admin' = ANY(coalesce($3, scopes)) OR NOT EXISTS (SELECT FROM admins WHERE id = $1)
                    OR EXISTS (SELECT FROM admins WHERE id <> $1))
@@ -149,6 +156,10 @@ class AccessStore:
             None if change.networks is None else list(change.networks),
             change.ends,
             change.expires_at,
+            "request_rate" in change.rates,
+            change.rates.get("request_rate"),
+            "mail_rate" in change.rates,
+            change.rates.get("mail_rate"),
         )
         if rows:
             return to_key(rows[0])
@@ -173,8 +184,9 @@ class AccessStore:
                 UPDATE access.api_keys AS k SET expires_at = least(k.expires_at, now() + $2)
                 FROM old WHERE k.id = old.id)
             INSERT INTO access.api_keys
-                (id, account, name, hint, digest, scopes, senders, networks, test, expires_at, replaces)
-            SELECT $3::text::uuid, account, name, $4, $5, scopes, senders, networks, test,
+                (id, account, name, hint, digest, scopes, senders, networks, test, request_rate, mail_rate, expires_at,
+                 replaces)
+            SELECT $3::text::uuid, account, name, $4, $5, scopes, senders, networks, test, request_rate, mail_rate,
                    coalesce($6, expires_at), id FROM old
             RETURNING {COLUMNS}
             """,

@@ -10,11 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from shared.addresses import Mailbox, check_effort
 from shared.events.identity import Namespace
 from shared.events.requested import (
-    ATTACHMENT_LIMIT,
     DEFAULT_ACCOUNT,
     TAG_LIMIT,
     Account,
-    Attachment,
+    Attachments,
     CallbackSpec,
     EmailRequested,
     HeaderText,
@@ -62,7 +61,7 @@ class BulkRequested(WireModel):
     text: str | None = None
     html: str | None = None
     headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
-    attachments: list[Attachment] = Field(default_factory=list, max_length=ATTACHMENT_LIMIT)
+    attachments: Attachments = Field(default_factory=list)
     mails: list[BulkEntry] = Field(min_length=1, max_length=BULK_LIMIT)
     priority: Literal["normal", "bulk"] = "normal"
     send_at: Instant | None = None

@@ -43,6 +43,8 @@ _MEDIA_TYPE = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+"
     r"""(?:[ \t]*;[ \t]*[A-Za-z0-9!#$%&'*+.^_`{|}~-]+=(?:[A-Za-z0-9!#$%&'*+.^_`{|}~-]+|"[ !#-\[\]-~]*"))*"""
 )
+_CONTENT_ID = re.compile(r"[!-;=?-~]{1,200}")
+_CONTENT_ID_SCHEMA = {"type": "string", "pattern": r"^[!-;=?-~]{1,200}$"}
 
 
 def refuse_line_breaks(value: str) -> str:
@@ -161,23 +163,56 @@ Reference = Annotated[HeaderText, StringConstraints(max_length=200)]
 """An identifier of somebody else's, kept as it is."""
 
 
+def _check_content_id(value: str) -> str:
+    if not _CONTENT_ID.fullmatch(value):
+        raise ValueError("must be 1 to 200 printable ASCII characters without spaces, < and >: write logo for cid:logo")
+    return value
+
+
+def _explain_base64(content: str) -> str:
+    """What is most likely wrong."""
+    if content[:5].lower() == "data:":
+        return "must be base64 alone, without data:…;base64, before it"
+    if re.search(r"\s", content):
+        return "must be base64 without line breaks and spaces"
+    if "-" in content or "_" in content:
+        return "must be base64 of the usual alphabet (RFC 4648 §4), with + and / instead of - and _"
+    if len(content) % 4:
+        return "must be base64 (RFC 4648 §4), filled up with = to a multiple of four characters"
+    return "must be base64 (RFC 4648 §4)"
+
+
 class Attachment(WireModel):
     """One attached file; `content` is base64 (RFC 4648 §4), `content_id` makes it an inline part."""
 
     filename: Annotated[HeaderText, StringConstraints(min_length=1, max_length=255)]
     content_type: Annotated[str, AfterValidator(refuse_line_breaks), Field(max_length=255)] = "application/octet-stream"
     content: str
-    content_id: Annotated[str, StringConstraints(pattern=r"^[!-;=?-~]{1,200}$")] | None = None
+    content_id: Annotated[str, AfterValidator(_check_content_id), WithJsonSchema(_CONTENT_ID_SCHEMA)] | None = None
 
     @model_validator(mode="after")
     def _check_content(self) -> Self:
         if not _MEDIA_TYPE.fullmatch(self.content_type):
-            raise point_at("content_type", "must be type/subtype, for example application/pdf")
+            raise point_at("content_type", "must be type/subtype, for example application/pdf (RFC 2045 §5.1)")
         try:
             binascii.a2b_base64(self.content, strict_mode=True)
         except ValueError as exc:
-            raise point_at("content", "must be base64 (RFC 4648 §4)") from exc
+            raise point_at("content", _explain_base64(self.content)) from exc
         return self
+
+
+def _check_content_ids(attachments: list[Attachment]) -> list[Attachment]:
+    """The HTML names a file by its content_id: two of one name, and nobody knows which is shown."""
+    seen: set[str] = set()
+    for index, each in enumerate(attachments):
+        if each.content_id in seen:
+            raise point_at(str(index), "has the content_id of an attachment before it")
+        if each.content_id:
+            seen.add(each.content_id)
+    return attachments
+
+
+Attachments = Annotated[list[Attachment], Field(max_length=ATTACHMENT_LIMIT), AfterValidator(_check_content_ids)]
 
 
 class TemplateRef(WireModel):
@@ -217,7 +252,7 @@ class EmailFields(WireModel):
     text: str | None = None
     html: str | None = None
     headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
-    attachments: list[Attachment] = Field(default_factory=list, max_length=ATTACHMENT_LIMIT)
+    attachments: Attachments = Field(default_factory=list)
     variables: Annotated[dict[str, Any] | None, AfterValidator(check_variables)] = None
     send_at: Instant | None = None
     expires_at: Instant | None = None

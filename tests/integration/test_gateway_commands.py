@@ -51,7 +51,8 @@ def run_here(database_url: str, *arguments: str) -> Result:
 
 
 async def test_a_key_is_created_listed_and_revoked(database_url: str) -> None:
-    done = run(database_url, *CREATE, "--scope", "emails:send", MILENA_MASTER_SECRET=MASTER_SECRET)
+    options = ("--scope", "emails:send", "--request-rate", "2.5", "--mail-rate", "0")
+    done = run(database_url, *CREATE, *options, MILENA_MASTER_SECRET=MASTER_SECRET)
     assert done.returncode == 0, done.stderr
     created: dict[str, Any] = json.loads(done.stdout)
     assert created["key"].startswith("mk_")
@@ -61,6 +62,7 @@ async def test_a_key_is_created_listed_and_revoked(database_url: str) -> None:
     found = await AccessStore(database).find_key(digest_key(created["key"]))
     assert found is not None
     assert found.id == created["id"]
+    assert (found.request_rate, found.mail_rate) == (created["request_rate"], created["mail_rate"]) == (2.5, 0)
     listed = await asyncio.to_thread(run_here, database_url, "keys", "list")
     assert created["id"] in listed.stdout
     assert created["key"] not in listed.stdout

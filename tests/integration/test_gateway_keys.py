@@ -186,6 +186,26 @@ async def test_the_last_key_that_administers_keys_stays(api: Api, client: httpx.
     assert sorted(each.status_code for each in answers) == [204, 409]
 
 
+async def test_rates_are_given_changed_and_kept_by_rotation(api: Api, client: httpx.AsyncClient) -> None:
+    admin = await api.mint(mail_rate=20)
+    made = await create(client, admin, request_rate=500)
+    path = f"/v1/keys/{made['id']}"
+    assert (made["request_rate"], made["mail_rate"]) == (500, 20), "what is left out is the asking key's"
+    refused = await client.patch(path, json={"mail_rate": None}, headers=admin.headers)
+    assert problem_of(refused) == (403, "grant-not-allowed")
+    assert [each["pointer"] for each in refused.json()["errors"]] == ["/mail_rate"]
+    changed = await client.patch(path, json={"mail_rate": 5, "request_rate": None}, headers=admin.headers)
+    assert (changed.status_code, changed.json()["mail_rate"], "request_rate" in changed.json()) == (200, 5, False)
+    renamed = await client.patch(path, json={"name": "till"}, headers=admin.headers)
+    assert renamed.json()["mail_rate"] == 5
+    rotated = (await client.post(f"{path}/rotate", headers=admin.headers)).json()
+    assert rotated["mail_rate"] == 5
+    answer = await client.get("/v1/emails/01900000-0000-7000-8000-000000000000", headers=bear(rotated["key"]))
+    assert answer.headers["ratelimit-policy"] == '"requests";q=100000;w=10, "mails";q=50;w=10'
+    for wrong in (-1, "fast", 1e300):
+        assert problem_of(await client.patch(path, json={"mail_rate": wrong}, headers=admin.headers))[0] == 422
+
+
 async def test_what_is_revoked_rotated_or_over_stops_within_five_seconds(
     client: httpx.AsyncClient, admin: Caller
 ) -> None:

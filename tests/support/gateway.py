@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -101,13 +101,15 @@ async def read_requests(stack: Stack) -> list[Any]:
 
 
 @contextmanager
-def serve_gateway(real_servers: RealServers, *commands: str) -> Iterator[tuple[Stack, list[ServiceProcess]]]:
+def serve_gateway(
+    real_servers: RealServers, *commands: str, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[Stack, list[ServiceProcess]]]:
     """The gateway's `api` (or other commands) on topics and a database of its own, for all tests of a module."""
     database, prefix = real_servers.create_database(), real_servers.create_topics()
     stack = Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(database))
     runner = ServiceRunner(stack.env())
     try:
-        processes = [runner.start("services.gateway", command) for command in commands]
+        processes = [runner.start("services.gateway", command, env=env) for command in commands]
         for process in processes:
             run_apart(process.wait_ready(60))
         yield stack, processes

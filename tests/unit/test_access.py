@@ -23,6 +23,7 @@ from shared.access import (
 from shared.access.grants import find_excess, rights_of
 from shared.access.keys import check_network
 from shared.retrying import Unavailable
+from shared.settings import QuotaSettings
 from tests.support.gateway import make_key
 
 
@@ -223,6 +224,7 @@ def test_what_is_no_network(text: str) -> None:
 
 
 _NOW = datetime.now(UTC)
+_USUAL = QuotaSettings(request_rate=100, mail_rate=50)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +247,14 @@ _NOW = datetime.now(UTC)
         ({"expires_at": _NOW}, {}, ["expires_at"]),
         ({"expires_at": _NOW}, {"expires_at": _NOW + timedelta(seconds=1)}, ["expires_at"]),
         ({"expires_at": _NOW}, {"expires_at": _NOW}, []),
+        ({}, {"request_rate": 100, "mail_rate": 49.5}, []),
+        ({}, {"request_rate": 101, "mail_rate": 50.5}, ["request_rate", "mail_rate"]),
+        ({}, {"request_rate": 0}, ["request_rate"]),
+        ({"mail_rate": 20}, {"mail_rate": 20}, []),
+        ({"mail_rate": 20}, {}, ["mail_rate"]),
+        ({"mail_rate": 70}, {}, []),
+        ({"mail_rate": 0}, {"mail_rate": 0}, []),
+        ({"mail_rate": 0}, {"mail_rate": 1e6}, []),
     ],
 )
 def test_no_key_gives_what_it_does_not_have(held: dict[str, Any], wanted: dict[str, Any], fields: list[str]) -> None:
@@ -253,7 +263,7 @@ def test_no_key_gives_what_it_does_not_have(held: dict[str, Any], wanted: dict[s
         return replace(make_key("a@x.org"), **{**rights, "networks": networks})
 
     holder, other = make(held), make({"senders": (), **wanted})
-    assert [each.field for each in find_excess(rights_of(other), rights_of(holder))] == fields
+    assert [each.field for each in find_excess(rights_of(other), rights_of(holder), _USUAL)] == fields
 
 
 class Keeper:

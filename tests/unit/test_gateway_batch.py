@@ -9,13 +9,16 @@ import pytest
 from fastapi import FastAPI
 
 from services.gateway.accepting import Acceptor
+from services.gateway.attachments import AttachmentRules
 from services.gateway.batch import setup_batch
 from services.gateway.idempotency import Idempotency
 from services.gateway.idempotency_store import Claim
 from shared.access import ApiKey
-from shared.problems import Problem, setup_problems
+from shared.problems import Problem
 from shared.producing import Message
 from shared.publisher import OutcomeUnknown, PublishError, PublisherUnavailable
+from shared.settings import HttpSettings
+from shared.web import setup_web
 from tests.support.gateway import FULL, make_key
 from tests.support.turns import count_turns
 from tests.unit.test_gateway_idempotency import ScriptedKeys, grant
@@ -61,11 +64,20 @@ class Keys:
         return KEY
 
 
-async def post(publisher: ScriptedPublisher, body: dict[str, Any], keys: ScriptedKeys | None = None) -> httpx.Response:
+def build(publisher: ScriptedPublisher, keys: ScriptedKeys | None = None, **settings: Any) -> FastAPI:
     app = FastAPI()
-    setup_problems(app)
-    once = Idempotency(keys or ScriptedKeys(grant))
-    setup_batch(app, Keys(), Acceptor(publisher, "email.requested", 10_000), once, Templates())  # type: ignore[arg-type]
+    once, acceptor = Idempotency(keys or ScriptedKeys(grant)), Acceptor(publisher, "email.requested", 10_000)
+    rules = AttachmentRules(count=1)
+    setup_batch(app, Keys(), acceptor, once, Templates(), rules)  # type: ignore[arg-type]
+    setup_web(app, HttpSettings(**settings), {}, body_limit=1_000_000)
+    return app
+
+
+async def post(publisher: ScriptedPublisher, body: dict[str, Any], keys: ScriptedKeys | None = None) -> httpx.Response:
+    return await ask(build(publisher, keys), body)
+
+
+async def ask(app: FastAPI, body: dict[str, Any]) -> httpx.Response:
     transport = httpx.ASGITransport(app=app)
     headers = {"Authorization": "Bearer mk_x", "Idempotency-Key": "k"}
     async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
@@ -119,6 +131,22 @@ async def test_where_none_may_go_none_is_published(body: dict[str, Any]) -> None
     answer = await post(publisher, body, keys)
     assert (answer.status_code, publisher.published, keys.noted) == (422, [], ["released"])
     assert len(answer.json()["results"]) == len(body["emails"])
+
+
+async def test_a_batch_beyond_the_keys_rate_is_refused_whole_and_burns_no_idempotency_key() -> None:
+    publisher, keys = ScriptedPublisher(), ScriptedKeys(grant)
+    app = build(publisher, keys, mail_rate=0.1, rate_window_s=30)
+    first, second = await ask(app, {"emails": [MAIL, BAD, MAIL]}), await ask(app, {"emails": [MAIL, BAD, MAIL]})
+    third = await ask(app, {"emails": [BAD, MAIL]})
+    assert [first.status_code, second.status_code, third.status_code] == [202, 429, 202], "only acceptable mails count"
+    assert (second.json()["limit"], len(publisher.published)) == ("mails", 3)
+    assert [str(each) for each in keys.noted].index("released") == 1
+
+
+async def test_a_mails_attachments_keep_to_the_rules() -> None:
+    file = {"filename": "a.txt", "content": "YQ=="}
+    answer = await post(ScriptedPublisher(), {"emails": [MAIL, {**MAIL, "attachments": [file, file]}]})
+    assert answer.json()["results"][1]["problem"]["errors"][0]["pointer"] == "/attachments"
 
 
 async def test_a_mail_beyond_the_event_limit_is_refused_alone() -> None:

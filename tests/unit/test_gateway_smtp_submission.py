@@ -11,13 +11,18 @@ from typing import Any
 import pytest
 
 from services.gateway.accepting import Acceptor
+from services.gateway.attachments import AttachmentRules
 from services.gateway.smtp.submission import Submission
 from shared.access import ApiKey, ApiScope, KeyLookup, mint_key
 from shared.producing import Message
 from shared.publisher import EventTooLarge, OutcomeUnknown, PublishError, PublisherUnavailable
+from shared.quotas import Quotas
 from shared.retrying import Unavailable
+from shared.settings import QuotaSettings
 
 SECRET = mint_key()
+RATES = QuotaSettings(mail_rate=1, rate_window_s=3)
+RULES = AttachmentRules(count=1)
 SENDER = "no-reply@example.com"
 MESSAGE = b"From: no-reply@example.com\r\nTo: ann@example.org\r\nMessage-ID: <a@example.com>\r\n\r\nHello\r\n"
 
@@ -60,7 +65,7 @@ class Conversation:
     def __init__(self) -> None:
         self.source, self.topic, self.now = Source(), Topic(), 0.0
         keys = KeyLookup(self.source, clock=lambda: self.now)
-        self.submission = Submission(keys, Acceptor(self.topic, "email.requested", 10_000))
+        self.submission = Submission(keys, Acceptor(self.topic, "email.requested", 10_000), Quotas(RATES), RULES)
         self.server: Any = SimpleNamespace(secret=SECRET, caller=ip_address("192.0.2.1"))
 
     def start(self, mail_from: str | None = SENDER, *, smtp_utf8: bool = False) -> Any:
@@ -183,3 +188,20 @@ async def test_a_key_of_another_network_is_no_password(talk: Conversation) -> No
     assert (await talk.mail()).startswith("535 5.7.8 This API key is limited to certain networks")
     talk.server.caller = ip_address("10.1.2.3")
     assert (await talk.mail()).startswith("250")
+
+
+async def test_a_key_has_no_more_mails_than_its_rate(talk: Conversation) -> None:
+    said = [await talk.data(MESSAGE.replace(b"a@", b"%d@" % number)) for number in range(5)]
+    assert [each[:3] for each in said] == ["250"] * 3 + ["451"] * 2
+    assert said[-1].startswith("451 4.7.1 The API key may have 1 mails a second; try in 1 s")
+    assert len(talk.topic.messages) == 3
+
+
+async def test_attachments_are_refused_by_the_rules_of_http(talk: Conversation) -> None:
+    part = b"--x\r\nContent-Type: text/plain\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\na\r\n"
+    head, body = MESSAGE.split(b"\r\n\r\n")
+    content = (
+        head + b"\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\n" + body + part * 2 + b"--x--\r\n"
+    )
+    assert (await talk.data(content)).startswith("554 5.6.0 ")
+    assert talk.topic.messages == []

@@ -68,6 +68,11 @@ custom = st.dictionaries(
 ).filter(lambda headers: len({name.lower() for name in headers}) == len(headers))
 
 
+def has_one_inline(found: list[Attachment]) -> bool:
+    """One at most: each `content_id` is given once."""
+    return sum(each.content_id is not None for each in found) <= 1
+
+
 @st.composite
 def mails(draw: st.DrawFn) -> EmailRequested:
     text, html = draw(st.tuples(st.none() | bodies, st.none() | bodies).filter(lambda pair: pair != (None, None)))
@@ -82,7 +87,7 @@ def mails(draw: st.DrawFn) -> EmailRequested:
         text=text,
         html=html,
         headers=draw(custom),
-        attachments=draw(st.lists(attachments, max_size=3)),
+        attachments=draw(st.lists(attachments, max_size=3).filter(has_one_inline)),
     )
 
 

@@ -1,16 +1,21 @@
 """What the server under every API does with a connection, on real sockets' bytes."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import h11
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from shared.serving import HEAD_LIMIT, HttpProtocol
+from shared.arrival import Arrival
+from shared.serving import HEAD_LIMIT, PatientH11Protocol, create_protocol
+from shared.settings import HttpSettings
 
 END = b"\r\n\r\n"
+OFFER = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
 
 
 async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
@@ -25,9 +30,12 @@ async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def connect() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connect(
+    receive_timeout_s: float = 20,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    protocol = create_protocol(HttpSettings(http_receive_timeout_s=receive_timeout_s))
     server = uvicorn.Server(
-        uvicorn.Config(count_body, http=HttpProtocol, port=0, lifespan="off", log_config=None, access_log=False)
+        uvicorn.Config(count_body, http=protocol, port=0, lifespan="off", log_config=None, access_log=False)
     )
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)
@@ -76,10 +84,9 @@ async def test_a_long_head_within_the_limit_and_bodies_of_any_length_are_read_on
 
 
 async def test_a_client_that_offers_http_2_loses_no_body_and_is_served_on() -> None:
-    offer = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
     async with connect() as (reader, writer):
         for _ in range(3):
-            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\n" + offer + b"content-length: 10" + END + b"hello")
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\n" + OFFER + b"content-length: 10" + END + b"hello")
             await writer.drain()
             await asyncio.sleep(0.02)
             writer.write(b"again")
@@ -114,3 +121,81 @@ async def test_the_last_answer_is_whole_before_the_connection_is_closed() -> Non
     async with connect() as (reader, writer):
         writer.write(b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 4" + END + b"four")
         assert (await asyncio.wait_for(reader.read(), 5)).endswith(END + b"4")
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"POST / HTTP/1.1\r\nhost:",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000" + END,
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked" + END,
+        b"POST / HTTP/1.1\r\nhost: x\r\n" + OFFER + b"content-length: 1000" + END,
+    ],
+    ids=["head", "body", "chunks", "another-protocol"],
+)
+async def test_a_request_that_does_not_come_whole_is_408_and_the_connection_closed(beginning: bytes) -> None:
+    async with connect(receive_timeout_s=0.2) as (reader, writer):
+        writer.write(beginning)
+        status, body = await read_answer(reader)
+        assert status == b"HTTP/1.1 408 Request Timeout"
+        assert json.loads(body)["type"] == "/problems/too-slow"
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
+async def test_a_byte_now_and_then_gains_no_time() -> None:
+    late = asyncio.Event()
+    arrival = Arrival(0.1, lambda has_begun: late.set() if has_begun else None)
+    began = asyncio.get_running_loop().time()
+    while not late.is_set():
+        arrival.note(1, is_whole=False)
+        await asyncio.sleep(0.01)
+    assert 0.1 <= asyncio.get_running_loop().time() - began < 10
+
+
+async def test_much_at_first_gains_no_time_for_silence() -> None:
+    late = asyncio.Event()
+    arrival = Arrival(0.1, lambda has_begun: late.set() if has_begun else None)
+    arrival.note(10_000_000, is_whole=False)
+    await asyncio.wait_for(late.wait(), 10)
+
+
+async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
+    async with connect(receive_timeout_s=0.1) as (reader, _):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
+async def test_a_body_that_keeps_coming_has_the_time_it_needs_and_an_idle_connection_stays() -> None:
+    async with connect(receive_timeout_s=0.1) as (reader, writer):
+        for _ in range(2):
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000" + END)
+            for _ in range(10):
+                await asyncio.sleep(0.03)
+                writer.write(b"z" * 10_000)
+            assert await read_answer(reader) == (b"HTTP/1.1 200 OK", b"100000")
+            await asyncio.sleep(0.15)
+
+
+async def test_a_connection_that_became_a_websocket_is_not_waited_for() -> None:
+    class Quiet(asyncio.Protocol):
+        def __init__(self, **_: object) -> None:
+            pass
+
+    config = uvicorn.Config(count_body, lifespan="off", log_config=None)
+    config.load()
+    config.ws_protocol_class = Quiet
+    server = uvicorn.Server(config)
+    protocol = PatientH11Protocol(config, server.server_state, {}, receive_timeout_s=0.05)
+    closed = asyncio.Event()
+
+    class Wire(asyncio.Transport):
+        def close(self) -> None:
+            closed.set()
+
+        def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+            pass
+
+    protocol.connection_made(Wire())
+    protocol.data_received(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket" + END)
+    await asyncio.sleep(0.15)
+    assert not closed.is_set()
+    assert protocol.conn.their_state is not h11.ERROR

@@ -19,6 +19,7 @@ from shared.metrics import SMTP_CONNECTIONS
 from shared.networks import Address, contains
 from shared.process import Part
 from shared.publisher import Publisher
+from shared.quotas import Quotas
 from shared.topics import Topics
 
 log = structlog.get_logger(__name__)
@@ -98,7 +99,8 @@ def create_ingest(settings: SmtpSettings) -> list[Part]:
         event_limit=settings.event_limit,
     )
     acceptor = Acceptor(publisher, Topics(settings.topic_prefix).requested, settings.event_limit)
-    submission = Submission(KeyLookup(AccessStore(database)), acceptor)
+    keys, quotas = KeyLookup(AccessStore(database)), Quotas(settings)
+    submission = Submission(keys, acceptor, quotas, settings.attachment_rules)
 
     async def check_kafka() -> str | None:
         return None if publisher.available else "does not acknowledge: is the broker running?"

@@ -7,16 +7,18 @@ from typing import Any
 import structlog
 
 from services.gateway.accepting import Acceptor, TooLarge
-from services.gateway.composing import SenderNotAllowed, compose_received
+from services.gateway.attachments import AttachmentRules
+from services.gateway.composing import SenderNotAllowed, UnacceptableFields, compose_received
 from services.gateway.smtp.fields import Inexpressible
 from services.gateway.smtp.message import read_message
 from services.gateway.smtp.session import SmtpSession
 from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup
 from shared.addresses import RECIPIENT_LIMIT, InvalidAddress, check_address
 from shared.events import EmailRequested
-from shared.metrics import SMTP_MAILS
+from shared.metrics import RATE_LIMITED, SMTP_MAILS
 from shared.networks import Address
 from shared.publisher import EventTooLarge, OutcomeUnknown, PublisherUnavailable
+from shared.quotas import MAILS, Quotas
 
 log = structlog.get_logger(__name__)
 
@@ -29,9 +31,11 @@ _CANNOT_CHECK = "454 4.7.0 The API key cannot be checked at the moment; try agai
 class Submission:
     """aiosmtpd's hooks. `event_limit`: see Acceptor."""
 
-    def __init__(self, keys: KeyLookup, acceptor: Acceptor) -> None:
+    def __init__(self, keys: KeyLookup, acceptor: Acceptor, quotas: Quotas, rules: AttachmentRules) -> None:
         self._keys = keys
         self._acceptor = acceptor
+        self._quotas = quotas
+        self._rules = rules
 
     async def check_secret(self, secret: str, caller: Address | None) -> ApiKey | str:
         """The key, or the reply where it will not do."""
@@ -102,11 +106,17 @@ class Submission:
                 received = read_message(*arguments)
             else:
                 received = await asyncio.to_thread(read_message, *arguments)
-            event = compose_received(received.mail, key, received.message_id)
+            event = compose_received(received.mail, key, received.message_id, self._rules)
         except Inexpressible as exc:
             return _say(f"554 {exc.code}", str(exc))
+        except UnacceptableFields as exc:
+            return _say("554 5.6.0", str(exc))
         except SenderNotAllowed:
             return "550 5.7.1 The API key may not send from the address in the header From"
+        beyond = self._quotas.find(key).take(MAILS)
+        if beyond:
+            RATE_LIMITED.labels(limit=MAILS).inc()
+            return f"451 4.7.1 The API key may have {beyond.rate:g} mails a second; try in {beyond.retry_after_s} s"
         reply = await self._accept(event, received.message_id is not None)
         if reply.startswith("250") and received.left_out:
             reply += f"; {received.left_out} of To and Cc left out, which no RCPT TO named"
