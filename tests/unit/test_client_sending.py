@@ -139,7 +139,9 @@ def test_patience_ends(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(api.clock.pauses) <= 5
 
 
-@pytest.mark.parametrize("far", ["3600", format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)])
+@pytest.mark.parametrize(
+    "far", ["3600", format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)], ids=["seconds", "date"]
+)
 def test_a_retry_after_beyond_the_patience_is_an_error_at_once(
     run: Run, monkeypatch: pytest.MonkeyPatch, far: str
 ) -> None:
