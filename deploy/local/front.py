@@ -18,9 +18,9 @@ from deploy.local.dispatcher import Api, ask
 from deploy.local.openapi import TITLE, describe_apis
 from deploy.local.settings import FrontSettings
 from shared.metrics import CONTENT_TYPE
+from shared.middlewares import AllowedNetworks, RequestId
 from shared.problems import Problem
 from shared.problems_page import list_routes
-from shared.web import AllowedNetworks, RequestId
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

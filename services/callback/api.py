@@ -13,7 +13,7 @@ from services.callback.store import CallbackStore
 from shared.access import ApiScope
 from shared.apidocs import describe_problems
 from shared.applications import create_database_api
-from shared.web import authenticate
+from shared.authenticating import authenticate
 
 PREFIXES = ("/v1/webhooks",)
 _SHOWN = 100  # deliveries of one mail; a mail has one per URL, or one per event it asked for

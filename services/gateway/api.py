@@ -34,6 +34,7 @@ from shared.access import AccessStore, KeyLookup, LastUses
 from shared.apidocs import ProblemDocument, add_schemas
 from shared.database import Database
 from shared.live import Feed, Live, Slots, TicketOffice
+from shared.middlewares import Endpoint
 from shared.process import calm_collector
 from shared.publisher import Publisher
 from shared.topics import Topics
@@ -52,15 +53,11 @@ def create_api(settings: ApiSettings) -> FastAPI:
     database = Database(url, pool_size=10, application_name="milena-gateway-api")
     # Lists have connections of their own: planned in their way, and never the last one of who looks up a key.
     lists = Database(url, pool_size=4, application_name="milena-gateway-lists", planning=PLANNING)
-    publisher = Publisher(
-        settings.kafka,
-        client_id=f"milena-gateway-api-{settings.slot}",
-        compress=True,
-        event_limit=settings.event_limit,
-    )
+    publisher = _create_publisher(settings)
     access = AccessStore(database)
     uses = LastUses(access)
     keys = KeyLookup(access, on_use=uses.note)
+    listening = _create_live(settings)
 
     @asynccontextmanager
     async def live(_app: FastAPI) -> AsyncIterator[None]:
@@ -74,36 +71,49 @@ def create_api(settings: ApiSettings) -> FastAPI:
         await database.close()
         await lists.close()
 
-    async def check_kafka() -> str | None:
-        return None if publisher.available else "does not acknowledge: is the broker running?"
-
     app = FastAPI(title="Milena gateway", description=_DESCRIPTION, version="0.1.0", lifespan=live, redoc_url=None)
     # An address with a slash too many is a 404, not a redirect: that would name whatever host and scheme a proxy hides,
     # and a client that follows it takes its API key there.
     app.router.redirect_slashes = False
-    topics, emails = Topics(settings.topic_prefix), ReadModel(database, settings.read_patience_s)
-    requested = topics.requested
-    templates = TemplateStore(database)
-    acceptor = Acceptor(publisher, requested, settings.event_limit)
-    once, rules = Idempotency(KeyStore(database)), settings.attachment_rules
-    stored = TemplateLookup(templates)
-    hot_posts = setup_sending(app, keys, acceptor, once, stored, rules)
-    setup_batch(app, keys, acceptor, once, stored, rules)
+    hot_posts = _setup_mails(app, settings, keys, publisher, database)
     setup_listing(app, keys, ListStore(lists))
     setup_counting(app, keys, TallyStore(lists))
+    setup_keys(app, keys, access, settings.master_secret, settings)
+    setup_listening(app, keys, listening, _open_office(settings), settings.allowed_origins)
+    _setup_edge(app, settings, keys, publisher, database, hot_posts)
+    return app
+
+
+def _setup_mails(
+    app: FastAPI, settings: ApiSettings, keys: KeyLookup, publisher: Publisher, database: Database
+) -> dict[str, Endpoint]:
+    """The routes that send mail, and those of one mail; what may be served hot."""
+    requested, emails = Topics(settings.topic_prefix).requested, ReadModel(database, settings.read_patience_s)
+    acceptor = Acceptor(publisher, requested, settings.event_limit)
+    templates = TemplateStore(database)
+    once, stored, rules = Idempotency(KeyStore(database)), TemplateLookup(templates), settings.attachment_rules
+    hot_posts = setup_sending(app, keys, acceptor, once, stored, rules)
+    setup_batch(app, keys, acceptor, once, stored, rules)
     setup_reading(app, keys, emails)
     setup_cancelling(app, keys, emails, publisher, requested)
     setup_templates(app, keys, templates)
     retries = RetryStore(database)
     reader = RecordReader(requested, kafka=settings.kafka, event_limit=settings.event_limit)
-    retrier = Retrier(emails, retries, reader, acceptor, settings.event_limit)
-    setup_retrying(app, keys, emails, retries, retrier, once)
-    setup_keys(app, keys, access, settings.master_secret, settings)
-    listening = _create_live(settings, topics)
-    secret = settings.master_secret.get_secret_value() if settings.master_secret else None
-    if secret is None:
-        log.info("no master secret: live tickets are good at this process only, until it ends")
-    setup_listening(app, keys, listening, TicketOffice(secret), settings.allowed_origins)
+    setup_retrying(app, keys, emails, retries, Retrier(emails, retries, reader, acceptor, settings.event_limit), once)
+    return hot_posts
+
+
+def _setup_edge(
+    app: FastAPI,
+    settings: ApiSettings,
+    keys: KeyLookup,
+    publisher: Publisher,
+    database: Database,
+    hot_posts: dict[str, Endpoint],
+) -> None:
+    async def check_kafka() -> str | None:
+        return None if publisher.available else "does not acknowledge: is the broker running?"
+
     setup_web(
         app,
         settings,
@@ -116,10 +126,19 @@ def create_api(settings: ApiSettings) -> FastAPI:
         hot_posts=hot_posts,
     )
     add_schemas(app, SimpleEmail, NewEmail, NewBatch, RetryOptions, RetryFilter, *TEMPLATE_BODIES, ProblemDocument)
-    return app
 
 
-def _create_live(settings: ApiSettings, topics: Topics) -> Live:
+def _create_publisher(settings: ApiSettings) -> Publisher:
+    return Publisher(
+        settings.kafka,
+        client_id=f"milena-gateway-api-{settings.slot}",
+        compress=True,
+        event_limit=settings.event_limit,
+    )
+
+
+def _create_live(settings: ApiSettings) -> Live:
+    topics = Topics(settings.topic_prefix)
     feed = Feed(
         (topics.sent, topics.failed),
         kafka=settings.kafka,
@@ -128,3 +147,10 @@ def _create_live(settings: ApiSettings, topics: Topics) -> Live:
     )
     slots = Slots(per_process=settings.live_streams, per_account=settings.live_streams_per_account)
     return Live(feed, slots, most_records=settings.live_history)
+
+
+def _open_office(settings: ApiSettings) -> TicketOffice:
+    if settings.master_secret is None:
+        log.info("no master secret: live tickets are good at this process only, until it ends")
+        return TicketOffice(None)
+    return TicketOffice(settings.master_secret.get_secret_value())

@@ -21,13 +21,13 @@ from services.gateway.refusing import compose, explain_size
 from services.gateway.templates import TemplateLookup
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once
+from shared.authenticating import authenticate, take_mails
 from shared.events import derive_batch_entry_id
 from shared.problems import Problem, invalid_content
 from shared.producing import Message
 from shared.publisher import PublishError
 from shared.tracing import SpanKind, begin_hop
 from shared.turns import take_turns
-from shared.web import authenticate, take_mails
 
 _TURN_S = 0.005  # between mails; single requests are not to wait for a thousand of them
 _BODY = describe_body({"application/json": (NewBatch, BATCH_EXAMPLES)})

@@ -11,12 +11,12 @@ from services.gateway.answers import CancellationAccepted
 from services.gateway.store import ReadModel, Row
 from shared.access import ApiScope, KeyLookup
 from shared.apidocs import describe_problems
+from shared.authenticating import authenticate
 from shared.events import CancellationRequested, EventType, build_headers, new_email_id
 from shared.problems import Problem
 from shared.producing import Message
 from shared.retrying import Unavailable, answer_within
 from shared.tracing import continue_trace
-from shared.web import authenticate
 
 _LOOK_S = 1.5  # PostgreSQL may be away or stalled; the wish does not wait for it
 _REQUESTED = b'{"id":"%b","status":"cancellation_requested"}'

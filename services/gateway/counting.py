@@ -13,9 +13,9 @@ from services.gateway.tallies import Range, Resolution, choose_range
 from services.gateway.tally_store import TallyStore
 from shared.access import ApiScope, KeyLookup
 from shared.apidocs import describe_problems
+from shared.authenticating import authenticate
 from shared.events.requested import Tag
 from shared.states import MailStatus
-from shared.web import authenticate
 
 
 class StatsQuery(Span):

@@ -16,10 +16,10 @@ from shared.access import AccessStore, ApiKey, ApiScope, KeyLookup, derive_webho
 from shared.access.grants import find_excess, rights_of
 from shared.access.store import KeyNotUsable, LastAdminKey
 from shared.apidocs import describe_problems
+from shared.authenticating import authenticate
 from shared.cursors import read_time_cursor, write_time_cursor
 from shared.problems import Problem
 from shared.settings import QuotaSettings
-from shared.web import authenticate
 
 PATH = "/v1/keys"
 

@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup, digest_key
 from shared.apidocs import describe_problems
+from shared.authenticating import admit, authenticate, read_bearer
 from shared.events import format_time, list_errors
 from shared.live import (
     EventStream,
@@ -30,7 +31,6 @@ from shared.live import (
 from shared.live import Request as LiveRequest
 from shared.problems import Problem, invalid_content
 from shared.serving import find_stopping
-from shared.web import admit, authenticate, read_bearer
 
 _SCOPE = ApiScope.EMAILS_READ
 _EXAMPLE = """\

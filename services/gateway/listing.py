@@ -12,10 +12,10 @@ from services.gateway.views import show_item
 from shared.access import ApiScope, KeyLookup
 from shared.addresses import check_address, fold_domain
 from shared.apidocs import describe_problems
+from shared.authenticating import authenticate
 from shared.events.requested import Reference, Tag
 from shared.events.wire import Instant
 from shared.states import MailStatus
-from shared.web import authenticate
 
 _SINCE, _UNTIL = "2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"
 Recipient = Annotated[

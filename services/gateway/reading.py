@@ -13,9 +13,9 @@ from services.gateway.store import ReadModel, Row
 from services.gateway.views import show_email, show_timeline
 from shared.access import ApiScope, KeyLookup
 from shared.apidocs import describe_problems
+from shared.authenticating import authenticate
 from shared.database import DatabaseUnavailable
 from shared.problems import Problem
-from shared.web import authenticate
 
 _POLLS_S = (0.02, 0.05, 0.1, 0.2)
 _OLD = timedelta(minutes=10)  # an id minted longer ago has been projected, or never will be

@@ -23,13 +23,13 @@ from services.gateway.retry_store import RETRIABLE, Filter, RetryStore
 from services.gateway.store import ReadModel, Row
 from shared.access import ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once, describe_problems
+from shared.authenticating import authenticate, take_mails
 from shared.cursors import read_time_cursor, write_time_cursor
 from shared.database import DatabaseUnavailable
 from shared.events.requested import Tag
 from shared.events.wire import Instant
 from shared.problems import Problem
 from shared.states import FailureReason
-from shared.web import authenticate, take_mails
 
 Status = Literal["failed", "partially_sent", "expired", "unknown", "cancelled"]
 

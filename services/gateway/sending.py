@@ -18,8 +18,9 @@ from services.gateway.refusing import compose, explain_size
 from services.gateway.templates import TemplateLookup
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once
+from shared.authenticating import authenticate, take_mails
 from shared.events import EmailRequested
-from shared.web import Endpoint, authenticate, take_mails
+from shared.middlewares import Endpoint
 
 _QUEUED = b'{"id":"%b","status":"queued"}'
 _LARGE_HTML = 20_000  # characters; deriving the text of more than that would hold up other requests

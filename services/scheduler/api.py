@@ -13,8 +13,8 @@ from services.scheduler.store import SchedulerStore
 from shared.access import ApiScope
 from shared.apidocs import describe_problems
 from shared.applications import create_database_api
+from shared.authenticating import authenticate
 from shared.problems import Problem
-from shared.web import authenticate
 
 PREFIXES = ("/v1/scheduled",)
 

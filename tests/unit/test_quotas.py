@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.access.keys import mint_key
+from shared.authenticating import authenticate, take_mails
 from shared.quotas import MAILS, REQUESTS, Quotas
 from shared.settings import HttpSettings, QuotaSettings
 from shared.token_bucket import TokenBucket
-from shared.web import authenticate, setup_web, take_mails
+from shared.web import setup_web
 
 KEY = ApiKey("k1", "default", "n", "mk_", frozenset({ApiScope.EMAILS_SEND}), ("*",), datetime.now(UTC))
 

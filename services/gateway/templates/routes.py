@@ -29,9 +29,9 @@ from services.gateway.templates.examples import CONTENT, DRAFT, NEW, PREVIEW
 from services.gateway.templates.store import TemplateStore
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import describe_problems
+from shared.authenticating import authenticate
 from shared.cursors import read_cursor, write_cursor
 from shared.problems import Problem, invalid_content
-from shared.web import authenticate
 
 CHANGING, READING = ApiScope.MAILINGS_ADMIN, ApiScope.EMAILS_READ
 _AFTER_POINTER = "/query/after"

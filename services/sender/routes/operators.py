@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 from fastapi import Query, Request
 
 from shared.access import ApiKey, ApiScope, KeyLookup
-from shared.web import authenticate
+from shared.authenticating import authenticate
 
 Entry = TypeVar("Entry")
 
