@@ -24,7 +24,8 @@ from shared.batching import Record
 from shared.database import Database
 from shared.events import new_email_id
 from shared.kafka_access import KafkaAccess
-from shared.problems import setup_problems
+from shared.settings import HttpSettings
+from shared.web import setup_web
 from tests.bench.listed_mails import fill_read_model, list_days
 from tests.bench.plans import INDEXES, find_faults
 from tests.support.gateway import mint
@@ -82,7 +83,7 @@ async def model(database: Database, database_url: str) -> AsyncIterator[ReadMode
     caller = await mint(database_url)
     app = FastAPI()
     keys = KeyLookup(AccessStore(database))
-    setup_problems(app)
+    setup_web(app, HttpSettings(), {}, body_limit=1000)
     setup_listing(app, keys, ListStore(database))
     setup_counting(app, keys, TallyStore(database))
     transport = httpx.ASGITransport(app)
