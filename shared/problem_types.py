@@ -58,7 +58,7 @@ _TYPES = (
         "not-authenticated",
         (401,),
         "Not authenticated",
-        "There is no API key in the request, or it is not valid, or it was revoked.",
+        "There is no API key in the request, or it is not valid, was revoked or has expired.",
         "Send `Authorization: Bearer mk_…` with a valid key.",
     ),
     ProblemType(
@@ -79,8 +79,8 @@ _TYPES = (
         "network-not-allowed",
         (403,),
         "Network not allowed",
-        "Requests from the caller's network are not allowed.",
-        "Call from an allowed network, or have it added to `MILENA_ALLOWED_NETWORKS`. Behind a proxy, name the proxy in"
+        "Requests from the caller's network are not allowed, or not with this API key.",
+        "Call from an allowed network, or have it added to `MILENA_ALLOWED_NETWORKS`, or to the key's networks. Behind a proxy, name the proxy in"
         " `MILENA_TRUSTED_PROXIES`, so that the caller behind it is seen.",
     ),
     ProblemType(
@@ -330,7 +330,7 @@ _TYPES = (
         "Outcome unknown",
         "With 503: Kafka has not confirmed the mail in time, and it may still be sent, under the `id` in the answer."
         " With 409: whether recipients of the mail got it is not known, so it is tried again on an explicit word only.",
-        "Look at the mail's status before you send it again; `detail` says more.",
+        "With an `Idempotency-Key`, send the same request again. Without one look at the mail's status first.",
     ),
     ProblemType(
         "unavailable",

@@ -82,7 +82,10 @@ def _allow_origins(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
         allow_origins=origins,
         allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
         allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"),
-        expose_headers=("Location", "Retry-After", "X-Request-ID"),
+        expose_headers=(
+            *("Location", "Retry-After", "X-Request-ID"),
+            *("RateLimit", "RateLimit-Policy", "Idempotent-Replayed"),
+        ),
     )
 
 
@@ -91,10 +94,11 @@ def _ask_for_key_first(app: FastAPI, keys: KeyLookup) -> None:
     point_out = app.exception_handlers[RequestValidationError]
 
     async def on_validation(request: Request, exc: Exception) -> Response:
-        try:
-            await authenticate(request, keys, None)
-        except Problem as problem:
-            return problem.to_response(request.state.request_id)
+        if "quota" not in request.scope["state"]:  # not asked yet
+            try:
+                await authenticate(request, keys, None)
+            except Problem as problem:
+                return problem.to_response(request.state.request_id)
         answer: Response = await point_out(request, exc)  # type: ignore[misc]
         return answer
 

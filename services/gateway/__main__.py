@@ -60,7 +60,7 @@ def smtp() -> None:
     from services.gateway.smtp import create_ingest
 
     settings = load_settings(SmtpSettings)
-    set_up_logs(settings.log_level, settings.log_format, service="gateway-smtp")
+    set_up_telemetry(settings, service="gateway-smtp")
 
     async def run() -> None:
         await run_parts(create_ingest(settings))

@@ -74,7 +74,10 @@ class Idempotency:
         if not given:
             return _take(await act(new_identity()))
         wanted = Wanted(
-            key.account, read_key(given), fingerprint(request.scope["path"], payload), identity=new_identity()
+            key.account,
+            read_key(given),
+            fingerprint(request.scope["path"], payload, is_test=key.test),
+            identity=new_identity(),
         )
         found = await self._claim(wanted)
         if isinstance(found, Claim):
@@ -132,14 +135,18 @@ def read_key(values: Sequence[bytes]) -> str:
     raise Problem(400, "malformed-idempotency-key", detail)
 
 
-def fingerprint(path: str, payload: Mapping[str, Any]) -> bytes:
-    """Equal for the same request, however its body was written. The API key in it (`token`) may be another one."""
+def fingerprint(path: str, payload: Mapping[str, Any], *, is_test: bool = False) -> bytes:
+    """Equal for the same request, however its body was written. The API key in it (`token`) may be another one.
+
+    But not a test key for another: what was simulated must not stand for what is to be sent.
+    """
     said = {name: value for name, value in payload.items() if name != "token"}
     try:
         written = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
         raise invalid_content([{"detail": "is nested too deeply", "pointer": ""}]) from None
-    return blake2b(b"%b\n%b" % (path.rstrip("/").encode(), written), digest_size=16).digest()
+    kind = b"test\n" if is_test else b""
+    return blake2b(b"%b%b\n%b" % (kind, path.rstrip("/").encode(), written), digest_size=16).digest()
 
 
 def _take(result: Response | StillOpen) -> Response:

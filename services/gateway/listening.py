@@ -159,7 +159,7 @@ class _Door:
                 found = await self._keys.find_by_digest(digest)
             except AccessUnavailable:
                 return False  # PostgreSQL has been away for a quarter of an hour
-            return found is not None and _SCOPE in found.scopes
+            return found is not None and _SCOPE in found.scopes and found.may_call_from(caller.state.caller)
 
         since = _read_since(last_event_id or query.last_event_id)
         request = LiveRequest(key.account, query.wants, since, is_allowed, find_stopping(caller.scope))

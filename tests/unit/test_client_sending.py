@@ -281,3 +281,17 @@ def test_the_key_is_in_no_representation_and_no_log(caplog: pytest.LogCaptureFix
     shown = f"{client!r} {handle!r} {client._configuration!r} {caplog.text}"
     assert "mk_" not in shown
     assert "ann@example.org" not in shown
+
+
+def test_a_batch_is_cut_by_its_weight_and_keeps_the_ids_it_has_when_a_later_part_fails(run: Run) -> None:
+    first = {
+        "batch_id": "b",
+        "accepted": 2,
+        "results": [{"id": str(number), "status": "queued"} for number in range(2)],
+    }
+    refused = httpx.Response(413, json={"type": "/problems/too-large", "detail": "Too large."})
+    api = FakeApi(httpx.Response(202, json=first), refused)
+    heavy = {**MAIL, "text": "x" * 3_500_000}
+    found = run(api, lambda client: client.send_batch([heavy, heavy, heavy]))
+    assert [each.id for each in found[:2]] == ["0", "1"]
+    assert isinstance(found[2], milena.TooLarge)

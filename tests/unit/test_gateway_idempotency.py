@@ -103,6 +103,7 @@ def test_a_request_is_the_same_however_it_is_written_and_whichever_key_it_shows(
     assert one == fingerprint("/email", {"b": {"d": 3, "c": 2}, "a": 1})
     assert one != fingerprint("/email", {"a": 1, "b": {"c": 2, "d": 4}})
     assert one != fingerprint("/v1/emails", {"a": 1, "b": {"c": 2, "d": 3}})
+    assert one != fingerprint("/email/", {"a": 1, "b": {"c": 2, "d": 3}}, is_test=True)
 
 
 def test_a_body_that_cannot_be_written_again_is_refused() -> None:

@@ -1,7 +1,7 @@
 """Lists of mails and counts of them: an index for each filter, labels, tallies, and the triggers that keep them.
 
 Labels and tallies follow from the rows of `emails` alone. Triggers write them in the statement that writes the rows,
-whoever does: worker, rebuild, ageing, an older release that is still running (docs/adr/0016).
+whoever does: worker, rebuild, ageing, an older release that is still running (docs/adr/0022).
 """
 
 from alembic import op

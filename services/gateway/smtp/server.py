@@ -3,6 +3,9 @@
 import asyncio
 import ssl
 import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import structlog
@@ -12,7 +15,7 @@ from services.gateway.readiness import ToleratedAbsence
 from services.gateway.settings import SmtpSettings
 from services.gateway.smtp.session import SmtpSession
 from services.gateway.smtp.submission import Submission
-from shared.access import AccessStore, KeyLookup
+from shared.access import AccessStore, KeyLookup, LastUses
 from shared.database import Database
 from shared.health import Check, HealthServer
 from shared.metrics import SMTP_CONNECTIONS
@@ -40,7 +43,10 @@ class SmtpServer:
         self.size_limit = 2 * settings.event_limit
         self.timeout_s = settings.smtp_ingest_timeout
         self.hostname = settings.smtp_ingest_hostname
-        self.data_room = asyncio.Semaphore(_DATA_AT_ONCE)
+        self._data_room = asyncio.Semaphore(_DATA_AT_ONCE)
+        self._rooms: defaultdict[str | None, asyncio.Semaphore] = defaultdict(  # by key
+            lambda: asyncio.Semaphore(_DATA_AT_ONCE // 4)
+        )
         self._settings = settings
         self._submission = submission
         self._sessions: set[SmtpSession] = set()
@@ -74,6 +80,12 @@ class SmtpServer:
         SMTP_CONNECTIONS.set(len(self._sessions))
         return None
 
+    @asynccontextmanager
+    async def data_room(self, session: SmtpSession) -> AsyncIterator[None]:
+        """A place for a mail that is coming in: of all places one key has a quarter at most."""
+        async with self._rooms[session.secret], self._data_room:
+            yield
+
     def leave(self, session: SmtpSession) -> None:
         """The connection has ended."""
         self._sessions.discard(session)
@@ -99,8 +111,10 @@ def create_ingest(settings: SmtpSettings) -> list[Part]:
         event_limit=settings.event_limit,
     )
     acceptor = Acceptor(publisher, Topics(settings.topic_prefix).requested, settings.event_limit)
-    keys, quotas = KeyLookup(AccessStore(database)), Quotas(settings)
-    submission = Submission(keys, acceptor, quotas, settings.attachment_rules)
+    access = AccessStore(database)
+    uses = LastUses(access)
+    keys = KeyLookup(access, on_use=uses.note)
+    submission = Submission(keys, acceptor, Quotas(settings), settings.attachment_rules)
 
     async def check_kafka() -> str | None:
         return None if publisher.available else "does not acknowledge: is the broker running?"
@@ -109,7 +123,7 @@ def create_ingest(settings: SmtpSettings) -> list[Part]:
     checks: dict[str, Check] = {"kafka": check_kafka, "database": tolerated}
     health = HealthServer(settings.health_host, settings.health_port, checks, settings.metrics_allowed_networks)
     server = SmtpServer(settings, submission, settings.load_tls())
-    return [_Base(database, publisher), health, server]
+    return [_Base(database, publisher), uses, health, server]
 
 
 class _Base:

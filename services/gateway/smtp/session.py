@@ -6,6 +6,7 @@ aiosmtpd reads commands one after the other from a stream, so PIPELINING costs n
 import asyncio
 import re
 import ssl
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import structlog
@@ -29,7 +30,6 @@ class Gatekeeper(Protocol):
     size_limit: int
     timeout_s: float
     hostname: str
-    data_room: asyncio.Semaphore
 
     def enter(self, session: "SmtpSession", caller: Address | None) -> str | None:
         """A connection has begun; a reply where it is to end at once."""
@@ -39,6 +39,9 @@ class Gatekeeper(Protocol):
 
     async def log_in(self, session: "SmtpSession", secret: str) -> str | None:
         """Take the key for this connection; a reply where it is not taken."""
+
+    def data_room(self, session: "SmtpSession") -> AbstractAsyncContextManager[None]:
+        """Where a mail may come in: few at a time."""
 
     def leave(self, session: "SmtpSession") -> None:
         """The connection has ended."""
@@ -115,7 +118,7 @@ class SmtpSession(SMTP):  # type: ignore[misc]
 
     async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
         """Few at a time: what they read lies in memory."""
-        async with self._gatekeeper.data_room:
+        async with self._gatekeeper.data_room(self):
             self.at_work = True
             try:
                 await super().smtp_DATA(arg)

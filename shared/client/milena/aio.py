@@ -9,7 +9,7 @@ import httpx
 
 from milena import flows
 from milena.calls import Answer, Call, Lost, Pause
-from milena.errors import ApiError
+from milena.errors import MilenaError
 from milena.events import Subscription
 from milena.flows import Flow
 from milena.handles import DEFAULT_WAIT_S, AsyncHandle
@@ -43,7 +43,7 @@ class AsyncClient(Caller):
 
     async def send_batch(
         self, mails: Iterable[Mail | Mapping[str, Any]], *, idempotency_key: str | None = None
-    ) -> list[AsyncHandle | ApiError]:
+    ) -> list[AsyncHandle | MilenaError]:
         """See Client.send_batch."""
         found = await self._run(flows.send_batch([compose(mail) for mail in mails], idempotency_key, self._patience))
         return [AsyncHandle(self, each, is_new=True) if isinstance(each, str) else each for each in found]

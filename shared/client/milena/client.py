@@ -9,7 +9,7 @@ import httpx
 
 from milena import flows
 from milena.calls import Answer, Call, Lost, Pause
-from milena.errors import ApiError
+from milena.errors import MilenaError
 from milena.events import Subscription
 from milena.flows import Flow
 from milena.handles import DEFAULT_WAIT_S, Handle
@@ -47,7 +47,7 @@ class Client(Caller):
 
     def send_batch(
         self, mails: Iterable[Mail | Mapping[str, Any]], *, idempotency_key: str | None = None
-    ) -> list[Handle | ApiError]:
+    ) -> list[Handle | MilenaError]:
         """Send many mails, up to 1,000 in one request; for each, in order, its handle or the error it met."""
         found = self._run(flows.send_batch([compose(mail) for mail in mails], idempotency_key, self._patience))
         return [Handle(self, each, is_new=True) if isinstance(each, str) else each for each in found]

@@ -9,7 +9,16 @@ from typing import Any, TypeAlias, TypeVar
 
 from milena import calls
 from milena.calls import Answer, Call, Lost, Pause
-from milena.errors import ApiError, BatchRefused, ConnectionFailed, NotFound, StillOnItsWay, build_error, read_error
+from milena.errors import (
+    ApiError,
+    BatchRefused,
+    ConnectionFailed,
+    MilenaError,
+    NotFound,
+    StillOnItsWay,
+    build_error,
+    read_error,
+)
 from milena.retrying import NOTHING_MORE, Patience
 from milena.status import EmailStatus, Event
 
@@ -45,18 +54,26 @@ def send(mail: Mapping[str, Any], idempotency_key: str | None, patience: Patienc
 
 def send_batch(
     mails: Sequence[Mapping[str, Any]], idempotency_key: str | None, patience: Patience
-) -> Flow[list[str | ApiError]]:
-    """Gives each mail's id, or its error, in order; as many requests as are needed."""
-    results: list[str | ApiError] = []
-    for number, start in enumerate(range(0, len(mails), calls.BATCH_LIMIT)):
+) -> Flow[list[str | MilenaError]]:
+    """Gives each mail's id, or its error, in order; as many requests as are needed.
+
+    Raises ApiError, ConnectionFailed where the first of them fails; later ones leave the ids that there are.
+    """
+    results: list[str | MilenaError] = []
+    for number, some in enumerate(calls.cut_batch(mails)):
         key = f"{idempotency_key}-{number}" if idempotency_key and number else idempotency_key
-        results += yield from _send_some(mails[start : start + calls.BATCH_LIMIT], key, patience)
+        try:
+            results += yield from _send_some(some, key, patience)
+        except MilenaError as exc:
+            if not number:
+                raise
+            results += [exc] * len(some)
     return results
 
 
 def _send_some(
     mails: Sequence[Mapping[str, Any]], idempotency_key: str | None, patience: Patience
-) -> Flow[list[str | ApiError]]:
+) -> Flow[list[str | MilenaError]]:
     try:
         answer = yield from perform(calls.send_batch(mails, idempotency_key), patience)
         told = answer.read()["results"]
@@ -71,8 +88,8 @@ def _send_some(
 
 def _send_singly(
     mails: Sequence[Mapping[str, Any]], idempotency_key: str | None, patience: Patience
-) -> Flow[list[str | ApiError]]:
-    results: list[str | ApiError] = []
+) -> Flow[list[str | MilenaError]]:
+    results: list[str | MilenaError] = []
     for number, mail in enumerate(mails):
         try:
             results.append((yield from send(mail, idempotency_key and f"{idempotency_key}.{number}", patience)))

@@ -85,7 +85,7 @@ class EmailBackend(BaseEmailBackend):
                 raise
             return 0
 
-    def _hand_over(self, ready: Ready) -> list[Handle | ApiError]:
+    def _hand_over(self, ready: Ready) -> list[Handle | MilenaError]:
         is_new = self.open()
         assert self._client is not None
         try:
@@ -94,10 +94,10 @@ class EmailBackend(BaseEmailBackend):
             if is_new:
                 self.close()
 
-    def _note(self, ready: Ready, results: list[Handle | ApiError]) -> int:
+    def _note(self, ready: Ready, results: list[Handle | MilenaError]) -> int:
         errors = []
         for (message, _), result in zip(ready, results, strict=True):
-            if isinstance(result, ApiError):
+            if isinstance(result, MilenaError):
                 errors.append(result)
             else:
                 message.milena_handle = result
@@ -108,7 +108,7 @@ class EmailBackend(BaseEmailBackend):
         return accepted
 
 
-def _send(client: Client, mails: list[dict[str, Any]]) -> list[Handle | ApiError]:
+def _send(client: Client, mails: list[dict[str, Any]]) -> list[Handle | MilenaError]:
     if len(mails) == 1:
         return [client.send(**mails[0])]
     if not any("idempotency_key" in mail for mail in mails):
@@ -116,7 +116,7 @@ def _send(client: Client, mails: list[dict[str, Any]]) -> list[Handle | ApiError
     return [_send_one(client, mail) for mail in mails]  # a key is for a request of its own
 
 
-def _send_one(client: Client, mail: dict[str, Any]) -> Handle | ApiError:
+def _send_one(client: Client, mail: dict[str, Any]) -> Handle | MilenaError:
     try:
         return client.send(**mail)
     except ApiError as exc:

@@ -6,7 +6,7 @@ from copy import copy
 from typing import Any
 
 from milena.django.handles import LocalHandle
-from milena.errors import ApiError
+from milena.errors import MilenaError
 from milena.handles import Handle
 
 _open: list[list[Any]] = []
@@ -23,7 +23,7 @@ def open_outbox() -> Iterator[list[Any]]:
         _open.remove(messages)
 
 
-def collect(ready: list[tuple[Any, dict[str, Any]]]) -> list[Handle | ApiError] | None:
+def collect(ready: list[tuple[Any, dict[str, Any]]]) -> list[Handle | MilenaError] | None:
     """Put messages into the outbox that was opened last; None where there is none."""
     if not _open:
         return None
