@@ -80,7 +80,8 @@ _TYPES = (
         (403,),
         "Network not allowed",
         "Requests from the caller's network are not allowed, or not with this API key.",
-        "Call from an allowed network, or have it added to `MILENA_ALLOWED_NETWORKS`, or to the key's networks. Behind a proxy, name the proxy in"
+        "Call from an allowed network, or have it added to `MILENA_ALLOWED_NETWORKS`, or to the key's networks."
+        " Behind a proxy, name the proxy in"
         " `MILENA_TRUSTED_PROXIES`, so that the caller behind it is seen.",
     ),
     ProblemType(
