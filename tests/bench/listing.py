@@ -33,6 +33,8 @@ _DRAW: dict[ListFilter, Callable[[random.Random], str]] = {
     ListFilter.KEY: lambda chance: f"key_default_{chance.choice([0, 1, 2, 9])}",
 }
 
+_COUNTS = "stats"  # measured beside the lists, and no list
+
 
 async def measure_lists(servers: RealServers, mails: int, requests: int) -> Figures:
     """`requests` of each kind, one after the other. Raises NotMeasured where a plan is not what it must be."""
@@ -46,13 +48,13 @@ async def measure_lists(servers: RealServers, mails: int, requests: int) -> Figu
         await api.wait_ready(60)
         async with httpx.AsyncClient(base_url=api.url, headers=caller.headers, timeout=60) as client:
             took = {kind.value if kind else "all": await _read_lists(client, kind, requests) for kind in STATEMENTS}
-            took["stats"] = await _read_stats(client, requests)
+            took[_COUNTS] = await _read_stats(client, requests)
     p99_ms = {name: take_percentile(each, 99) for name, each in took.items()}
     p50_ms = {name: take_percentile(each, 50) for name, each in took.items()}
     return {
         "mails": mails,
         "p50_ms": max(p50_ms.values()),
-        "p99_ms": max(p99_ms.values()),
+        "p99_ms": max(value for name, value in p99_ms.items() if name != _COUNTS),
         **{f"after_{name}_p50_ms": value for name, value in p50_ms.items()},
         **{f"after_{name}_p99_ms": value for name, value in p99_ms.items()},
     }
