@@ -16,7 +16,7 @@ from shared.events import CancellationRequested, EventType, build_headers, new_e
 from shared.problems import Problem
 from shared.producing import Message
 from shared.retrying import Unavailable, answer_within
-from shared.tracing import continue_trace
+from shared.tracing import SpanKind, begin_hop
 
 _LOOK_S = 1.5  # PostgreSQL may be away or stalled; the wish does not wait for it
 _REQUESTED = b'{"id":"%b","status":"cancellation_requested"}'
@@ -48,7 +48,11 @@ def setup_cancelling(app: FastAPI, keys: KeyLookup, emails: ReadModel, publisher
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
         await _refuse_where_final(emails, email_id, key.account)
-        wish = _build_message(email_id, key.account, topic, continue_trace(request.headers.get("traceparent")))
+        hop = begin_hop(
+            f"publish {EventType.CANCELLATION_REQUESTED}", SpanKind.PRODUCER, request.headers.get("traceparent")
+        )
+        hop.end()
+        wish = _build_message(email_id, key.account, topic, hop.traceparent)
         with answer_publish_errors(email_id, _UNKNOWN):
             await publisher.publish(wish)
         headers = {"location": f"/v1/emails/{email_id}"}

@@ -3,18 +3,16 @@
 import asyncio
 import json
 import os
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
 import psutil
 import pytest
 
-from deploy.local.children import signal_group
 from tests.support.gateway import FULL, Caller, mint, read_requests, serve_gateway
+from tests.support.outage import frozen
 from tests.support.servers import RealServers, run_apart
 from tests.support.services import ServiceProcess
 from tests.support.stack import Stack
@@ -124,14 +122,3 @@ async def wait_until_accepted(client: httpx.AsyncClient) -> None:
         assert answer.json()["outcome"] == "refused", answer.text
         await asyncio.sleep(0.5)
     raise AssertionError("Kafka is back, and mails are still refused")
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """The broker's process is stopped without being ended, and goes on afterwards."""
-    assert os.getpgid(pid) == pid != os.getpgid(0)
-    signal_group(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        signal_group(pid, signal.SIGCONT)

@@ -7,13 +7,13 @@ import asyncio
 import re
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 import httpx
 
+from shared.generated_pages import DOCS, keep_page
 from tests.support.endpoints import Keyring, Operation, build_apis, list_operations
 
-PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+PAGE = DOCS / "security.md"
 BEGIN, END = "<!-- operations: begin -->", "<!-- operations: end -->"
 
 
@@ -39,22 +39,10 @@ def render_page(page: str, scopes: Iterable[tuple[Operation, str]]) -> str:
     return re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{table}\n{END}", page, flags=re.DOTALL)
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or with `--check` only say whether it is outdated. Returns the exit code."""
-    if arguments not in ([], ["--check"]):
-        print("usage: python -m tests.support.security_page [--check]", file=sys.stderr)
-        return 2
-    page = PAGE.read_text()
-    wanted = render_page(page, asyncio.run(ask_scopes()))
-    if page == wanted:
-        return 0
-    if arguments:
-        print("outdated: docs/security.md (make docs)")
-        return 1
-    PAGE.write_text(wanted)
-    print("written: docs/security.md")
-    return 0
+def render() -> str:
+    """The page as the APIs answer now."""
+    return render_page(PAGE.read_text(), asyncio.run(ask_scopes()))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(keep_page(PAGE, render, sys.argv[1:]))
