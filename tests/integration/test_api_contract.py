@@ -1,4 +1,4 @@
-"""The APIs do what their OpenAPI document says, whatever they are asked (schemathesis; drawn at random in tests/chaos)."""
+"""The APIs do what their OpenAPI document says, whatever they are asked (schemathesis; at random in tests/chaos)."""
 
 from pathlib import Path
 

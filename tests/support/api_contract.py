@@ -56,7 +56,7 @@ def run_schemathesis(
                 "--checks",
                 "all",
             ),
-            # One worker: below Python 3.12 threads that read syntax trees at a time disturb each other (hypothesis does).
+            # One worker: before Python 3.12 threads that read syntax trees disturb each other.
             *("--continue-on-failure", "--no-shrink", "--warnings", "off", "--no-color", "--workers", "1", *options),
         ],
         cwd=scratch,
