@@ -65,3 +65,8 @@ def run_schemathesis(
         timeout=timeout_s,
         check=False,
     )
+
+
+def summarise(run: subprocess.CompletedProcess[str]) -> str:
+    """What a failed run has found, in lines a person can read: a request may take megabytes."""
+    return "\n".join(line[:500] for line in run.stdout.splitlines())[-30_000:] + run.stderr
