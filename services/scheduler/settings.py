@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
+from services.scheduler.job_settings import JobSettings
 from shared.settings import DatabaseSettings, HealthSettings, HttpSettings, KafkaSettings, ProcessSettings
 
 
-class ApiSettings(DatabaseSettings, HttpSettings, ProcessSettings):
+class ApiSettings(JobSettings, DatabaseSettings, HttpSettings, ProcessSettings):
     """`python -m services.scheduler api`."""
 
 

@@ -17,9 +17,10 @@ class DueBy(BaseModel):
     cron: str | None = Field(default=None, description="the line that is reckoned with", examples=["0 0 1 2,4,5,8 *"])
     run_at: datetime | None = None
     timezone: str
-    days: Literal["both", "either"] | None = Field(
-        default=None, description="with both day fields set: whether both must match, or either; else null"
+    day_fields: Literal["both", "either"] | None = Field(
+        default=None, description="with day of month and day of week set: whether both must match, or either"
     )
+    text: str | None = Field(default=None, description="in words", examples=["At 08:30 on Monday through Friday"])
 
 
 class CreatorKey(BaseModel):
@@ -111,8 +112,8 @@ class Run(BaseModel):
     name: str = Field(description="the task's, or the job's where there is no task")
     job_name: str
     status: Literal["PENDING", "PUBLISHED", "READY", "RUNNING", "SUCCEEDED", "FAILED", "SKIPPED"] = Field(
-        description="PENDING, PUBLISHED, READY: about to begin, or to begin again; SKIPPED: nobody was there at its time"
-        " (`misfire`), or the run before still went on (`overlap`)"
+        description="PENDING, PUBLISHED, READY: about to begin, or to begin again; SKIPPED: nobody was there at its "
+        "time (`misfire`), or the run before still went on (`overlap`)"
     )
     by_hand: bool
     due_at: datetime = Field(description="by hand: when it was asked for")

@@ -7,7 +7,8 @@ _ONE_OFF: dict[str, Any] = {
     "name": "Policy Change Email To Users",
     "job_name": "send_email",
     "recurring_interval": "ONE_OFF",
-    "recurring_details": '{"day_of_month": "2,4,5,8", "day_of_week": "1", "month_of_year": "*", "minute": "*", "hour": "*"}',
+    "recurring_details": '{"day_of_month": "2,4,5,8", "day_of_week": "1", "month_of_year": "*", "minute": "*", '
+    '"hour": "*"}',
 }
 _QUARTERLY: dict[str, Any] = {
     "job_name": "send_email",
@@ -20,7 +21,12 @@ _QUARTERLY: dict[str, Any] = {
         "hour": "*",
     },
 }
-_ARGS = {"from": "no-reply@example.com", "to": ["ann@example.org"], "subject": "Good morning", "text": "It is half past eight."}
+_ARGS = {
+    "from": "no-reply@example.com",
+    "to": ["ann@example.org"],
+    "subject": "Good morning",
+    "text": "It is half past eight.",
+}
 _MORNING: dict[str, Any] = {
     "name": "Morning report",
     "job_name": "send_email",
@@ -31,7 +37,11 @@ _MORNING: dict[str, Any] = {
     "retries": 3,
     "backoff_s": 60,
 }
-_DAILY = {"recurring_interval": "EVERY_DAY", "recurring_details": {"hour": "8", "minute": "30"}, "timezone": "Europe/Berlin"}
+_DAILY = {
+    "recurring_interval": "EVERY_DAY",
+    "recurring_details": {"hour": "8", "minute": "30"},
+    "timezone": "Europe/Berlin",
+}
 
 NEW_TASK = {
     "working days": {"summary": "A mail on working days", "value": _MORNING},
@@ -65,7 +75,13 @@ TASK: dict[str, Any] = {
     "timezone": "Europe/Berlin",
     "start_at": None,
     "end_at": None,
-    "schedule": {"cron": "30 8 * * 1-5", "run_at": None, "timezone": "Europe/Berlin", "days": None},
+    "schedule": {
+        "cron": "30 8 * * 1-5",
+        "run_at": None,
+        "timezone": "Europe/Berlin",
+        "day_fields": None,
+        "text": "At 08:30 on Monday through Friday",
+    },
     "args": _ARGS,
     "enabled": True,
     "misfire": "skip",

@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from services.scheduler.recurrence import RecurringInterval
@@ -14,7 +15,7 @@ ARGS_LIMIT = 256 * 1024
 """Bytes of JSON: a run's arguments travel on `schedule.tick`, with everything else an event has."""
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
-_EARLIEST, _LATEST = 1970, 9998  # leaves room to reckon in any zone
+_EARLIEST, _LATEST = 1970, 9900  # leaves room to reckon in any zone
 _DETAIL = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
 _DETAILS = {
     name: {**_DETAIL, "description": meaning}
@@ -52,12 +53,15 @@ def _read_moment(value: Any) -> Any:
 
 def _bound_moment(value: datetime) -> datetime:
     if not _EARLIEST < value.year < _LATEST:
-        raise ValueError(f"must lie between the years {_EARLIEST} and {_LATEST}")
+        raise ValueError(f"must be a time between the years {_EARLIEST} and {_LATEST}")
     return value if value.tzinfo is None else value.astimezone(UTC)
 
 
 def _check_args(args: dict[str, Any]) -> dict[str, Any]:
     check_variables(args)  # what cannot be written as JSON again, or is nested too deeply
+    size = len(orjson.dumps(args))
+    if size > ARGS_LIMIT:
+        raise ValueError(f"may have at most {ARGS_LIMIT} bytes of JSON; these have {size}")
     return args
 
 
@@ -67,7 +71,10 @@ Name = Annotated[
 JobName = Annotated[
     str,
     StringConstraints(min_length=1, max_length=200, pattern=r"^[!-~]+$"),
-    Field(description=f"a key of the registry (`GET /v1/jobs`), or `{EXTERNAL}…`: published for others", examples=["send_email"]),
+    Field(
+        description=f"a key of the registry (`GET /v1/jobs`), or `{EXTERNAL}…`: published for others",
+        examples=["send_email"],
+    ),
 ]
 Moment = Annotated[
     datetime,
