@@ -59,7 +59,7 @@ class Task(BaseModel):
     creator: CreatorKey
     test: bool = Field(description="made with a test key: its mail is simulated")
     next_due_at: datetime | None = Field(description="null: never again, or disabled")
-    upcoming: list[datetime] = Field(description="the next due times, up to five, in the task's zone")
+    upcoming: list[datetime] = Field(description="the next due times in the task's zone, up to five; in lists one")
 
 
 class TaskPage(BaseModel):

@@ -108,7 +108,7 @@ class PreviewRequest(WhenDue):
     """A schedule to look at."""
 
     after: Moment | None = Field(default=None, description="due times after this one; absent: from now on")
-    count: int = Field(default=5, ge=1, le=100, description="how many")
+    count: int = Field(default=5, ge=1, le=50, description="how many")
 
 
 class JobRunRequest(BaseModel):

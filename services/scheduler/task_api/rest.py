@@ -12,7 +12,7 @@ from services.scheduler.task_api.describing import describe_answers
 from services.scheduler.task_api.examples import CHANGES, NEW_TASK, PREVIEW
 from services.scheduler.task_api.fields import TaskId
 from services.scheduler.task_api.rpc import Admit
-from services.scheduler.task_api.showing import show_run, show_schedule, show_task
+from services.scheduler.task_api.showing import show_run, show_schedule, show_task, show_tasks
 from shared.apidocs import describe_body
 from shared.bodies import read_model
 
@@ -59,7 +59,7 @@ def _setup_many(app: FastAPI, admit: Admit, tasks: Tasks) -> None:
     async def list_tasks(page: Annotated[PageChoice, Query()], request: Request) -> TaskPage:
         """The account's tasks in the order they were made."""
         found, more = await tasks.list_some(await admit(request), page)
-        return TaskPage(data=[show_task(each) for each in found], next=more)
+        return TaskPage(data=show_tasks(found), next=more)
 
     @app.post(
         f"{PATH}/preview",

@@ -12,7 +12,7 @@ from services.scheduler.task_api.commands import Tasks
 from services.scheduler.task_api.describing import describe_envelopes
 from services.scheduler.task_api.envelope import PREFIX
 from services.scheduler.task_api.examples import CHOICE, NEW_TASK, PAGE, UPDATE
-from services.scheduler.task_api.showing import show_task
+from services.scheduler.task_api.showing import show_task, show_tasks
 from shared.access import ApiKey
 from shared.apidocs import describe_body
 from shared.bodies import read_model
@@ -104,7 +104,7 @@ def _setup_list(app: FastAPI, admit: Admit, tasks: Tasks) -> None:
         found, more = await tasks.list_some(key, page)
         if more:
             response.headers["link"] = f'<{PREFIX}list?limit={page.limit}&after={quote(more)}>; rel="next"'
-        return TasksEnvelope(data=[show_task(each) for each in found])
+        return TasksEnvelope(data=show_tasks(found))
 
     responses = describe_envelopes()
     responses[200] = {

@@ -1,6 +1,6 @@
 """From what is stored to what is answered. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -17,8 +17,8 @@ from services.scheduler.task_api.defining import to_fields
 _UPCOMING = 5
 
 
-def show_task(task: StoredTask) -> Task:
-    """A task, with its next due times."""
+def show_task(task: StoredTask, upcoming: int = _UPCOMING) -> Task:
+    """A task, with so many of its next due times."""
     schedule = build_schedule(task.definition.timing)
     return Task(
         **to_fields(task.definition),
@@ -30,14 +30,19 @@ def show_task(task: StoredTask) -> Task:
         creator=CreatorKey(key_id=task.creator.key_id, name=task.creator.name),
         test=task.creator.test,
         next_due_at=task.next_due_at,
-        upcoming=_list_upcoming(task.next_due_at, schedule),
+        upcoming=_list_upcoming(task.next_due_at, schedule, upcoming),
     )
 
 
-def _list_upcoming(first: datetime | None, schedule: Schedule) -> list[datetime]:
+def show_tasks(tasks: Sequence[StoredTask]) -> list[Task]:
+    """Tasks of a list: to reckon five due times of each takes a millisecond or two, so there is one."""
+    return [show_task(each, upcoming=1) for each in tasks]
+
+
+def _list_upcoming(first: datetime | None, schedule: Schedule, count: int) -> list[datetime]:
     if first is None:
         return []
-    rest = [] if schedule.one_off else schedule.upcoming(first, _UPCOMING - 1)
+    rest = [] if schedule.one_off else schedule.upcoming(first, count - 1)
     return [each.astimezone(schedule.zone) for each in (first, *rest)]
 
 
