@@ -50,7 +50,7 @@ class NewTask(WhenDue):
     name: Name = Field(description="no other task of the account has it", examples=["Morning report"])
     job_name: JobName
     args: Args = Field(default_factory=dict, description=_ARGS)
-    enabled: bool = True
+    enabled: bool = Field(default=True, strict=True)
     misfire: Misfire = Field(default=Misfire.RUN_ONCE, description=_MISFIRE)
     overlap: Overlap = Field(default=Overlap.ALLOW, description=_OVERLAP)
     retries: Retries = Field(default=0, description=_RETRIES)
@@ -69,7 +69,7 @@ class TaskChanges(WhenDue):
     job_name: JobName = Field(default_factory=_nothing)
     args: Args = Field(default_factory=_nothing, description=f"in place of those before; {_ARGS}")
     timezone: str = Field(default_factory=_nothing, max_length=100, description="IANA name", examples=["Europe/Berlin"])
-    enabled: bool = Field(default_factory=_nothing, description="false: not due until it is enabled again")
+    enabled: bool = Field(default_factory=_nothing, strict=True, description="false: not due until it is enabled again")
     misfire: Misfire = Field(default_factory=_nothing, description=_MISFIRE)
     overlap: Overlap = Field(default_factory=_nothing, description=_OVERLAP)
     retries: Retries = Field(default_factory=_nothing, description=_RETRIES)
@@ -108,7 +108,7 @@ class PreviewRequest(WhenDue):
     """A schedule to look at."""
 
     after: Moment | None = Field(default=None, description="due times after this one; absent: from now on")
-    count: int = Field(default=5, ge=1, le=50, description="how many")
+    count: int = Field(default=5, ge=1, le=50, strict=True, description="how many")
 
 
 class JobRunRequest(BaseModel):

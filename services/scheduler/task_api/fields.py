@@ -65,6 +65,13 @@ def _check_args(args: dict[str, Any]) -> dict[str, Any]:
     return args
 
 
+def _refuse_truth(value: Any) -> Any:
+    """In JSON true is no number; in a query numbers are text."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
 Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_check_name)
 ]
@@ -87,9 +94,11 @@ Interval = Annotated[str, WithJsonSchema({"type": "string", "enum": [each.value 
 """Read by the schedule, so that all that is wrong with that is told at once."""
 Details = Annotated[Any, WithJsonSchema(_DETAILS_SCHEMA)]
 Args = Annotated[dict[str, Any], AfterValidator(_check_args)]
-Retries = Annotated[int, Field(ge=0, le=20)]
-Backoff = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-TimeLimit = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-TaskId = Annotated[int, Field(ge=1, lt=2**63, description="the task's id", examples=[1])]
-Limit = Annotated[int, Field(ge=1, le=200, description="how many at most")]
+Retries = Annotated[int, Field(ge=0, le=20, strict=True)]
+Backoff = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False, strict=True)]
+TimeLimit = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False, strict=True)]
+TaskId = Annotated[
+    int, BeforeValidator(_refuse_truth), Field(ge=1, lt=2**63, description="the task's id", examples=[1])
+]
+Limit = Annotated[int, BeforeValidator(_refuse_truth), Field(ge=1, le=200, description="how many at most")]
 After = Annotated[str | None, Field(max_length=300, description="`next` of the page before")]
