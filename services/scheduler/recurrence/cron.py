@@ -1,11 +1,11 @@
 """A cron line on a calendar without time zones. cronsim does the arithmetic."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 
 from cronsim import CronSim, CronSimError
+from cronsim.explain import Expression
 
 from services.scheduler.recurrence.errors import InvalidSchedule
 from services.scheduler.recurrence.fields import FIELDS
@@ -21,6 +21,9 @@ _NICKNAMES = {
 }
 _LONGEST = 500
 _ALL_HOURS = frozenset(range(24))
+_SOME_DAY = datetime(2000, 1, 1)
+# In the order of a cron line, as cronsim's errors name them.
+_CRON_NAMES = ("minute", "hour", "day-of-month", "month", "day-of-week")
 
 
 class _BothDays(CronSim):
@@ -30,92 +33,105 @@ class _BothDays(CronSim):
         return self.match_dom(d) and self.match_dow(d)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CronLine:
-    """Five fields. `both_days`: both day fields must match; otherwise cron's own rule, which is mostly either."""
+    """Five fields. `both_days`: both day fields must match; else cron's own rule, which is mostly either."""
 
     text: str
-    both_days: bool
+    both_days: bool = False
 
     @classmethod
     def read(cls, given: object) -> "CronLine":
         """A line as cron knows it, or a nickname such as @daily. Raises InvalidSchedule."""
-        if not isinstance(given, str) or len(given) > _LONGEST:
-            raise _refuse(f"must be a text of five fields, at most {_LONGEST} characters")
-        text = _NICKNAMES.get(given.strip().lower()) or " ".join(given.split())
-        if len(text.split()) != len(FIELDS):
-            known = ", ".join(_NICKNAMES)
-            raise _refuse(f"must have five fields (minute, hour, day of month, month, day of week), or be one of {known}")
-        line = cls(text, both_days=False)
+        if not isinstance(given, str) or len(given) > _LONGEST or not given.isascii():
+            raise _refuse(f"must be a text of five fields in ASCII, of at most {_LONGEST} characters")
+        line = cls(_NICKNAMES.get(given.strip().lower()) or " ".join(given.split()))
+        if len(line.text.split()) != len(FIELDS):
+            nicknames = ", ".join(_NICKNAMES)
+            raise _refuse(f"must have five fields ({', '.join(_CRON_NAMES)}), or be one of {nicknames}")
         try:
-            CronSim(text, datetime(2000, 1, 1))
+            line.begin(_SOME_DAY)
         except CronSimError as exc:
-            raise _refuse(_explain(text, str(exc))) from exc
-        line.check("cron")
-        return line
+            raise _refuse(_explain(line.text.split(), str(exc))) from exc
+        return line._checked("cron")
 
     @classmethod
     def combine(cls, fields: tuple[str, ...]) -> "CronLine":
-        """Of five fields that have been read, Celery's way. Raises InvalidSchedule where no day ever matches."""
-        line = cls(" ".join(_spell(*each) for each in zip(FIELDS, fields, strict=True)), both_days=True)
-        line.check("recurring_details")
-        return line
+        """Of five fields that have been parsed, Celery's way. Raises InvalidSchedule where no day ever matches."""
+        text = " ".join(field.spell(each) for field, each in zip(FIELDS, fields, strict=True))
+        return cls(text, both_days=True)._checked("recurring_details")
 
-    def check(self, name: str) -> None:
-        """Raise InvalidSchedule where no day of any year matches."""
+    def _checked(self, name: str) -> "CronLine":
         try:
-            simulation = self._begin(datetime(2000, 1, 1))
-            if any(each.month in simulation.months and simulation.match_day(each) for each in _list_all_kinds_of_days()):
-                return
-        except CronSimError:
-            pass
-        raise InvalidSchedule([(name, f"can never fall due: no year has a day that matches {self.text}")])
+            found = any(self._sample.match_day(day) for day in _list_days() if day.month in self._sample.months)
+        except CronSimError:  # cronsim looks for the plainest of such lines itself
+            found = False
+        if not found:
+            raise InvalidSchedule([(name, f"can never fall due: no year has a day that matches {self.text}")])
+        return self
 
     def next_after(self, wall: datetime) -> datetime | None:
         """The next match after `wall`, both without a zone; None where the calendar ends."""
         try:
-            return next(self._begin(wall), None)
-        except (OverflowError, ValueError):
+            return next(self.begin(wall), None)
+        except OverflowError:
             return None
 
-    @property
+    def begin(self, wall: datetime) -> CronSim:
+        """What finds the matches after `wall`."""
+        return (_BothDays if self.both_days else CronSim)(self.text, wall)
+
+    @cached_property
+    def _sample(self) -> CronSim:
+        return self.begin(_SOME_DAY)
+
+    @cached_property
     def every_hour(self) -> bool:
         """Whether no hour is left out: such a line follows real time."""
-        return self._begin(datetime(2000, 1, 1)).hours == _ALL_HOURS
+        return self._sample.hours == _ALL_HOURS
 
     @property
-    def days(self) -> str | None:
-        """`both` or `either` must match, None where at most one of the day fields is set."""
+    def day_fields(self) -> str | None:
+        """`both` or `either` must match; None where at most one of the two is set."""
         _, _, day_of_month, _, day_of_week = self.text.split()
         if "*" in (day_of_month, day_of_week):
             return None
-        both = self.both_days or self._begin(datetime(2000, 1, 1)).day_and
-        return "both" if both else "either"
+        return "both" if self.both_days or self._sample.day_and else "either"
 
-    def _begin(self, wall: datetime) -> CronSim:
-        return (_BothDays if self.both_days else CronSim)(self.text, wall)
+    def explain(self) -> str:
+        """In English: "At 00:00 on the 1st day of January, April, July, and October"."""
+        expression = Expression(self.text.upper().split())
+        expression.day_and = expression.day_and or self.both_days
+        return expression.explain()
 
 
 @cache
-def _list_all_kinds_of_days() -> tuple[date, ...]:
-    """Fourteen years, all the kinds there are: beginning on each weekday, with and without 29 February."""
-    years = {(date(year, 1, 1).weekday(), date(year, 12, 31).timetuple().tm_yday): year for year in range(2000, 2028)}
-    return tuple(day for year in years.values() for day in _list_days(year))
+def _list_days() -> tuple[date, ...]:
+    """Every kind of day there is: fourteen years, beginning on each weekday, with and without 29 February."""
+    kinds = {(date(year, 1, 1).weekday(), date(year, 12, 31) - date(year, 1, 1)): year for year in range(2000, 2028)}
+    return tuple(
+        date(year, 1, 1) + timedelta(days=number)
+        for (_, length), year in kinds.items()
+        for number in range(length.days + 1)
+    )
 
 
-def _list_days(year: int) -> Iterator[date]:
-    day = date(year, 1, 1)
-    while day.year == year:
-        yield day
-        day += timedelta(days=1)
+def _explain(fields: list[str], problem: str) -> str:
+    """`problem` is cronsim's: "Bad day-of-month"."""
+    name = problem.removeprefix("Bad ")
+    if name not in _CRON_NAMES:
+        return f"cannot be read: {problem}"
+    position = _CRON_NAMES.index(name)
+    try:  # a readable day of the month is "bad" where no month of the line has it
+        CronSim(" ".join([*fields[:3], "*", *fields[4:]]), _SOME_DAY)
+    except CronSimError:
+        return f"{name} {fields[position]!r} cannot be read: it takes {_describe(position)}"
+    return f"can never fall due: no year has a day that matches {' '.join(fields)}"
 
 
-def _spell(field: object, text: str) -> str:
-    return text
-
-
-def _explain(text: str, problem: str) -> str:
-    return f"cannot be read: {problem}"
+def _describe(position: int) -> str:
+    field = FIELDS[position]
+    return f"numbers from {field.first} to {field.highest}, lists (2,4), ranges (2-4), steps (*/2) and *"
 
 
 def _refuse(detail: str) -> InvalidSchedule:

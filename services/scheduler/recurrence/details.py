@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from services.scheduler.recurrence.errors import InvalidSchedule
-from services.scheduler.recurrence.fields import FIELDS, Field
+from services.scheduler.recurrence.fields import FIELDS
 
 _NAMES = tuple(field.name for field in FIELDS)
 _LONGEST = 4_000
+_BAD_TYPE = 'must be a number, or a text such as "*", "2,4", "8-18" or "*/15"'
+_BAD_OBJECT = "must be a JSON object, or a string that holds one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +27,16 @@ class RecurringDetails:
     def read(cls, given: object) -> "RecurringDetails":
         """Raises InvalidSchedule with everything that is wrong. None and an empty object are all `*`."""
         fields = _read_object(given)
-        errors = [(f"recurring_details/{name}", _explain_unknown(name)) for name in fields if name not in _NAMES]
+        errors = [
+            (f"recurring_details/{str(name)[:50]}", f"is no field of a schedule; there are {', '.join(_NAMES)}")
+            for name in fields
+            if name not in _NAMES
+        ]
         texts = {}
         for field in FIELDS:
             try:
-                texts[field.name] = _read_field(field, fields.get(field.name))
+                texts[field.name] = _read_text(fields.get(field.name))
+                field.parse(texts[field.name])
             except ValueError as exc:
                 errors.append((f"recurring_details/{field.name}", str(exc)))
         if errors:
@@ -43,37 +50,35 @@ class RecurringDetails:
 
 def _read_object(given: object) -> Mapping[str, object]:
     if isinstance(given, str):
-        if len(given) > _LONGEST:
-            raise InvalidSchedule([("recurring_details", f"is longer than {_LONGEST} characters")])
-        try:
-            given = json.loads(given)
-        except (ValueError, RecursionError) as exc:
-            detail = f"must be a JSON object, or a string that holds one; this string is no JSON: {exc}"
-            raise InvalidSchedule([("recurring_details", detail)]) from exc
+        given = _parse(given)
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise InvalidSchedule([("recurring_details", "must be a JSON object, or a string that holds one")])
+        raise InvalidSchedule([("recurring_details", _BAD_OBJECT)])
     return given
 
 
-def _read_field(field: Field, given: object) -> str:
-    text = _to_text(given)
-    field.parse(text)
-    return text
+def _parse(text: str) -> object:
+    if len(text) > _LONGEST:
+        raise InvalidSchedule([("recurring_details", f"is longer than {_LONGEST} characters")])
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        detail = f"{_BAD_OBJECT}; this string is no JSON: {exc}"
+        raise InvalidSchedule([("recurring_details", detail)]) from exc
 
 
-def _to_text(given: object) -> str:
+def _read_text(given: object) -> str:
     if given is None:
         return "*"
-    if isinstance(given, int) and not isinstance(given, bool):
-        return str(given) if -9999 <= given <= 9999 else "?"
+    if isinstance(given, list):
+        return ",".join(map(_read_one, given))
+    return _read_one(given)
+
+
+def _read_one(given: object) -> str:
     if isinstance(given, str):
         return given.strip()
-    if isinstance(given, list) and given and not any(isinstance(each, list) for each in given):
-        return ",".join(_to_text(each) for each in given)
-    raise ValueError('must be a number or a text such as "*", "2,4", "8-18" or "*/15"')
-
-
-def _explain_unknown(name: object) -> str:
-    return f"is no field of a schedule; there are {', '.join(_NAMES)}" if len(str(name)) < 100 else "is no field"
+    if isinstance(given, int) and not isinstance(given, bool) and abs(given) < 10_000:
+        return str(given)
+    raise ValueError(_BAD_TYPE)

@@ -24,18 +24,15 @@ class RecurringInterval(StrEnum):
     @classmethod
     def read(cls, given: object) -> "RecurringInterval":
         """Raises InvalidSchedule, listing what there is."""
-        try:
-            return cls(str(given))
-        except ValueError:
-            detail = f"must be one of {', '.join(cls)}"
-            raise InvalidSchedule([("recurring_interval", detail)]) from None
+        if isinstance(given, str) and given in cls.__members__:
+            return cls(given)
+        raise InvalidSchedule([("recurring_interval", f"must be one of {', '.join(cls)}")])
 
 
 @dataclass(frozen=True)
 class _Rule:
     defaults: Mapping[str, str] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
-    instead: str = ""
 
 
 _MIDNIGHT = {"minute": "0", "hour": "0"}
@@ -43,17 +40,21 @@ _DAY_FIELDS = ("day_of_month", "month_of_year", "day_of_week")
 
 _RULES = {
     RecurringInterval.ONE_OFF: _Rule(),
-    RecurringInterval.EVERY_MINUTE: _Rule({}, ("minute", "hour", *_DAY_FIELDS), "a longer interval, or cron"),
-    RecurringInterval.EVERY_HOUR: _Rule({"minute": "0"}, ("hour", *_DAY_FIELDS), "EVERY_DAY or longer, or cron"),
-    RecurringInterval.EVERY_DAY: _Rule(_MIDNIGHT, _DAY_FIELDS, "EVERY_WEEK or longer, or cron"),
-    RecurringInterval.EVERY_WEEK: _Rule(
-        _MIDNIGHT | {"day_of_week": "1"}, ("day_of_month", "month_of_year"), "EVERY_MONTH or longer, or cron"
-    ),
-    RecurringInterval.EVERY_MONTH: _Rule(
-        _MIDNIGHT | {"day_of_month": "1"}, ("month_of_year",), "EVERY_QUARTER or EVERY_YEAR, or cron"
-    ),
+    RecurringInterval.EVERY_MINUTE: _Rule(refused=("minute", "hour", *_DAY_FIELDS)),
+    RecurringInterval.EVERY_HOUR: _Rule({"minute": "0"}, ("hour", *_DAY_FIELDS)),
+    RecurringInterval.EVERY_DAY: _Rule(_MIDNIGHT, _DAY_FIELDS),
+    RecurringInterval.EVERY_WEEK: _Rule(_MIDNIGHT | {"day_of_week": "1"}, ("day_of_month", "month_of_year")),
+    RecurringInterval.EVERY_MONTH: _Rule(_MIDNIGHT | {"day_of_month": "1"}, ("month_of_year",)),
     RecurringInterval.EVERY_QUARTER: _Rule(_MIDNIGHT | {"day_of_month": "1", "month_of_year": "1,4,7,10"}),
     RecurringInterval.EVERY_YEAR: _Rule(_MIDNIGHT | {"day_of_month": "1", "month_of_year": "1"}),
+}
+# The shortest interval that takes a field.
+_SHORTEST = {
+    "minute": RecurringInterval.EVERY_HOUR,
+    "hour": RecurringInterval.EVERY_DAY,
+    "day_of_week": RecurringInterval.EVERY_WEEK,
+    "day_of_month": RecurringInterval.EVERY_MONTH,
+    "month_of_year": RecurringInterval.EVERY_QUARTER,
 }
 
 
@@ -65,12 +66,13 @@ def complete(interval: RecurringInterval, details: RecurringDetails) -> tuple[st
     rule = _RULES[interval]
     given = details.to_dict()
     errors = [
-        (f"recurring_details/{name}", f'must be "*" with {interval}; to set it, use {rule.instead}')
+        (
+            f"recurring_details/{name}",
+            f'must be "*" with {interval}; to set it, take {_SHORTEST[name]} or longer, or cron',
+        )
         for name in rule.refused
         if given[name] != "*"
     ]
     if errors:
         raise InvalidSchedule(errors)
-    return tuple(
-        given[each.name] if given[each.name] != "*" else rule.defaults.get(each.name, "*") for each in FIELDS
-    )
+    return tuple(given[each.name] if given[each.name] != "*" else rule.defaults.get(each.name, "*") for each in FIELDS)

@@ -5,25 +5,25 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from services.scheduler.recurrence.cron import CronLine
-from services.scheduler.recurrence.details import RecurringDetails
 from services.scheduler.recurrence.errors import InvalidSchedule
-from services.scheduler.recurrence.intervals import RecurringInterval, complete
-from services.scheduler.recurrence.wall_clock import find_instant, next_due
-from services.scheduler.recurrence.zones import load_zone
+from services.scheduler.recurrence.intervals import RecurringInterval
+from services.scheduler.recurrence.reading import Given, read
+from services.scheduler.recurrence.wall_clock import next_due
 
-_INSTANT = timedelta(microseconds=1)
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_MOMENT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Either a line in a zone (`one_off`: its next match and no other), or one instant. Bounds are inclusive."""
+    """A line in a zone, or one instant (`run_at`). `one_off`: its next due time and no other. Bounds are inclusive."""
 
     zone: ZoneInfo
-    line: CronLine | None
-    run_at: datetime | None
-    start_at: datetime | None
-    end_at: datetime | None
-    one_off: bool
+    line: CronLine | None = None
+    run_at: datetime | None = None
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    one_off: bool = False
 
     @classmethod
     def build(
@@ -38,28 +38,33 @@ class Schedule:
     ) -> "Schedule":
         """Read what a user gave: an interval with its details, or a cron line, or `run_at`.
 
-        Times without an offset are the zone's. Raises InvalidSchedule with everything that is wrong.
+        ONE_OFF goes with each of them. Times without an offset are the zone's. Raises InvalidSchedule with everything
+        that is wrong.
         """
-        zone = load_zone(timezone)
-        interval = None if recurring_interval is None else RecurringInterval.read(recurring_interval)
-        one_off = interval is RecurringInterval.ONE_OFF or run_at is not None
-        line = None
-        if cron is not None:
-            line = CronLine.read(cron)
-        elif run_at is None:
-            if interval is None:
-                raise InvalidSchedule([("recurring_interval", "is needed, or cron, or run_at")])
-            line = CronLine.combine(complete(interval, RecurringDetails.read(recurring_details)))
-        run_at, start_at, end_at = (_place(each, zone) for each in (run_at, start_at, end_at))
-        return cls(zone, line, run_at, start_at, end_at, one_off)
+        given = read(Given(recurring_interval, recurring_details, cron, timezone, run_at, start_at, end_at))
+        one_off = given.line is None or given.interval is RecurringInterval.ONE_OFF
+        schedule = cls(given.zone, given.line, given.run_at, given.start_at, given.end_at, one_off)
+        schedule._check_bounds()
+        return schedule
+
+    def _check_bounds(self) -> None:
+        """Raise InvalidSchedule where nothing can fall due between `start_at` and `end_at`."""
+        if self.end_at is None and self.run_at is None:
+            return
+        if self.start_at and self.end_at and self.start_at > self.end_at:
+            raise InvalidSchedule([("end_at", "lies before start_at")])
+        begin = self.start_at or _BEGINNING
+        if self.next_after(begin - _MOMENT) is None:
+            name = "run_at" if self.run_at else "end_at"
+            raise InvalidSchedule([(name, "leaves no due time between start_at and end_at")])
 
     def next_after(self, instant: datetime) -> datetime | None:
         """The first due time after an instant (UTC), strictly; None where there is none any more."""
         if instant.tzinfo is None:
             raise ValueError("an instant has an offset")
         after = instant.astimezone(UTC)
-        if self.start_at:
-            after = max(after, self.start_at - _INSTANT)
+        if self.start_at and self.start_at > after:
+            after = self.start_at - _MOMENT
         due = self._find(after)
         return None if due is None or (self.end_at and due > self.end_at) else due
 
@@ -79,14 +84,13 @@ class Schedule:
         return found
 
     def describe(self) -> dict[str, str | None]:
-        """What it became: `cron` or `run_at`, `timezone`, and whether `both` or `either` of the day fields must match."""
-        described: dict[str, str | None] = {"timezone": self.zone.key}
+        """What it became: `cron` or `run_at`, `timezone`; `day_fields` (`both` or `either` must match), `text` in English."""
         if self.line is None:
-            return {"run_at": self.run_at.isoformat() if self.run_at else None, **described}
-        return {"cron": self.line.text, **described, "days": self.line.days}
-
-
-def _place(moment: datetime | None, zone: ZoneInfo) -> datetime | None:
-    if moment is None:
-        return None
-    return find_instant(moment.replace(fold=0), zone) if moment.tzinfo is None else moment.astimezone(UTC)
+            return {"run_at": self.run_at.isoformat() if self.run_at else None, "timezone": self.zone.key}
+        text = self.line.explain()
+        return {
+            "cron": self.line.text,
+            "timezone": self.zone.key,
+            "day_fields": self.line.day_fields,
+            "text": f"Once: {text[0].lower()}{text[1:]}" if self.one_off else text,
+        }

@@ -12,7 +12,7 @@ _LONGEST = 100
 
 @cache
 def _list_names() -> frozenset[str]:
-    return frozenset(files("tzdata").joinpath("zones").read_text().split())
+    return frozenset(files("tzdata").joinpath("zones").read_text().split()) - {"Factory"}
 
 
 @cache
