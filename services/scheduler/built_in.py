@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.scheduler.job import JobContext
+from services.scheduler.job import JobContext, Tools
 from shared.events import EmailFields, EmailRequested, Namespace
 from shared.events.identity import OCCURRENCE_MAIL_NAMESPACE
 from shared.events.requested import point_at
@@ -38,7 +38,7 @@ class EmailSentResult(BaseModel):
     email_id: UUID
 
 
-async def send_email(args: EmailArgs, context: JobContext) -> EmailSentResult:
+async def send_email(args: EmailArgs, context: JobContext, tools: Tools) -> EmailSentResult:
     """Publish a mail. Its id is derived from the run, so a run that is begun again does not send it again."""
     email_id = _MAILS.name(str(context.occurrence_id))
     known = {name: getattr(args, name) for name in args.model_fields_set}
@@ -51,7 +51,7 @@ async def send_email(args: EmailArgs, context: JobContext) -> EmailSentResult:
         requested_at=context.scheduled_for,
         _fields_set={*known, "id", "account", "api_key_id", "test", "requested_at"},
     )
-    await context.tools.publish_email(event)
+    await tools.publish_email(event)
     return EmailSentResult(email_id=email_id)
 
 
@@ -76,6 +76,6 @@ class PurgeResult(BaseModel):
     deleted: int
 
 
-async def purge_history(args: PurgeArgs, context: JobContext) -> PurgeResult:
+async def purge_history(args: PurgeArgs, context: JobContext, tools: Tools) -> PurgeResult:
     """Delete the account's runs that ended long ago, before MILENA_RESULT_RETENTION does."""
-    return PurgeResult(deleted=await context.tools.purge(context.account, args.older_than_days))
+    return PurgeResult(deleted=await tools.purge(context.account, args.older_than_days))

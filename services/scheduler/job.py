@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, get_type_hints
 from uuid import UUID
@@ -50,14 +50,14 @@ class JobContext:
     name: str
     scheduled_for: datetime
     creator: Creator
-    tools: Tools = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A registered job.
 
-    `list_senders`: the addresses its arguments would send from, by field; they must be allowed to the key that asks.
+    `built_in`: ours, it runs on the process's own loop and gets Tools. `list_senders`: the addresses its arguments
+    would send from, by field; they must be allowed to the key that asks.
     """
 
     name: str
@@ -65,9 +65,11 @@ class Job:
     args_model: type[BaseModel]
     args_name: str | None
     context_name: str | None
+    tools_name: str | None
     description: str
     time_limit_s: float | None = None
     list_senders: Callable[[Any], Iterable[tuple[str, str]]] | None = None
+    built_in: bool = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The function itself."""
@@ -82,9 +84,9 @@ class Job:
         """The arguments, laid over the job's defaults. Raises pydantic's ValidationError."""
         return self.args_model.model_validate(merge_args(args, defaults))
 
-    def bind(self, args: BaseModel, context: JobContext) -> dict[str, Any]:
+    def bind(self, args: BaseModel, context: JobContext, tools: Tools) -> dict[str, Any]:
         """The keyword arguments of a call."""
-        given = {self.args_name: args, self.context_name: context}
+        given = {self.args_name: args, self.context_name: context, self.tools_name: tools}
         return {name: value for name, value in given.items() if name}
 
 
@@ -100,36 +102,47 @@ def describe_job(
     description: str | None = None,
     time_limit_s: float | None = None,
     list_senders: Callable[[Any], Iterable[tuple[str, str]]] | None = None,
+    built_in: bool = False,
 ) -> Job:
     """Read a function's parameters: one annotated with a pydantic model, one with JobContext, either may be missing.
 
     Raises InvalidJob.
     """
-    try:
-        hints = get_type_hints(function)
-    except Exception as exc:
-        raise InvalidJob(f"job {name}: its annotations cannot be read ({type(exc).__name__}: {exc})") from exc
-    args_name = context_name = None
-    args_model: type[BaseModel] = NoArgs
+    names: dict[type, str] = {}
+    args_model: type[BaseModel] | None = None
+    hints = _read_hints(name, function)
     for parameter in inspect.signature(function).parameters.values():
         hint = hints.get(parameter.name)
-        if hint is JobContext and context_name is None:
-            context_name = parameter.name
-        elif inspect.isclass(hint) and issubclass(hint, BaseModel) and args_name is None:
-            args_name, args_model = parameter.name, hint
-        elif parameter.default is parameter.empty and parameter.kind not in (
-            parameter.VAR_POSITIONAL,
-            parameter.VAR_KEYWORD,
-        ):
+        if args_model is None and inspect.isclass(hint) and issubclass(hint, BaseModel):
+            args_model, names[BaseModel] = hint, parameter.name
+        elif hint is JobContext or (built_in and hint is Tools):
+            names[hint] = parameter.name
+        elif not _may_be_left_out(parameter):
             wanted = "annotate one with a pydantic model (its arguments), one with JobContext, or give it a default"
             raise InvalidJob(f"job {name}: its parameter {parameter.name!r} cannot be filled; {wanted}")
     return Job(
         name=name,
         function=function,
-        args_model=args_model,
-        args_name=args_name,
-        context_name=context_name,
+        args_model=args_model or NoArgs,
+        args_name=names.get(BaseModel),
+        context_name=names.get(JobContext),
+        tools_name=names.get(Tools),
         description=description if description is not None else (inspect.getdoc(function) or ""),
         time_limit_s=time_limit_s,
         list_senders=list_senders,
+        built_in=built_in,
+    )
+
+
+def _read_hints(name: str, function: JobFunction) -> dict[str, Any]:
+    try:
+        return get_type_hints(function)
+    except Exception as exc:
+        raise InvalidJob(f"job {name}: its annotations cannot be read ({type(exc).__name__}: {exc})") from exc
+
+
+def _may_be_left_out(parameter: inspect.Parameter) -> bool:
+    return parameter.default is not parameter.empty or parameter.kind in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
     )

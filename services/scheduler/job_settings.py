@@ -53,6 +53,9 @@ class TaskSettings(JobSettings):
         default=30, ge=1, description="a due time this long ago that nobody was there for was missed"
     )
     tick_lease_s: float = Field(default=5, ge=1, description="then publishing that was begun is begun again")
+    tick_patience_s: float = Field(
+        default=1, ge=0, description="then a run whose tick has not come back through Kafka begins without it"
+    )
     result_retention: float = Field(default=30, gt=0, description="days that ended runs are kept; above the topics'")
 
 
@@ -62,6 +65,3 @@ class RunSettings(JobSettings):
     job_concurrency: int = Field(default=32, ge=1, le=1000, description="jobs that run in one process at once")
     job_time_limit_s: float = Field(default=300, gt=0, description="of an attempt, where neither task nor job says")
     job_lease_s: float = Field(default=15, ge=1, description="then the run of a process that died is taken over")
-    tick_patience_s: float = Field(
-        default=1, ge=0, description="then a run whose tick has not come back through Kafka begins without it"
-    )

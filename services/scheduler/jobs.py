@@ -22,8 +22,8 @@ __all__ = ["FUNCTIONS", "InvalidJob", "Job", "JobContext", "find_job", "job"]
 Function = TypeVar("Function", bound=JobFunction)
 
 FUNCTIONS: dict[str, Job | JobFunction] = {
-    "send_email": describe_job("send_email", send_email, list_senders=list_senders),
-    "purge_history": describe_job("purge_history", purge_history),
+    "send_email": describe_job("send_email", send_email, list_senders=list_senders, built_in=True),
+    "purge_history": describe_job("purge_history", purge_history, built_in=True),
 }
 """Every job by its name; a plain function may be put here, too."""
 
