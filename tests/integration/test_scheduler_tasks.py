@@ -92,7 +92,7 @@ def module_database_url(real_servers: RealServers) -> Iterator[str]:
 @pytest.fixture
 async def world(module_database_url: str) -> AsyncIterator[World]:
     """An API of this test's own; tasks of the tests before it are there."""
-    app = create_api(ApiSettings(database_url=module_database_url, job_defaults=DEFAULTS))  # type: ignore[arg-type]
+    app = create_api(ApiSettings(database_url=module_database_url, job_defaults=DEFAULTS))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     database = Database(module_database_url, pool_size=1)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
@@ -319,6 +319,7 @@ async def test_a_task_that_ran_once_is_armed_anew_by_an_update(shop: Account) ->
 
 async def test_an_edit_never_fires_what_was_missed(shop: Account) -> None:
     made = await shop.create()
+    changes: dict[str, Any]
     for changes in ({"timezone": "Asia/Kolkata"}, {"enabled": True}, {"cron": "* * * * *"}):
         await shop.set(
             made, f"next_due_at = now() - interval '1 day', enabled = {str('enabled' not in changes).lower()}"
@@ -333,10 +334,9 @@ async def test_an_edit_never_fires_what_was_missed(shop: Account) -> None:
 
 async def test_edits_at_the_same_moment_all_count(shop: Account) -> None:
     made = await shop.create()
-    edits = [{"retries": 7}, {"backoff_s": 9}, {"misfire": "skip"}, {"overlap": "skip"}]
-    await asyncio.gather(*(shop.command("update", {"id": made["id"], **each}) for each in edits))
-    after = await shop.command("info", {"id": made["id"]})
-    assert {name: after[name] for each in edits for name in each} == {k: v for each in edits for k, v in each.items()}
+    edits = {"retries": 7, "backoff_s": 9, "misfire": "skip", "overlap": "skip"}
+    await asyncio.gather(*(shop.command("update", {"id": made["id"], name: value}) for name, value in edits.items()))
+    assert (await shop.command("info", {"id": made["id"]})).items() >= edits.items()
 
 
 async def test_runs_are_asked_for_looked_up_and_outlive_their_task(shop: Account) -> None:
@@ -410,7 +410,7 @@ async def test_arguments_reach_no_log(shop: Account, capfd: pytest.CaptureFixtur
 
 
 async def test_with_postgresql_away_commands_are_refused_in_the_envelope() -> None:
-    app = create_api(ApiSettings(database_url="postgresql://nobody@127.0.0.1:1/none"))  # type: ignore[arg-type]
+    app = create_api(ApiSettings(database_url="postgresql://nobody@127.0.0.1:1/none"))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
         secret = f"mk_{'x' * 43}"
         answer = await client.get("/api/tasks.list", headers={"Authorization": f"Bearer {secret}"})

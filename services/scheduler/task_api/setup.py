@@ -3,6 +3,7 @@
 from fastapi import Request
 from starlette.types import ASGIApp
 
+from services.scheduler.job import InvalidJob
 from services.scheduler.job_loading import load_jobs
 from services.scheduler.job_settings import JobSettings
 from services.scheduler.occurrence_store import OccurrenceStore
@@ -31,9 +32,12 @@ PREFIXES = (PREFIX, rest.PATH, rest.RUNS, job_routes.PATH)
 
 
 def setup_tasks(api: DatabaseApi, settings: JobSettings) -> None:
-    """Add the routes, each of which needs the scope `tasks:admin`. Raises InvalidJob."""
-    app = api.app
-    jobs, defaults = load_jobs(settings.job_modules), settings.job_defaults
+    """Add the routes, each of which needs the scope `tasks:admin`. Jobs that cannot be loaded end the start."""
+    app, defaults = api.app, settings.job_defaults
+    try:
+        jobs = load_jobs(settings.job_modules)
+    except InvalidJob as exc:
+        raise SystemExit(str(exc)) from None
     tasks = Tasks(TaskStore(api.database), OccurrenceStore(api.database), Definer(jobs, defaults))
 
     async def admit(request: Request) -> ApiKey:
