@@ -96,7 +96,12 @@ def pointers(caught: pytest.ExceptionInfo[Problem]) -> list[str]:
         ({**DAILY, "recurring_interval": None, "run_at": "soon"}, ["/run_at"]),
         ({**DAILY, "recurring_interval": None, "run_at": "9999-12-31T23:59:59-12:00"}, ["/run_at"]),
         ({**DAILY, "end_at": "2026-11-28T12:00:00Z"}, ["/end_at"]),
-        ({**DAILY, "args": {}}, ["/args/from", "/args/subject"]),
+        ({**DAILY, "args": {}}, ["/args/from", "/args/html", "/args/subject", "/args/to"]),
+        ({**DAILY, "args": {"from": "no-reply@example.com", "cc": "x", "text": "T"}}, ["/args/cc", "/args/subject"]),
+        (
+            {**DAILY, "args": {"headers": {"From": "x"}, "to": "a@b.de"}},
+            ["/args/from", "/args/headers/From", "/args/html", "/args/subject"],
+        ),
         ({**DAILY, "args": {**MAIL, "to": "nobody", "colour": "red"}}, ["/args/colour", "/args/to"]),
         ({**DAILY, "args": {"text": "y" * 300_000}}, ["/args"]),
         ({**DAILY, "args": {"variables": nest(40)}}, ["/args"]),
