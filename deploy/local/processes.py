@@ -1,11 +1,12 @@
 """The processes of a stack: what is run, with which environment, on which port."""
 
+import json
 import sys
 from collections.abc import Mapping
 
 from deploy.local.paths import DataPaths
 from deploy.local.ports import LOOPBACK, Ports
-from deploy.local.settings import REPOSITORY, StackSettings
+from deploy.local.settings import FIRST_RECIPIENT, REPOSITORY, StackSettings
 from deploy.local.supervisor import Command
 
 CATCHER = "mail-catcher"
@@ -16,7 +17,12 @@ _OPEN_CALLBACKS = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,f
 
 
 def build_environment(
-    inherited: Mapping[str, str], servers: Mapping[str, str], ports: Ports, master_secret: str, scheme: str = "http"
+    inherited: Mapping[str, str],
+    servers: Mapping[str, str],
+    ports: Ports,
+    master_secret: str,
+    scheme: str = "http",
+    job_defaults: str = "",
 ) -> dict[str, str]:
     """Give what every process of the stack has in its environment; ``servers`` are its MILENA_ addresses.
 
@@ -24,6 +30,7 @@ def build_environment(
     """
     return {
         "MILENA_CALLBACK_ALLOWED_NETWORKS": _OPEN_CALLBACKS,
+        "MILENA_JOB_DEFAULTS": job_defaults,
         "MILENA_LOG_FORMAT": "text",
         **inherited,
         **servers,
@@ -34,6 +41,19 @@ def build_environment(
         "MILENA_SMTP_INGEST_PORT": str(ports.smtp_ingest),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def write_job_defaults(settings: StackSettings) -> str:
+    """Give MILENA_JOB_DEFAULTS: a task that says nothing of its mail sends one that is caught here."""
+    if not settings.catches_mail:
+        return ""
+    mail = {
+        "from": settings.from_address,
+        "to": FIRST_RECIPIENT,
+        "subject": "A task was due",
+        "text": "This is what a task sends that says nothing of its mail: MILENA_JOB_DEFAULTS.",
+    }
+    return json.dumps({"send_email": mail})
 
 
 def build_catcher(paths: DataPaths, ports: Ports, inherited: Mapping[str, str]) -> Command:
@@ -49,6 +69,7 @@ def build_services(settings: StackSettings, ports: Ports, environment: Mapping[s
         ("gateway-smtp", ("services.gateway", "smtp"), 0, ports.gateway_smtp),
         ("gateway-worker", ("services.gateway", "worker"), 0, ports.gateway_worker),
         ("scheduler-worker", ("services.scheduler", "worker"), 0, ports.scheduler_worker),
+        ("scheduler-jobs", ("services.scheduler", "jobs"), 0, ports.scheduler_jobs),
         ("callback-worker", ("services.callback", "worker"), 0, ports.callback_worker),
         *(
             (f"sender-{slot}", ("services.sender", "worker"), slot, ports.sender(slot))

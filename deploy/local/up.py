@@ -16,6 +16,7 @@ from deploy.local.processes import (
     build_services,
     list_ports,
     list_recorded,
+    write_job_defaults,
 )
 from deploy.local.readiness import wait_until_ready
 from deploy.local.record import ProcessRecord, StackRecord, write_api_environment, write_record
@@ -50,7 +51,12 @@ class LocalStack:
             self._supervisor.start(build_catcher(self._paths, self._ports, read_environment()))
         await self._servers.start()
         environment = build_environment(
-            read_environment(), self._addresses(), self._ports, master_secret, self._settings.scheme
+            read_environment(),
+            self._addresses(),
+            self._ports,
+            master_secret,
+            self._settings.scheme,
+            write_job_defaults(self._settings),
         )
         key = await read_or_mint_api_key(self._paths.credentials, environment, self._settings.from_address)
         self._record = StackRecord(
