@@ -8,7 +8,7 @@ from uuid import UUID
 
 from services.scheduler.occurrence import Occurrence, OccurrenceState
 from services.scheduler.task import Creator
-from services.scheduler.task_store import read_json, write_json
+from services.scheduler.task_store import write_json
 from shared.database import Database, text
 from shared.events import make_uuid, new_email_id
 
@@ -105,7 +105,7 @@ def read_occurrence(row: Any) -> Occurrence:
         task_id=row["task_id"],
         name=row["name"],
         job_name=row["job_name"],
-        args=read_json(row["args"]),
+        args=row["args"],
         scheduled_for=row["scheduled_for"],
         by_hand=row["by_hand"],
         state=OccurrenceState(row["state"]),
@@ -116,6 +116,6 @@ def read_occurrence(row: Any) -> Occurrence:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         due_at=row["due_at"],
-        result=read_json(row["result"]),
-        error=read_json(row["error"]),
+        result=row["result"],
+        error=row["error"],
     )
