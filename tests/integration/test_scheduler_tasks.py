@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from services.scheduler.api import create_api
+from services.scheduler.run_store import RunStore
 from services.scheduler.settings import ApiSettings
 from shared.access import AccessStore, ApiScope
 from shared.database import Database
@@ -398,6 +399,17 @@ async def test_a_test_key_makes_test_tasks_and_touches_no_real_one(world: World)
         assert (answer.status_code, answer.json()["type"]) == (403, "/problems/test-key")
     changed = await real.ask("PATCH", f"/v1/tasks/{simulated['id']}", json={"retries": 1})
     assert changed.json()["test"] is True
+
+
+async def test_a_test_keys_purge_leaves_the_history_of_real_tasks(world: World) -> None:
+    name = f"a-{uuid4().hex[:8]}"
+    for account in (await world.open(name), await world.open(name, test=True)):
+        task = await account.create()
+        await account.ask("POST", f"/v1/tasks/{task['id']}/run")
+    await account.database.fetch("UPDATE scheduler.occurrence SET state = 'failed', finished_at = '2026-01-01'")
+    store = RunStore(account.database)
+    assert await store.purge(name, timedelta(days=1), 10, test_only=True) == 1
+    assert await store.purge(name, timedelta(days=1), 10, test_only=False) == 1
 
 
 async def test_arguments_reach_no_log(shop: Account, capfd: pytest.CaptureFixture[str]) -> None:
