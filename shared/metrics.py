@@ -98,12 +98,28 @@ STAGING_SAFETY = Gauge(
     "milena_staging_safety", "1 for each setting in force that keeps mail from recipients", ["setting"]
 )
 
-# due loops and callback
+# due loops
 DUE_LEASED = Counter("milena_due_leased_total", "Rows a due loop has taken on", ["loop"])
 DUE_FAILED = Counter(
     "milena_due_failed_total", "Rows whose handler raised: they come again after their lease", ["loop"]
 )
 ROWS_DELETED = Counter("milena_rows_deleted_total", "Rows kept for long enough and deleted, by table", ["table"])
+
+# scheduler: tasks and jobs
+TICKS_PUBLISHED = Counter("milena_ticks_published_total", "Occurrences told on schedule.tick, acknowledged")
+RUNS_ENDED = Counter(
+    "milena_runs_total",
+    "Runs by what became of an attempt: succeeded, failed (for good), retried (failed, comes again), skipped (missed, or the task still ran), interrupted (the process stopped)",
+    ["outcome"],
+)
+RUNS_TAKEN_OVER = Counter("milena_runs_taken_over_total", "Runs begun again because their process died under them")
+RUNS_AT_WORK = Gauge("milena_runs_at_work", "Jobs running in this process")
+RUN_LATENESS_SECONDS = Histogram(
+    "milena_run_lateness_seconds", "From a run's due time to its first beginning", buckets=_LATENCY
+)
+JOBS_STUCK = Gauge("milena_jobs_stuck", "Plain jobs beyond their time limit, whose thread nobody can end")
+
+# callback
 CALLBACK_ATTEMPTS = Counter("milena_callback_attempts_total", "Callback requests made, by outcome", ["outcome"])
 
 

@@ -9,7 +9,8 @@ from deploy.local.errors import StackError
 
 _HTTP, _MAIL_PAGE, _MAIL_SMTP, _SMTP_INGEST = 8000, 8025, 2525, 2587
 _KAFKA, _KAFKA_CONTROLLER = 19092, 19093
-_GATEWAY_WORKER, _SCHEDULER_WORKER, _CALLBACK_WORKER, _GATEWAY_SMTP, _FIRST_SENDER = 8001, 8002, 8003, 8004, 8010
+_GATEWAY_WORKER, _SCHEDULER_WORKER, _CALLBACK_WORKER, _GATEWAY_SMTP = 8001, 8002, 8003, 8004
+_SCHEDULER_JOBS, _FIRST_SENDER = 8005, 8010
 LOOPBACK = "127.0.0.1"
 
 
@@ -25,6 +26,7 @@ class Ports:
     kafka_controller: int
     gateway_worker: int
     scheduler_worker: int
+    scheduler_jobs: int
     callback_worker: int
     gateway_smtp: int
     first_sender: int
@@ -41,6 +43,7 @@ class Ports:
             kafka_controller=_KAFKA_CONTROLLER + offset,
             gateway_worker=_GATEWAY_WORKER + offset,
             scheduler_worker=_SCHEDULER_WORKER + offset,
+            scheduler_jobs=_SCHEDULER_JOBS + offset,
             callback_worker=_CALLBACK_WORKER + offset,
             gateway_smtp=_GATEWAY_SMTP + offset,
             first_sender=_FIRST_SENDER + offset,

@@ -1,11 +1,12 @@
 """The processes of a stack: what is run, with which environment, on which port."""
 
+import json
 import sys
 from collections.abc import Mapping
 
 from deploy.local.paths import DataPaths
 from deploy.local.ports import LOOPBACK, Ports
-from deploy.local.settings import REPOSITORY, StackSettings
+from deploy.local.settings import FIRST_RECIPIENT, REPOSITORY, StackSettings
 from deploy.local.supervisor import Command
 
 CATCHER = "mail-catcher"
@@ -14,16 +15,29 @@ APIS = ("gateway", "scheduler", "callback", "sender")
 # A callback of somebody who tries Milena out goes to a server on his own machine.
 _OPEN_CALLBACKS = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 
+# So that a task that only names `send_email` shows something here.
+_DEFAULT_MAIL = {
+    "to": [FIRST_RECIPIENT],
+    "subject": "Your task has run",
+    "text": "A task ran the job send_email. Give it args, and it sends what they say.\n",
+}
+
 
 def build_environment(
-    inherited: Mapping[str, str], servers: Mapping[str, str], ports: Ports, master_secret: str, scheme: str = "http"
+    inherited: Mapping[str, str],
+    servers: Mapping[str, str],
+    ports: Ports,
+    master_secret: str,
+    scheme: str = "http",
+    from_address: str = "no-reply@example.com",
 ) -> dict[str, str]:
     """Give what every process of the stack has in its environment; ``servers`` are its MILENA_ addresses.
 
-    ``scheme`` is that of the APIs.
+    ``scheme`` is that of the APIs; ``from_address`` that of mail which tasks send without saying more.
     """
     return {
         "MILENA_CALLBACK_ALLOWED_NETWORKS": _OPEN_CALLBACKS,
+        "MILENA_JOB_DEFAULTS": json.dumps({"send_email": {"from": from_address, **_DEFAULT_MAIL}}),
         "MILENA_LOG_FORMAT": "text",
         **inherited,
         **servers,
@@ -49,6 +63,7 @@ def build_services(settings: StackSettings, ports: Ports, environment: Mapping[s
         ("gateway-smtp", ("services.gateway", "smtp"), 0, ports.gateway_smtp),
         ("gateway-worker", ("services.gateway", "worker"), 0, ports.gateway_worker),
         ("scheduler-worker", ("services.scheduler", "worker"), 0, ports.scheduler_worker),
+        ("scheduler-jobs", ("services.scheduler", "jobs"), 0, ports.scheduler_jobs),
         ("callback-worker", ("services.callback", "worker"), 0, ports.callback_worker),
         *(
             (f"sender-{slot}", ("services.sender", "worker"), slot, ports.sender(slot))

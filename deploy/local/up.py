@@ -50,7 +50,12 @@ class LocalStack:
             self._supervisor.start(build_catcher(self._paths, self._ports, read_environment()))
         await self._servers.start()
         environment = build_environment(
-            read_environment(), self._addresses(), self._ports, master_secret, self._settings.scheme
+            read_environment(),
+            self._addresses(),
+            self._ports,
+            master_secret,
+            self._settings.scheme,
+            self._settings.from_address,
         )
         key = await read_or_mint_api_key(self._paths.credentials, environment, self._settings.from_address)
         self._record = StackRecord(

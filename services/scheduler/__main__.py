@@ -1,15 +1,19 @@
-"""`python -m services.scheduler api|worker|migrate`."""
+"""`python -m services.scheduler api|worker|jobs|migrate`."""
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 import uvloop
 
-from services.scheduler.settings import ApiSettings, WorkerSettings
+from services.scheduler.settings import ApiSettings, JobRunnerSettings, WorkerSettings
 from shared.process import calm_collector, run_parts
 from shared.settings import DatabaseSettings, load_settings
 from shared.telemetry import set_up_telemetry
+
+if TYPE_CHECKING:
+    from services.scheduler.job_runner import JobRunner
 
 # A command loads what only it needs, after the collector has been calmed (a tenth of the imports' CPU is its looking
 # through them): a worker is there a quarter sooner without FastAPI and Alembic.
@@ -18,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 
 @app.command()
 def api() -> None:
-    """Serve /v1/scheduled."""
+    """Serve /v1/scheduled and /v1/tasks with all that belongs to them."""
     calm_collector()
     from services.scheduler.api import create_api
     from shared.serving import serve
@@ -30,7 +34,7 @@ def api() -> None:
 
 @app.command()
 def worker() -> None:
-    """Keep delayed mail and give it back when it is due."""
+    """Keep delayed mail and give it back when it is due; fire tasks."""
     calm_collector()
     from services.scheduler.worker import create_worker
 
@@ -41,6 +45,33 @@ def worker() -> None:
         await run_parts(create_worker(settings), grace_s=60)
 
     uvloop.run(run())
+
+
+@app.command()
+def jobs() -> None:
+    """Run the jobs of tasks that have fired, and those asked for by hand."""
+    calm_collector()
+    from services.scheduler.job import InvalidJob
+    from services.scheduler.job_loading import load_jobs
+    from services.scheduler.job_runner import create_job_runner
+    from shared.consuming import run_faust
+
+    settings = load_settings(JobRunnerSettings)
+    set_up_telemetry(settings, service="scheduler-jobs", slot=settings.slot)
+    try:
+        known = load_jobs(settings.job_modules)
+    except InvalidJob as exc:
+        typer.echo(str(exc), err=True)
+        raise typer.Exit(2) from None
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Faust's consumer thread makes a loop of its own
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+
+    async def build() -> "JobRunner":
+        return create_job_runner(settings, known)
+
+    built = loop.run_until_complete(build())
+    run_faust(built.app, built.parts, built.lane, built.options, built.is_paused, loop)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from services.scheduler.intake import Intake
 from services.scheduler.release import Releaser
 from services.scheduler.settings import WorkerSettings
 from services.scheduler.store import RELEASES, SchedulerStore
+from services.scheduler.task_parts import create_task_parts
 from shared.batching import BatchConsumer
 from shared.cleaning import Chore, Cleaner
 from shared.database import Database
@@ -82,27 +83,34 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         {"kafka": consumer.check, "postgresql": database.check},
         settings.metrics_allowed_networks,
     )
-    watching: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, database, store)]
-    return [health, database, _Producer(requests), _Producer(results), loop, consumer, *watching]
+    tasks = create_task_parts(settings, topics, database, results)
+    watching: list[Part] = [
+        _create_survey(settings, topics, tasks.memories),
+        _create_cleaner(settings, database, store, tasks.chores),
+    ]
+    return [health, database, _Producer(requests), _Producer(results), loop, *tasks.parts, consumer, *watching]
 
 
-def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:
+def _create_survey(settings: WorkerSettings, topics: Topics, memories: tuple[Memory, ...]) -> Survey:
     kept = timedelta(days=settings.delayed_retention_days)
     demand = Demand(
-        (topics.requested,),
+        (topics.requested, topics.tick),
         settings.event_limit,
         expiring=topics.requested,
         longest_expiry=timedelta(hours=settings.expiry_limit_hours),
-        memories=(Memory("MILENA_DELAYED_RETENTION_DAYS", kept, (topics.requested,)),),
+        memories=(Memory("MILENA_DELAYED_RETENTION_DAYS", kept, (topics.requested,)), *memories),
     )
     return Survey(settings.kafka, demand)
 
 
-def _create_cleaner(settings: WorkerSettings, database: Database, store: SchedulerStore) -> Cleaner:
+def _create_cleaner(
+    settings: WorkerSettings, database: Database, store: SchedulerStore, others: Sequence[Chore]
+) -> Cleaner:
     kept = timedelta(days=settings.delayed_retention_days)
     chores = [
         Chore("scheduler.delayed", lambda limit: store.delete_ended(kept, limit)),
         Chore("scheduler.cancellation", store.delete_cancellations),
+        *others,
     ]
     return Cleaner("scheduler", database, chores)
 

@@ -6,6 +6,7 @@ holds seconds as a float must round, never truncate.
 
 import hashlib
 from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID, SafeUUID, uuid5
 
 import uuid_utils
@@ -16,6 +17,7 @@ _ROOT = UUID("6d696c65-6e61-5000-8000-6c6574746572")
 RECORD_NAMESPACE = uuid5(_ROOT, "record")
 EVENT_NAMESPACE = uuid5(_ROOT, "event")
 OCCURRENCE_NAMESPACE = uuid5(_ROOT, "occurrence")
+OCCURRENCE_MAIL_NAMESPACE = uuid5(_ROOT, "occurrence mail")
 MESSAGE_NAMESPACE = uuid5(_ROOT, "message")
 _EVENT_HASH = hashlib.sha1(EVENT_NAMESPACE.bytes, usedforsecurity=False)
 _BARE, _VERSION_5 = ~(0xF << 76 | 0b11 << 62), 5 << 76 | 0b10 << 62  # RFC 9562 §4.1, §4.2
@@ -55,6 +57,7 @@ def _read_name(hashed: "hashlib._Hash") -> UUID:
 
 
 _RECORDS = Namespace(RECORD_NAMESPACE)
+_OCCURRENCES = Namespace(OCCURRENCE_NAMESPACE)
 
 
 def derive_record_id(cluster_id: str, record: Coordinates) -> UUID:
@@ -74,6 +77,11 @@ def derive_batch_entry_id(batch_id: UUID, index: int) -> UUID:
     counter, so ids sort as the entries do; the 62 random bits are the batch's, and its own id is none of its entries'.
     """
     return make_uuid((batch_id.int & _WITHOUT_COUNTER | index << 64) ^ 1)
+
+
+def derive_occurrence_id(task_id: int, due_at: datetime) -> UUID:
+    """The id of a task's occurrence at a due time (with a zone), which enters as integer milliseconds."""
+    return _OCCURRENCES.name(f"{task_id}/{round(due_at.timestamp() * 1000)}")
 
 
 def derive_event_id(

@@ -1,8 +1,8 @@
-"""The tables of schema `scheduler`."""
+"""Mail that waits for its time, and cancellations that are kept."""
 
-from sqlalchemy import UUID, Column, DateTime, Index, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import UUID, Column, DateTime, Index, LargeBinary, Table, Text, text
 
-metadata = MetaData(schema="scheduler")
+from services.scheduler.tables.schema import metadata
 
 delayed = Table(
     "delayed",
