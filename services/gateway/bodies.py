@@ -28,7 +28,7 @@ _UNKNOWN = "unknown field"
 _WORDS = {"Extra inputs are not permitted": _UNKNOWN, "Field required": "is needed"}
 # R10: over HTTP these are the gateway's to say.
 _OWN_FIELDS = frozenset(
-    {"id", "account", "api_key_id", "requested_at", "test", "retry_of", "mailing_id", "batch_id", "template"}
+    {"id", "account", "api_key_id", "requested_at", "test", "retry_of", "mailing_id", "batch_id", "template", "paced"}
 )
 
 
