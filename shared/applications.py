@@ -1,8 +1,8 @@
 """An API that leans on PostgreSQL alone: its application, its database, its look-up of keys."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import FastAPI
 
@@ -17,27 +17,39 @@ _BODY_LIMIT = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class DatabaseApi:
-    """An application without routes yet. An outage of `database` in a route is a 503 by itself."""
+    """An application without routes yet. An outage of `database` in a route is a 503 by itself.
+
+    What routes need to end, at the end of the application, stands in `leaving`.
+    """
 
     app: FastAPI
     database: Database
     keys: KeyLookup
+    leaving: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
 
 def create_database_api(
-    service: str, settings: HttpSettings, database_url: str, *, body_limits: Mapping[str, int] | None = None
+    service: str,
+    settings: HttpSettings,
+    database_url: str,
+    *,
+    body_limits: Mapping[str, int] | None = None,
+    streamed: Collection[str] = (),
 ) -> DatabaseApi:
-    """Build one. `body_limits`: bytes allowed on paths where 64 KiB are too few."""
+    """Build one. `body_limits`: bytes allowed on paths where 64 KiB are too few; `streamed`: see setup_web."""
     database = Database(database_url, application_name=f"milena-{service}-api")
 
     store = AccessStore(database)
     uses = LastUses(store)
     keys = KeyLookup(store, on_use=uses.note)
+    leaving: list[Callable[[], Awaitable[None]]] = []
 
     @asynccontextmanager
     async def live(_: FastAPI) -> AsyncIterator[None]:
         await uses.start()
         yield
+        for leave in leaving:
+            await leave()
         await uses.stop()
         await database.close()
 
@@ -50,6 +62,7 @@ def create_database_api(
         body_limit=_BODY_LIMIT,
         keys=keys,
         body_limits=body_limits or {},
+        streamed=streamed,
     )
     add_schemas(app, ProblemDocument)
-    return DatabaseApi(app, database, keys)
+    return DatabaseApi(app, database, keys, leaving)

@@ -1,4 +1,4 @@
-"""The scheduler's HTTP API: what waits for its time."""
+"""The scheduler's HTTP API: what waits for its time, and batches."""
 
 from datetime import datetime
 from typing import Annotated
@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import FastAPI, Path, Request
 from pydantic import BaseModel, Field
 
+from services.scheduler import batch_api
 from services.scheduler.delayed import DelayedState
 from services.scheduler.settings import ApiSettings
 from services.scheduler.store import SchedulerStore
@@ -16,7 +17,7 @@ from shared.applications import create_database_api
 from shared.authenticating import authenticate
 from shared.problems import Problem
 
-PREFIXES = ("/v1/scheduled",)
+PREFIXES = ("/v1/scheduled", *batch_api.PREFIXES)
 
 
 class ScheduledEmail(BaseModel):
@@ -31,7 +32,13 @@ class ScheduledEmail(BaseModel):
 
 def create_api(settings: ApiSettings) -> FastAPI:
     """The application; its lifespan closes the database."""
-    api = create_database_api("scheduler", settings, settings.database_url.get_secret_value())
+    api = create_database_api(
+        "scheduler",
+        settings,
+        settings.database_url.get_secret_value(),
+        body_limits={batch_api.UPLOADS: settings.batch_bytes},
+        streamed=(batch_api.UPLOADS,),
+    )
     app, store = api.app, SchedulerStore(api.database)
 
     @app.get(
@@ -51,4 +58,5 @@ def create_api(settings: ApiSettings) -> FastAPI:
             raise Problem(404, "not-found", "No such mail was scheduled.")
         return ScheduledEmail.model_validate(found, from_attributes=True)
 
+    batch_api.setup_batches(api, settings)
     return app

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from aiokafka.errors import KafkaError
 
+from services.scheduler.batch_parts import create_batch_parts, list_batch_chores
 from services.scheduler.delayed import Expiry
 from services.scheduler.intake import Intake
 from services.scheduler.release import Releaser
@@ -83,7 +84,8 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         settings.metrics_allowed_networks,
     )
     watching: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, database, store)]
-    return [health, database, _Producer(requests), _Producer(results), loop, consumer, *watching]
+    batches = create_batch_parts(database, results, topics)
+    return [health, database, _Producer(requests), _Producer(results), loop, *batches, consumer, *watching]
 
 
 def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:
@@ -103,6 +105,7 @@ def _create_cleaner(settings: WorkerSettings, database: Database, store: Schedul
     chores = [
         Chore("scheduler.delayed", lambda limit: store.delete_ended(kept, limit)),
         Chore("scheduler.cancellation", store.delete_cancellations),
+        *list_batch_chores(database, kept),
     ]
     return Cleaner("scheduler", database, chores)
 
