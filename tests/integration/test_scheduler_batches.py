@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,8 +19,9 @@ from services.scheduler.settings import ApiSettings
 from shared.access import AccessStore, ApiScope
 from shared.database import Database
 from shared.producing import Message
+from tests.support.servers import RealServers
 
-LINES = {"content-type": "application/x-ndjson"}
+NDJSON = "application/x-ndjson"
 CONTENT = {"from": "shop@example.com", "subject": "Hello {{ name }}", "text": "Hello {{ name }}."}
 
 
@@ -41,15 +43,33 @@ class Ground:
     database: Database
     key: dict[str, str]
     published: Published
+    account: str
 
-    async def create_key(self, account: str = "shop", *scopes: ApiScope, **fields: Any) -> dict[str, str]:
+    async def list_mails(self) -> list[Any]:
+        """The rows of the account's mails."""
+        return await self.database.fetch(
+            """
+            SELECT mail.id, mail.content, mail.own FROM scheduler.bulk_mail AS mail
+            JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane WHERE lane.account = $1 ORDER BY mail.id
+            """,
+            self.account,
+        )
+
+    async def change(self, change: str) -> None:
+        """Change the account's batches."""
+        await self.database.fetch(f"UPDATE scheduler.batch SET {change} WHERE account = $1", self.account)
+
+    async def create_key(self, account: str, *scopes: ApiScope, **fields: Any) -> dict[str, str]:
         await self.database.fetch("INSERT INTO access.accounts (name) VALUES ($1) ON CONFLICT DO NOTHING", account)
         given = {"scopes": scopes or list(ApiScope), "senders": ["*@example.com"]} | fields
         secret, _ = await AccessStore(self.database).create_key(account, "test", **given)
         return {"Authorization": f"Bearer {secret}"}
 
-    async def upload(self, body: Any, *, expect: int = 202, path: str = "/v1/batches", **headers: str) -> Any:
-        response = await self.client.post(path, content=body, headers={**self.key, **LINES, **headers})
+    async def upload(
+        self, body: Any, *, expect: int = 202, path: str = "/v1/batches", media: str = NDJSON, key: str | None = None
+    ) -> Any:
+        headers = {**self.key, "content-type": media} | ({"idempotency-key": key} if key else {})
+        response = await self.client.post(path, content=body, headers=headers)
         assert response.status_code == expect, response.text
         return response.json()
 
@@ -83,13 +103,11 @@ class Ground:
 
     async def look(self) -> None:
         """A worker's next look at every batch."""
-        await self.database.fetch("UPDATE scheduler.batch SET due_at = now() WHERE state <> 'receiving'")
+        await self.change("due_at = CASE state WHEN 'receiving' THEN due_at ELSE now() END")
         await self.look_when_due()
 
     async def look_when_due(self) -> None:
         """A worker's look at what is due by itself."""
-        from datetime import timedelta
-
         watcher = BatchWatcher(
             BatchLookStore(self.database),
             BulkStore(self.database),
@@ -99,15 +117,23 @@ class Ground:
         await watcher.look(await LOOKS.lease(self.database, 100, timedelta(seconds=30)))
 
 
+@pytest.fixture(scope="module")
+def own_database_url(real_servers: RealServers) -> Iterator[str]:
+    name = real_servers.create_database()
+    yield real_servers.postgres().database_url(name)
+    real_servers.drop_database(name)
+
+
 @pytest.fixture
-async def ground(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ground]:
-    monkeypatch.setenv("MILENA_DATABASE_URL", database_url)
-    database = Database(database_url)
+async def ground(own_database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ground]:
+    """An account of its own for each test."""
+    monkeypatch.setenv("MILENA_DATABASE_URL", own_database_url)
+    database = Database(own_database_url)
     app = create_api(ApiSettings())
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
-        ground = Ground(client, database, {}, Published())
-        ground.key = await ground.create_key()
+        ground = Ground(client, database, {}, Published(), f"shop-{uuid4().hex[:8]}")
+        ground.key = await ground.create_key(ground.account)
         yield ground
     await database.close()
 
@@ -136,7 +162,7 @@ async def test_lines_become_mails_and_bad_ones_are_told_with_their_place(ground:
     first = (await ground.read(answer["links"]["items"], limit=2))["next"]
     rest = await ground.read(answer["links"]["items"], limit=2, after=first, state="invalid")
     assert [item["number"] for item in rest["data"]] == [3, 4]
-    kept = await ground.database.fetch("SELECT id, content, own FROM scheduler.bulk_mail ORDER BY id")
+    kept = await ground.list_mails()
     assert [str(row["id"]) for row in kept] == [items[0]["id"], items[5]["id"]]
     assert len({row["content"] for row in kept}) == 1  # what they share is stored once
 
@@ -148,7 +174,7 @@ async def test_an_array_in_pieces_is_the_same_batch(ground: Ground) -> None:
         for start in range(0, len(body), 11):
             yield body[start : start + 11]
 
-    answer = await ground.upload(pieces(), **{"content-type": "application/json"})
+    answer = await ground.upload(pieces(), media="application/json")
     assert (answer["accepted"], answer["invalid"]) == (2, 1)
     assert "line" not in answer["problems"][0]
 
@@ -185,10 +211,10 @@ async def test_senders_and_templates_are_judged_as_for_single_mails(ground: Grou
 async def test_what_is_refused_leaves_nothing(
     ground: Ground, body: bytes, media: str, path: str, status: int, slug: str
 ) -> None:
-    problem = await ground.upload(body, path=path, expect=status, **{"content-type": media})
+    problem = await ground.upload(body, path=path, expect=status, media=media)
     assert problem["type"] == f"/problems/{slug}"
     await ground.look()
-    assert await ground.database.fetch("SELECT FROM scheduler.bulk_mail") == []
+    assert await ground.list_mails() == []
     assert [each["state"] for each in (await ground.read("/v1/batches"))["data"]] in ([], ["aborted"])
     if slug == "batch-refused" and problem.get("invalid"):
         assert len((await ground.read(problem["items"]))["data"]) == problem["invalid"]
@@ -200,16 +226,18 @@ async def test_an_upload_that_is_cut_off_starts_nothing_and_is_told(ground: Grou
     [batch] = (await ground.read("/v1/batches"))["data"]
     assert (batch["state"], batch["percent"]) == ("aborted", 0)
     assert "connection ended" in batch["detail"]
-    assert len(await ground.database.fetch("SELECT FROM scheduler.bulk_mail")) >= 1000
+    assert len(await ground.list_mails()) >= 1000
     await ground.look()
-    assert await ground.database.fetch("SELECT FROM scheduler.bulk_mail") == []
+    assert await ground.list_mails() == []
     assert ground.published.messages == []
 
 
 async def _upload_until_cut(ground: Ground, mails: list[Any]) -> None:
     """An ASGI request whose connection ends in the middle."""
     sent = iter([lines(*mails[i : i + 100]) for i in range(0, len(mails), 100)])
-    headers = [(name.lower().encode(), value.encode()) for name, value in {**ground.key, **LINES}.items()]
+    headers = [
+        (name.lower().encode(), value.encode()) for name, value in {**ground.key, "content-type": NDJSON}.items()
+    ]
     scope = {"type": "http", "method": "POST", "path": "/v1/batches", "raw_path": b"/v1/batches", "query_string": b""}
     scope |= {"headers": headers, "client": ("127.0.0.1", 1), "server": ("x", 80), "scheme": "http", "root_path": ""}
     answers: list[Any] = []
@@ -227,30 +255,30 @@ async def _upload_until_cut(ground: Ground, mails: list[Any]) -> None:
 
 
 async def test_an_upload_whose_process_died_is_given_up(ground: Ground) -> None:
-    answer = await ground.upload(lines(mail(1)), **{"Idempotency-Key": "k1"})
-    await ground.database.fetch("UPDATE scheduler.batch SET state = 'receiving', due_at = now() - interval '1 s'")
+    answer = await ground.upload(lines(mail(1)), key="k1")
+    await ground.change("state = 'receiving', due_at = now() - interval '1 s'")
     await ground.look_when_due()
     batch = await ground.read(f"/v1/batches/{answer['id']}")
     assert (batch["state"], batch["detail"][:26]) == ("aborted", "The upload was cut off: th")
-    again = await ground.upload(lines(mail(1)), **{"Idempotency-Key": "k1"})
+    again = await ground.upload(lines(mail(1)), key="k1")
     assert again["id"] != answer["id"]
 
 
 async def test_a_repeat_with_its_key_is_the_same_batch(ground: Ground) -> None:
     body = lines(mail(1), mail(2))
-    first = await ground.upload(body, **{"Idempotency-Key": '"k1"'})
-    again = await ground.upload(body, **{"Idempotency-Key": "k1"})
+    first = await ground.upload(body, key='"k1"')
+    again = await ground.upload(body, key="k1")
     assert (again["id"], again["accepted"]) == (first["id"], 2)
-    other = await ground.upload(lines(mail(3)), expect=422, **{"Idempotency-Key": "k1"})
+    other = await ground.upload(lines(mail(3)), expect=422, key="k1")
     assert other["type"] == "/problems/idempotency-key-reused"
-    assert len(await ground.database.fetch("SELECT FROM scheduler.bulk_mail")) == 2
-    await ground.database.fetch("UPDATE scheduler.batch SET state = 'receiving', due_at = now() + interval '1 min'")
-    busy = await ground.upload(body, expect=409, **{"Idempotency-Key": "k1"})
+    assert len(await ground.list_mails()) == 2
+    await ground.change("state = 'receiving', due_at = now() + interval '1 min'")
+    busy = await ground.upload(body, expect=409, key="k1")
     assert busy["type"] == "/problems/idempotency-key-in-flight"
 
 
 async def test_a_used_up_quota_starts_nothing(ground: Ground) -> None:
-    ground.key = await ground.create_key(mail_rate=0.1)
+    ground.key = await ground.create_key(ground.account, mail_rate=0.1)
     await ground.upload(lines(mail(1), mail(2)))
     problem = await ground.upload(lines(mail(3)), expect=429)
     assert problem["limit"] == "mails"
@@ -273,7 +301,7 @@ async def test_progress_is_told_until_its_end_which_is_published_once_by_id(grou
     await ground.settle(answer["id"], "failed", 1, "queued")
     await ground.settle(answer["id"], "sent", 2)
     for _ in range(2):
-        await ground.database.fetch("UPDATE scheduler.batch SET told_at = NULL, lease_until = NULL")
+        await ground.change("told_at = NULL, lease_until = NULL")
         await ground.look()
     batch = await ground.read(path)
     assert (batch["state"], batch["percent"]) == ("finished", 100.0)
