@@ -6,8 +6,11 @@ from datetime import timedelta
 
 from aiokafka.errors import KafkaError
 
+from services.scheduler.bulk_store import BulkStore
 from services.scheduler.delayed import Expiry
 from services.scheduler.intake import Intake
+from services.scheduler.pacing.handing_out import HandingOut
+from services.scheduler.pacing.parts import create_bulk_parts, list_bulk_chores
 from services.scheduler.release import Releaser
 from services.scheduler.settings import WorkerSettings
 from services.scheduler.store import RELEASES, SchedulerStore
@@ -75,7 +78,8 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         free=lambda: _RELEASE_GROUP if requests.available else 0,
         idle=_PAUSE,
     )
-    consumer = _create_consumer(settings, topics, store, results)
+    handing_out, bulk_parts = create_bulk_parts(settings, topics, database, requests, results)
+    consumer = _create_consumer(settings, topics, database, results, handing_out)
     health = HealthServer(
         settings.health_host,
         settings.health_port,
@@ -83,7 +87,7 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         settings.metrics_allowed_networks,
     )
     watching: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, database, store)]
-    return [health, database, _Producer(requests), _Producer(results), loop, consumer, *watching]
+    return [health, database, _Producer(requests), _Producer(results), loop, *bulk_parts, consumer, *watching]
 
 
 def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:
@@ -103,6 +107,7 @@ def _create_cleaner(settings: WorkerSettings, database: Database, store: Schedul
     chores = [
         Chore("scheduler.delayed", lambda limit: store.delete_ended(kept, limit)),
         Chore("scheduler.cancellation", store.delete_cancellations),
+        *list_bulk_chores(database, kept),
     ]
     return Cleaner("scheduler", database, chores)
 
@@ -118,11 +123,13 @@ def _create_publisher(settings: WorkerSettings, *, compress: bool) -> Publisher:
 
 
 def _create_consumer(
-    settings: WorkerSettings, topics: Topics, store: SchedulerStore, results: Publisher
+    settings: WorkerSettings, topics: Topics, database: Database, results: Publisher, handing_out: HandingOut
 ) -> BatchConsumer:
     intake = Intake(
-        store,
+        SchedulerStore(database),
+        BulkStore(database),
         results,
+        on_bulk=handing_out.wake,
         failed_topic=topics.failed,
         find_cluster_id=_Cluster(settings.kafka).find_id,
         expiry=Expiry(timedelta(hours=settings.default_expiry_hours), timedelta(hours=settings.expiry_limit_hours)),
