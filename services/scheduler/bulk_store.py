@@ -89,6 +89,8 @@ class BulkStore:
             own,
             [row.traceparent for row in rows],
         )
+        # Mail and cancellation are each committed before the other is looked for, so one of them finds the other.
+        await self.cancel_mails([row.id for row in rows])
         return int(added[0]["added"])
 
     async def _keep_contents(self, places: Sequence[tuple[int, UUID, bytes]]) -> None:

@@ -31,6 +31,7 @@ bulk_lane = Table(
     Column("cancelled_at", _TIME, comment="what is pending is cancelled, little by little, and nothing leaves"),
     *(Column(state.value, BigInteger, nullable=False, comment="mails in this state") for state in BulkState),
     Column("waiting", Boolean, comment="generated: something is pending"),
+    Column("flying", Boolean, comment="generated: something has left and had no result"),
     Column("handed_at", _TIME, comment="when mail last left"),
     Column("result_at", _TIME, comment="when a result last came"),
     Column("created_at", _TIME, nullable=False),
@@ -70,8 +71,9 @@ bulk_window = Table(
     Column("size", Integer, nullable=False),
     Column("in_flight", Integer, nullable=False, comment="mails in state queued"),
     Column("rate", Double, nullable=False, comment="results a second, as last measured"),
-    Column("results", BigInteger, nullable=False, comment="first results, ever"),
-    Column("measured_results", BigInteger, nullable=False),
+    Column("latency_s", Double, nullable=False, comment="of a mail that nothing is before"),
+    Column("results", Integer, nullable=False, comment="first results since the last measurement"),
+    Column("fastest_s", Double, nullable=False, comment="the shortest way of those"),
     Column("measured_at", _TIME, nullable=False),
 )
 

@@ -111,8 +111,8 @@ class Ground:
         watcher = BatchWatcher(
             BatchLookStore(self.database),
             BulkStore(self.database),
-            self.published,
-            "schedule.tick",  # type: ignore[arg-type]
+            self.published,  # type: ignore[arg-type]
+            "schedule.tick",
         )
         await watcher.look(await LOOKS.lease(self.database, 100, timedelta(seconds=30)))
 

@@ -107,14 +107,14 @@ def share_contents(rows: Sequence[BulkRow]) -> tuple[list[bytes], list[UUID | No
     """
     used = Counter((row.lane, row.content) for row in rows if row.content)
     contents = {
-        place: Content(hash_content(place[1]), *place)
-        for place, count in used.items()
-        if place[1] and (count > 1 or len(place[1]) >= _LARGE)
+        (lane, body): Content(hash_content(body), lane, body)
+        for (lane, body), count in used.items()
+        if count > 1 or len(body) >= _LARGE
     }
     kept: list[bytes] = []
     ids: list[UUID | None] = []
     for row in rows:
-        found = contents.get((row.lane, row.content))
+        found = contents.get((row.lane, row.content)) if row.content else None
         kept.append(row.own if found or row.content is None else make_whole(row.id, row.content, row.own))
         ids.append(found.id if found else None)
     return kept, ids, list(contents.values())
