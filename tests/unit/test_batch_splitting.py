@@ -29,7 +29,9 @@ def cut(text: bytes, places: Iterable[int]) -> list[bytes]:
     return [text[start:end] for start, end in pairwise(ends)]
 
 
-@given(st.lists(json_values, max_size=6), st.lists(st.integers(0, 10_000), max_size=8), st.booleans(), st.integers(0, 3))
+@given(
+    st.lists(json_values, max_size=6), st.lists(st.integers(0, 10_000), max_size=8), st.booleans(), st.integers(0, 3)
+)
 def test_an_array_has_its_elements_wherever_it_is_cut(
     values: list[object], places: list[int], is_ascii: bool, indent: int
 ) -> None:
