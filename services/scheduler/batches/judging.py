@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 
 from services.scheduler.batches.numbering import derive_item_id
+from services.scheduler.batches.sharing import SharedContent
 from services.scheduler.batches.splitting import Piece
 from services.scheduler.pacing.rows import BulkRow, keep_mail
 from shared.access import ApiKey
@@ -32,7 +33,7 @@ class BadItem(NamedTuple):
     problem: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Judge:
     """Judges the items of one batch. `event_limit` in bytes of a mail as an event, `item_limit` of an item as sent."""
 
@@ -43,11 +44,15 @@ class Judge:
     rules: AttachmentRules
     event_limit: int
     item_limit: int
+    _shared: SharedContent | None = None
 
     def judge(self, piece: Piece) -> BulkRow | BadItem:
         """The mail to keep, or why there is none."""
         try:
-            return self._keep(piece.number, self._compose(piece.number, self._read(piece)))
+            fields = self._read(piece)
+            email_id = derive_item_id(self.batch_id, piece.number)
+            row = self._shared.keep(fields, piece.number, email_id, self.event_limit) if self._shared else None
+            return row or self._judge(piece.number, email_id, fields)
         except Problem as problem:
             return BadItem(piece.number, piece.line, problem.to_document())
 
@@ -66,9 +71,12 @@ class Judge:
             raise invalid_content([{"detail": _STORED, "pointer": "/template"}])
         return fields
 
-    def _compose(self, number: int, fields: dict[str, Any]) -> EmailRequested:
-        identity = Identity(derive_item_id(self.batch_id, number), self.received_at, str(self.batch_id))
-        return compose(self._write, read_full(fields, self.key.only_sender), self.key, identity)
+    def _judge(self, number: int, email_id: UUID, fields: dict[str, Any]) -> BulkRow:
+        identity = Identity(email_id, self.received_at, str(self.batch_id))
+        mail = compose(self._write, read_full(fields, self.key.only_sender), self.key, identity)
+        row = self._keep(number, mail)
+        self._shared = SharedContent.of(fields, mail, row)
+        return row
 
     def _write(self, mail: EmailRequested, key: ApiKey, identity: Identity) -> EmailRequested:
         return compose_full(mail, key, identity, self.rules)

@@ -13,7 +13,8 @@ _SPACE = b" \t\r\n"
 # A string with its end, or as far as it has come; possessive, so that no text makes the search go back.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)|[\[\]{},]', re.DOTALL)
 _REST_OF_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+("?)', re.DOTALL)
-_BACKSLASH = ord("\\")
+# All that stands in an element up to its next bracket, or a string that has no end yet.
+_PLAIN = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
 
 
 class NoList(Exception):
@@ -97,7 +98,11 @@ class ArraySplitter:
         """The elements that end in `data`. Raises NoList."""
         start = where = 0 if self._is_open else self._open(data)
         while self._is_open and not self._is_over:
-            found = (_REST_OF_STRING.match if self._in_string else _TOKEN.search)(data, where + self._skips_one)
+            if self._in_string:
+                found = _REST_OF_STRING.match(data, where + self._skips_one)
+            else:
+                plain = _PLAIN.match(data, where) if self._depth > 1 else None
+                found = _TOKEN.search(data, plain.end() if plain else where)
             if found is None:
                 self._hold(data[start:])
                 break

@@ -63,7 +63,7 @@ def keep_mail(
         content, own = None, _write(mail, _TAKEN_OUT)
     else:
         content = _write(mail, _NOT_SHARED, is_plain=mail.variables is None)
-        own = _write_own(mail.to[0], mail.variables, mail.metadata, mail.retry_of)
+        own = write_own(mail.to[0], mail.variables, mail.metadata, mail.retry_of)
     lane = choose_lane(mail.account, mail.mailing_id, mail.batch_id)
     due_at = mail.send_at or received_at
     row = BulkRow(mail.id, lane, number, due_at, mail.expires_at, content, own, traceparent)
@@ -83,7 +83,7 @@ def keep_bulk(bulk: BulkRequested, received_at: datetime, traceparent: str | Non
             due_at,
             bulk.expires_at,
             content,
-            _write_own(entry.mailbox, None if bulk.plain else entry.variables, entry.metadata, entry.retry_of),
+            write_own(entry.mailbox, None if bulk.plain else entry.variables, entry.metadata, entry.retry_of),
             traceparent,
         )
         for number, (email_id, entry) in enumerate(zip(bulk.list_ids(), bulk.mails, strict=True))
@@ -136,8 +136,8 @@ def _write(event: WireModel, left_out: set[str], *, is_plain: bool = False) -> b
     return written.removesuffix(b"}") + _PLAIN if is_plain else written
 
 
-def _write_own(to: Mailbox, variables: dict[str, Any] | None, metadata: dict[str, Any], retry_of: UUID | None) -> bytes:
-    """`variables` are written where there are any, be they empty: without them a mail is no template."""
+def write_own(to: Mailbox, variables: dict[str, Any] | None, metadata: dict[str, Any], retry_of: UUID | None) -> bytes:
+    """What is this mail's alone. `variables` are written where there are any, be they empty: without them a mail is no template."""
     own: dict[str, Any] = {"to": str(to)}
     if variables is not None:
         own["variables"] = variables
