@@ -76,14 +76,14 @@ class BatchView(BaseModel):
     detail: str | None = Field(default=None, description="why it was aborted: then nothing was sent")
     counts: BatchCounts
     percent: float = Field(description="of the mails that have their end; 100 only once all have", examples=[39.0])
-    rate: float | None = Field(default=None, description="mails a second, of the last seconds", examples=[812.5])
+    rate: float | None = Field(default=None, description="mails a second while it runs", examples=[812.5])
     estimated_end: datetime | None = Field(default=None, description="while it runs, if it goes on as it does")
     created_at: datetime
     started_at: datetime | None = Field(default=None, description="when the upload was whole")
     finished_at: datetime | None = Field(default=None, description="when every mail had its end")
     retry_of: UUID | None = Field(default=None, description="the batch whose failed mails these are")
     retried_as: UUID | None = Field(default=None, description="the batch that tries the failed ones again")
-    test: bool = Field(default=False, description="simulated: nothing is transmitted")
+    test: bool | None = Field(default=None, description="true: simulated, nothing is transmitted")
     links: BatchLinks
 
 
@@ -147,13 +147,13 @@ def show_batch(batch: Batch) -> BatchView:
         detail=batch.detail,
         counts=BatchCounts(items=batch.items, invalid=batch.invalid, accepted=batch.accepted, **states),
         percent=batch.percent,
-        rate=None if batch.rate is None else round(batch.rate, 1),
+        rate=round(batch.rate, 1) if batch.rate is not None and batch.state is BatchState.RUNNING else None,
         estimated_end=batch.estimate_end(),
         created_at=batch.created_at,
         started_at=batch.started_at,
         finished_at=batch.finished_at,
         retry_of=batch.retry_of,
         retried_as=batch.retried_as,
-        test=batch.test,
+        test=batch.test or None,
         links=link(batch.id),
     )

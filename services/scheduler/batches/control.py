@@ -51,7 +51,8 @@ class Control:
         if batch.state is into:
             return batch
         if batch.state not in _OPEN or batch.finished_at:
-            raise _refuse(batch, "only one that is running or paused can be changed.")
+            detail = f"The batch is {batch.state}: only one that is running or paused can be changed."
+            raise Problem(409, "batch-state", detail, state=batch.state.value)
         await change(LaneKey(batch.account, LaneKind.BATCH, str(batch.id)))
         await self._store.hurry(batch.id)
         return await find_batch(self._store, batch_id, key)
@@ -60,7 +61,8 @@ class Control:
         """A batch of the mails that failed; the one there is, where it was asked for before. Raises Problem."""
         batch = await find_batch(self._store, batch_id, key)
         if batch.finished_at is None:
-            raise _refuse(batch, "some of its mails have no end yet. Wait for it.", slug="not-final")
+            detail = f"The batch is {batch.state}: some of its mails have no end yet. Wait for it."
+            raise Problem(409, "not-final", detail, state=batch.state.value)
         new = NewBatch(new_email_id(), key, batch.name, retry_of=batch.id)
         earlier = await self._store.begin(new)
         if earlier:
@@ -163,7 +165,3 @@ def setup_control(app: FastAPI, keys: KeyLookup, control: Control) -> None:
         retry = await control.retry(request, batch_id, key)
         response.headers["location"] = f"/v1/batches/{retry.id}"
         return show_batch(retry)
-
-
-def _refuse(batch: Batch, why: str, *, slug: str = "batch-state") -> Problem:
-    return Problem(409, slug, f"The batch is {batch.state}: {why}", state=batch.state.value)

@@ -189,11 +189,11 @@ def setup_uploading(app: FastAPI, keys: KeyLookup, uploads: Uploads) -> None:
     async def upload_batch(request: Request, query: Annotated[UploadQuery, Query()]) -> Response:
         """Takes mails as `POST /v1/emails` does, a mail a line or in an array, and sends them in the background.
 
-        202: the whole upload is stored, and its mails leave in their turn, behind no single mail. Items that are no
-        mails are left out, unless `all_or_nothing` is true; `problems` has the first, `links.items` each item's id or
-        problem. Nothing leaves before all has been read: an upload that is cut off sends nothing, and its batch says
-        `aborted`. What mails share (subject, text, html, attachments …) is stored once, and sent at a third of the
-        cost; with `variables` it may be a template. Stored templates (`template`) cannot be used here.
+        202: the whole upload is stored, and its mails leave in their turn; single mails overtake them. Items that are
+        no mails are left out, unless `all_or_nothing` is true: `problems` has the first, `links.items` the id or the
+        problem of each. Nothing leaves before all has been read: an upload that is cut off sends nothing, and its
+        batch says `aborted`. What mails share (subject, text, html, attachments …) is stored once, and sent at a third
+        of the cost; with `variables` it may be a template. Stored templates (`template`) cannot be used here.
         422: nothing was sent. 429: it has more mails than the key may have now, and nothing was sent.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)

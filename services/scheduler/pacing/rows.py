@@ -137,7 +137,7 @@ def _write(event: WireModel, left_out: set[str], *, is_plain: bool = False) -> b
 
 
 def write_own(to: Mailbox, variables: dict[str, Any] | None, metadata: dict[str, Any], retry_of: UUID | None) -> bytes:
-    """What is this mail's alone. `variables` are written where there are any, be they empty: without them a mail is no template."""
+    """This mail's alone. `variables` are written where there are any, be they empty: without them it is no template."""
     own: dict[str, Any] = {"to": str(to)}
     if variables is not None:
         own["variables"] = variables
