@@ -1,8 +1,8 @@
 """An API that leans on PostgreSQL alone: its application, its database, its look-up of keys."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import FastAPI
 
@@ -17,11 +17,15 @@ _BODY_LIMIT = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class DatabaseApi:
-    """An application without routes yet. An outage of `database` in a route is a 503 by itself."""
+    """An application without routes yet. An outage of `database` in a route is a 503 by itself.
+
+    What routes need to end, at the end of the application, stands in `leaving`.
+    """
 
     app: FastAPI
     database: Database
     keys: KeyLookup
+    leaving: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
 
 def create_database_api(
@@ -31,18 +35,22 @@ def create_database_api(
     *,
     body_limit: int = _BODY_LIMIT,
     body_limits: Mapping[str, int] | None = None,
+    streamed: Collection[str] = (),
 ) -> DatabaseApi:
-    """Build one. `body_limit`: bytes of a request's body, `body_limits` of those to certain paths."""
+    """Build one. `body_limit`: bytes of a body, `body_limits` of those to certain paths; `streamed`: see setup_web."""
     database = Database(database_url, application_name=f"milena-{service}-api")
 
     store = AccessStore(database)
     uses = LastUses(store)
     keys = KeyLookup(store, on_use=uses.note)
+    leaving: list[Callable[[], Awaitable[None]]] = []
 
     @asynccontextmanager
     async def live(_: FastAPI) -> AsyncIterator[None]:
         await uses.start()
         yield
+        for leave in leaving:
+            await leave()
         await uses.stop()
         await database.close()
 
@@ -55,6 +63,7 @@ def create_database_api(
         body_limit=body_limit,
         keys=keys,
         body_limits=body_limits or {},
+        streamed=streamed,
     )
     add_schemas(app, ProblemDocument)
-    return DatabaseApi(app, database, keys)
+    return DatabaseApi(app, database, keys, leaving)

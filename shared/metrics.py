@@ -98,6 +98,15 @@ STAGING_SAFETY = Gauge(
     "milena_staging_safety", "1 for each setting in force that keeps mail from recipients", ["setting"]
 )
 
+# scheduler: bulk mail
+BULK_HANDED_OUT = Counter("milena_bulk_handed_out_total", "Bulk mails given to the senders")
+BULK_RESULTS = Counter("milena_bulk_results_total", "Results that changed where a bulk mail stands")
+BULK_WINDOW = Gauge("milena_bulk_window", "Bulk mails that may be without a result at once")
+BULK_IN_FLIGHT = Gauge("milena_bulk_in_flight", "Bulk mails handed out that have had no result yet")
+BULK_WAITING_SECONDS = Gauge(
+    "milena_bulk_waiting_seconds", "How long the bulk mail has waited that is due longest; what is paused is left out"
+)
+
 # due loops
 DUE_LEASED = Counter("milena_due_leased_total", "Rows a due loop has taken on", ["loop"])
 DUE_FAILED = Counter(

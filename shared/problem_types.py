@@ -249,14 +249,22 @@ _TYPES = (
         "not-final",
         (409,),
         "Not final",
-        "The mail is still on its way, and is tried again by itself.",
+        "The mail, or one of the batch's, is still on its way, and is tried again by itself.",
         "Wait for its end.",
+    ),
+    ProblemType(
+        "batch-state",
+        (409,),
+        "Not in this state",
+        "The batch does not stand where this can be done to it; `state` says where it stands.",
+        "Look the batch up; what is finished, cancelled or aborted cannot be changed any more.",
     ),
     ProblemType(
         "nothing-to-retry",
         (409,),
         "Nothing to retry",
-        "The relay has taken this mail for every recipient, of the mail or of its latest retry (`retry_id`).",
+        "The relay has taken this mail for every recipient, of the mail or of its latest retry (`retry_id`); or no mail"
+        " of the batch failed.",
         "Nothing needs to be done.",
     ),
     ProblemType(
@@ -305,8 +313,8 @@ _TYPES = (
         "batch-refused",
         (422,),
         "Batch refused",
-        "No mail of the batch was sent. `results` has the problem of each; within it, this type marks one that is"
-        " acceptable and was not sent because others are not (`all_or_nothing`).",
+        "No mail of the batch was sent. `results` has the problem of each (of an upload: of the first, `items` of all)."
+        " Within it, this type marks one that is acceptable and was not sent because of others (`all_or_nothing`).",
         "Mend the mails that `results` names, and send the batch again.",
     ),
     ProblemType(

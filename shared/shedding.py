@@ -11,6 +11,8 @@ from shared.problems import Problem
 
 UNREAD = 64 * 1024
 """Bytes of a body that the server takes from a connection before anybody asks for them."""
+STREAMED = 4 * 1024 * 1024
+"""Bytes that a body counts for which is worked on as it comes, however long it is."""
 _NEVER = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -22,9 +24,12 @@ class LoadShedding:
     is declared will not fit, it is refused before it is read. A body that is alone is always taken.
     """
 
-    def __init__(self, app: ASGIApp, *, name: str, requests: int, size: int) -> None:
-        """`size`: bytes of bodies. `name`: of the application, for the metrics."""
+    def __init__(
+        self, app: ASGIApp, *, name: str, requests: int, size: int, streamed: frozenset[str] = frozenset()
+    ) -> None:
+        """`size`: bytes of bodies. `name`: of the application, for the metrics. `streamed`: see setup_web."""
         self._app = app
+        self._streamed = streamed
         self._requests_limit = requests
         self._bytes_limit = size
         self._requests = 0
@@ -38,13 +43,18 @@ class LoadShedding:
         """Serve one ASGI scope."""
         if scope["type"] != "http" or scope["path"] in _NEVER:
             return await self._app(scope, receive, send)
-        declared = _measure(scope)
+        declared, is_streamed = _measure(scope), scope["path"] in self._streamed
+        if is_streamed:
+            declared = STREAMED if declared is None else min(declared, STREAMED)
         if self._requests >= self._requests_limit:
             return await _shed("requests").to_response(scope["state"]["request_id"])(scope, receive, send)
         if declared != 0 and self._bytes and self._bytes + (declared or 0) > self._bytes_limit:
             return await _shed("bytes").to_response(scope["state"]["request_id"])(scope, receive, send)
-        place = _Place(self, UNREAD if declared is None else min(declared, UNREAD))
-        if declared is None or declared > UNREAD:
+        if is_streamed:
+            place = _Place(self, declared or 0)
+        else:
+            place = _Place(self, UNREAD if declared is None else min(declared, UNREAD))
+        if not is_streamed and (declared is None or declared > UNREAD):
             receive = place.count(receive)
         try:
             await self._app(scope, receive, place.watch(send))

@@ -3,7 +3,7 @@
 `setup_web` is called once per application, before the first request.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from fastapi import FastAPI, Request
@@ -36,11 +36,13 @@ def setup_web(
     body_note: str = "",
     body_limits: Mapping[str, int] = MappingProxyType({}),
     hot_posts: Mapping[str, Endpoint] = MappingProxyType({}),
+    streamed: Collection[str] = (),
 ) -> None:
     """Give the app its middlewares, problem documents, /healthz, /readyz and /metrics.
 
     `checks`: what /readyz asks, each None or one sentence. `body_limit`: bytes of a request's body, `body_limits` of
     those to certain paths; more is 413, with the limit and `body_note` in the answer. `hot_posts`: see HotPosts.
+    `streamed`: paths of bodies that are worked on as they come and are nowhere held whole.
     """
     setup_problems(app)
     if keys:
@@ -58,6 +60,7 @@ def setup_web(
             name=app.title,
             requests=settings.http_requests_in_flight,
             size=settings.http_bytes_in_flight,
+            streamed=frozenset(streamed),
         )
         allowed = AllowedNetworks(
             BodyLimit(inner, limit=body_limit, note=body_note, by_path=body_limits),

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Protocol
 from uuid import UUID
 
+from shared.composing.composer import serialise
 from shared.events import EmailRequested, EventType, build_headers, format_time
 from shared.metrics import EMAILS_ACCEPTED
 from shared.producing import Message
@@ -14,15 +15,6 @@ from shared.tracing import SpanKind, begin_hop, is_tracing
 
 SOURCE = "/milena/gateway"
 _write_time = lru_cache(maxsize=16)(format_time)  # mails of a batch share it
-
-
-class TooLarge(Exception):
-    """The serialised event has more bytes than the limit."""
-
-    def __init__(self, size: int, limit: int) -> None:
-        super().__init__(f"the event has {size} bytes, the limit is {limit}")
-        self.size = size
-        self.limit = limit
 
 
 class EventPublisher(Protocol):
@@ -58,17 +50,26 @@ class Acceptor:
 
     def prepare(self, email: EmailRequested, traceparent: str) -> Message:
         """The record of a mail. Raises TooLarge."""
-        value = email.to_json()
-        if len(value) > self._limit:
-            raise TooLarge(len(value), self._limit)
+        value = serialise(email, self._limit)
         key = str(email.id)
         time = _write_time(email.requested_at or datetime.now(UTC))
         return Message(
             self._topic, key.encode(), value, build_headers(EventType.REQUESTED, key, SOURCE, time, traceparent)
         )
 
-    async def accept_all(self, prepared: Sequence[Message]) -> list[PublishError | None]:
-        """Publish mails in one go; None for each that the broker holds. Raises PublishError, nothing written."""
+    def prepare_bulk(self, bulk_id: UUID, value: bytes, requested_at: datetime, traceparent: str) -> Message:
+        """The record of a bulk event; whoever wrote it has kept to the limit."""
+        headers = build_headers(EventType.BULK_REQUESTED, bulk_id, SOURCE, _write_time(requested_at), traceparent)
+        return Message(self._topic, str(bulk_id).encode(), value, headers)
+
+    async def accept_all(
+        self, prepared: Sequence[Message], counts: Sequence[int] | None = None
+    ) -> list[PublishError | None]:
+        """Publish in one go; None for each record that the broker holds. Raises PublishError, nothing written.
+
+        `counts`: how many mails each of them holds; by default one.
+        """
         ends = await self._publisher.publish_each(prepared)
-        EMAILS_ACCEPTED.inc(ends.count(None))
+        held = counts or [1] * len(ends)
+        EMAILS_ACCEPTED.inc(sum(count for count, end in zip(held, ends, strict=True) if end is None))
         return ends

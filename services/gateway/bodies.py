@@ -3,18 +3,18 @@
 Errors leave as problems: 400 for what cannot be parsed, 422 with a pointer to each field otherwise.
 """
 
-from collections.abc import Set
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 from fastapi import Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from starlette.requests import ClientDisconnect
 
 from shared.addresses import RECIPIENT_LIMIT, Mailbox
 from shared.bodies import UNKNOWN_FIELD, cut_off, parse_object, point_out, read_body
-from shared.events import CallbackSpec, EmailFields, EmailRequested, WireModel
-from shared.events.requested import HeaderText, TemplateRef, Url
+from shared.composing.forms import NewEmail, refuse_names
+from shared.events import WireModel
+from shared.events.requested import HeaderText, Url
 from shared.events.wire import MailboxField, MailboxList
 from shared.problems import Problem, invalid_content
 
@@ -22,14 +22,6 @@ _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 _FIELD_LIMIT = 100
 BATCH_LIMIT = 1000  # mails
-# R10: over HTTP these are the gateway's to say.
-_OWN_FIELDS = frozenset(
-    {"id", "account", "api_key_id", "requested_at", "test", "retry_of", "mailing_id", "batch_id", "template"}
-)
-
-
-TemplateName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-VersionNumber = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 def _empty_is_none(value: Any) -> Any:
@@ -57,26 +49,6 @@ class SimpleEmail(WireModel):
         if not 1 <= len(to) <= RECIPIENT_LIMIT:
             raise ValueError(f"give 1 to {RECIPIENT_LIMIT} recipients")
         return to
-
-
-class TemplateChoice(BaseModel):
-    """Which stored template a mail's content is taken from."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: TemplateName
-    version: VersionNumber | None = Field(default=None, description="absent: the latest")
-
-
-class NewEmail(EmailFields):
-    """A mail with everything Milena knows of."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    subject: HeaderText | None = Field(default=None, description="needed, unless there is a `template`")  # type: ignore[assignment]
-    template: TemplateChoice | None = Field(
-        default=None, description="a stored template, in place of subject, text and html; `variables` fill it in"
-    )
 
 
 class NewBatch(WireModel):
@@ -115,44 +87,15 @@ def read_simple(fields: dict[str, Any]) -> SimpleEmail:
         raise invalid_content(point_out(exc)) from None
 
 
-def read_full(fields: dict[str, Any], default_sender: str | None) -> EmailRequested:
-    """Validate the full form; without `from` the mail is from `default_sender`. Raises Problem 422.
-
-    What the gateway itself has to say of the mail (id, account …) is still missing.
-    """
-    if fields.get("from") is None:
-        if default_sender is None:
-            detail = "is needed: the API key may send from more than one address"
-            raise invalid_content([{"detail": detail, "pointer": "/from"}])
-        fields = {**fields, "from": default_sender}
-    own = _OWN_FIELDS & fields.keys()
-    if own and isinstance(fields.get("template"), TemplateRef):  # resolved from a stored template; JSON has none
-        own -= {"template"}
-    _refuse(own, "", "is set by Milena; leave it out")
-    callback = fields.get("callback")
-    if isinstance(callback, dict):  # validated apart from the mail, where `extra` does not reach
-        _refuse(callback.keys() - CallbackSpec.model_fields.keys(), "/callback", UNKNOWN_FIELD)
-    try:
-        # Unknown fields are refused at every depth; the models themselves ignore them, as readers of events must.
-        return EmailRequested.model_validate(fields, extra="forbid", by_name=False)
-    except ValidationError as exc:
-        raise invalid_content(point_out(exc)) from None
-
-
 def read_batch(fields: dict[str, Any]) -> Batch:
     """The batch's own fields; each mail is for `read_full`. Raises Problem 422."""
-    _refuse(fields.keys() - NewBatch.model_fields.keys(), "", UNKNOWN_FIELD)
+    refuse_names(fields.keys() - NewBatch.model_fields.keys(), "", UNKNOWN_FIELD)
     emails, all_or_nothing = fields.get("emails"), fields.get("all_or_nothing", False)
     if not isinstance(emails, list) or not 1 <= len(emails) <= BATCH_LIMIT:
         raise invalid_content([{"detail": f"give an array of 1 to {BATCH_LIMIT} mails", "pointer": "/emails"}])
     if not isinstance(all_or_nothing, bool):
         raise invalid_content([{"detail": "must be true or false", "pointer": "/all_or_nothing"}])
     return Batch(emails, all_or_nothing)
-
-
-def _refuse(names: Set[str], under: str, detail: str) -> None:
-    if names:
-        raise invalid_content([{"detail": detail, "pointer": f"{under}/{name}"} for name in sorted(names)])
 
 
 def _parse_form(body: bytes) -> list[tuple[str, Any]]:

@@ -3,28 +3,27 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import FastAPI, Header, Query, Request, Response, WebSocket
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import HTTPConnection
 
-from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup, digest_key
+from shared.access import ApiScope, KeyLookup, digest_key
 from shared.apidocs import describe_problems
-from shared.authenticating import admit, authenticate, read_bearer
+from shared.authenticating import authenticate, read_bearer
 from shared.events import format_time, list_errors
 from shared.live import (
+    Door,
     EventStream,
     InvalidPosition,
-    InvalidTicket,
     Live,
     LiveEvent,
     LiveUnavailable,
     Message,
     Position,
     TicketOffice,
-    TooManyStreams,
+    answer_too_many,
     read_position,
     serve_websocket,
 )
@@ -84,7 +83,7 @@ def setup_listening(
     app: FastAPI, keys: KeyLookup, live: Live, office: TicketOffice, allowed_origins: tuple[str, ...]
 ) -> None:
     """Add `GET /v1/events`, also as a WebSocket, and `POST /v1/live/tickets`."""
-    door = _Door(keys, live, office)
+    door = Door(keys, office, _SCOPE, allowed_origins)
 
     @app.get(
         "/v1/events",
@@ -109,15 +108,15 @@ def setup_listening(
         with `missing_from`. A reader that does not keep up gets an event `dropped`, and the stream ends. The same
         address takes a WebSocket; a message is then `{id, type, data}`.
         """
-        return EventStream(door.open(request, query, last_event_id, "sse"))
+        return EventStream(_open(live, door, request, query, last_event_id, "sse"))
 
     @app.websocket("/v1/events")
     async def talk(socket: WebSocket) -> None:
         try:
-            _check_origin(socket, allowed_origins)
+            door.check_origin(socket)
             query = _read_query(socket)
             last_event_id = socket.headers.get("last-event-id")
-            await serve_websocket(socket, door.open(socket, query, last_event_id, "websocket"))
+            await serve_websocket(socket, _open(live, door, socket, query, last_event_id, "websocket"))
         except Problem as problem:
             await socket.send_denial_response(problem.to_response())
 
@@ -139,54 +138,22 @@ def setup_listening(
         return LiveTicket(ticket=written, expires_at=format_time(ticket.expires_at))
 
 
-class _Door:
-    """Who may listen, and to what."""
-
-    def __init__(self, keys: KeyLookup, live: Live, office: TicketOffice) -> None:
-        self._keys = keys
-        self._live = live
-        self._office = office
-
-    @asynccontextmanager
-    async def open(
-        self, caller: HTTPConnection, query: LiveQuery, last_event_id: str | None, kind: str
-    ) -> AsyncIterator[AsyncIterator[Sequence[Message]]]:
-        """A stream. Raises Problem 401, 403, 422, 429, 503."""
-        key, digest = await self._authenticate(caller, query.ticket)
-
-        async def is_allowed() -> bool:
-            try:
-                found = await self._keys.find_by_digest(digest)
-            except AccessUnavailable:
-                return False  # PostgreSQL has been away for a quarter of an hour
-            return found is not None and _SCOPE in found.scopes and found.may_call_from(caller.state.caller)
-
-        since = _read_since(last_event_id or query.last_event_id)
-        request = LiveRequest(key.account, query.wants, since, is_allowed, find_stopping(caller.scope))
-        try:
-            async with self._live.open(request, kind) as stream:
+@asynccontextmanager
+async def _open(
+    live: Live, door: Door, caller: HTTPConnection, query: LiveQuery, last_event_id: str | None, kind: str
+) -> AsyncIterator[AsyncIterator[Sequence[Message]]]:
+    """A stream. Raises Problem 401, 403, 422, 429, 503."""
+    key, is_allowed = await door.admit(caller, query.ticket)
+    since = _read_since(last_event_id or query.last_event_id)
+    request = LiveRequest(key.account, query.wants, since, is_allowed, find_stopping(caller.scope))
+    try:
+        with answer_too_many():
+            async with live.open(request, kind) as stream:
                 yield stream
-        except InvalidPosition:
-            raise _refuse_position() from None
-        except LiveUnavailable as exc:
-            raise Problem(503, "unavailable", "Kafka cannot be read at the moment; try again.") from exc
-        except TooManyStreams as exc:
-            whose = "Your account" if exc.own else "This server"
-            detail = f"{whose} has {exc.limit} streams open here, which is as many as it may have. Close one, or wait."
-            raise Problem(429 if exc.own else 503, "too-many-streams", detail, limit=exc.limit) from exc
-
-    async def _authenticate(self, caller: HTTPConnection, ticket: str | None) -> tuple[ApiKey, bytes]:
-        secret = read_bearer(caller)
-        if secret or not ticket:
-            return await authenticate(caller, self._keys, _SCOPE), digest_key(secret or "")
-        try:
-            known = self._office.read(ticket)
-        except InvalidTicket:
-            detail = "The ticket is not valid, or older than a minute. Get another: POST /v1/live/tickets"
-            raise Problem(401, "ticket-invalid", detail) from None
-        if known.scope != _SCOPE:
-            raise Problem(403, "scope-missing", f"The ticket is not for the scope {_SCOPE}.", scope=str(_SCOPE))
-        return await admit(caller, self._keys.find_by_digest(known.digest), _SCOPE), known.digest
+    except InvalidPosition:
+        raise _refuse_position() from None
+    except LiveUnavailable as exc:
+        raise Problem(503, "unavailable", "Kafka cannot be read at the moment; try again.") from exc
 
 
 def _read_query(socket: WebSocket) -> LiveQuery:
@@ -209,13 +176,3 @@ def _read_since(text: str | None) -> Position | None:
 def _refuse_position() -> Problem:
     detail = "not an id of this stream: pass the last `id` as it came, or none to begin now"
     return invalid_content([{"detail": detail, "pointer": "/query/last_event_id"}])
-
-
-def _check_origin(socket: WebSocket, allowed: tuple[str, ...]) -> None:
-    """A browser lets any page open a WebSocket anywhere. No cookie is read here, so that nobody's page could do it in
-    another's name; still, what the setting says of other origins holds for both ways to listen.
-    """
-    origin = socket.headers.get("origin", "").lower()
-    if origin and origin not in allowed and urlsplit(origin).netloc != socket.headers.get("host", "").lower():
-        detail = "Pages of this origin may not listen; MILENA_ALLOWED_ORIGINS names those that may."
-        raise Problem(403, "origin-not-allowed", detail)

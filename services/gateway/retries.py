@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.gateway.composing import EXPIRY_LIMIT
 from services.gateway.rereading import Spot
 from shared.batching import Record
+from shared.composing.composer import EXPIRY_LIMIT
 from shared.events import EmailRequested, EventType, UnreadableEvent, open_record, read_bulk, read_email
 from shared.states import FINAL_STATES, FailureReason, RecipientState
 
@@ -169,6 +169,7 @@ def renew(
         "api_key_id": api_key_id,
         "requested_at": now,
         "send_at": None,
+        "paced": False,
         "expires_at": _renew_expiry(mail, candidate.row, record.coordinates.time, now),
     }
     return mail.model_copy(update=kept | own)

@@ -1,4 +1,4 @@
-"""The scheduler's HTTP API: what waits for its time, and tasks."""
+"""The scheduler's HTTP API: what waits for its time, tasks, and batches."""
 
 from datetime import datetime
 from typing import Annotated
@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import FastAPI, Path, Request
 from pydantic import BaseModel, Field
 
-from services.scheduler import task_api
+from services.scheduler import batch_api, task_api
 from services.scheduler.delayed import DelayedState
 from services.scheduler.settings import ApiSettings
 from services.scheduler.store import SchedulerStore
@@ -17,7 +17,7 @@ from shared.applications import create_database_api
 from shared.authenticating import authenticate
 from shared.problems import Problem
 
-PREFIXES = ("/v1/scheduled", *task_api.PREFIXES)
+PREFIXES = ("/v1/scheduled", *task_api.PREFIXES, *batch_api.PREFIXES)
 _BODY_LIMIT = 512 * 1024  # a task holds a whole mail
 
 
@@ -33,7 +33,14 @@ class ScheduledEmail(BaseModel):
 
 def create_api(settings: ApiSettings) -> FastAPI:
     """The application; its lifespan closes the database."""
-    api = create_database_api("scheduler", settings, settings.database_url.get_secret_value(), body_limit=_BODY_LIMIT)
+    api = create_database_api(
+        "scheduler",
+        settings,
+        settings.database_url.get_secret_value(),
+        body_limit=_BODY_LIMIT,
+        body_limits={batch_api.UPLOADS: settings.batch_bytes},
+        streamed=(batch_api.UPLOADS,),
+    )
     app, store = api.app, SchedulerStore(api.database)
 
     @app.get(
@@ -54,4 +61,5 @@ def create_api(settings: ApiSettings) -> FastAPI:
         return ScheduledEmail.model_validate(found, from_attributes=True)
 
     task_api.setup_tasks(api, settings)
+    batch_api.setup_batches(api, settings)
     return app

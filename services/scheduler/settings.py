@@ -2,14 +2,46 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
+from services.scheduler.batches.numbering import MOST_ITEMS
 from services.scheduler.job_settings import JobSettings, RunSettings, TaskSettings
-from shared.settings import DatabaseSettings, HealthSettings, HttpSettings, KafkaSettings, ProcessSettings
+from shared.composing.settings import AttachmentSettings
+from shared.settings import (
+    DatabaseSettings,
+    EnvironmentSettings,
+    HealthSettings,
+    HttpSettings,
+    KafkaSettings,
+    LiveSettings,
+    ProcessSettings,
+)
 
 
-class ApiSettings(DatabaseSettings, HttpSettings, JobSettings, ProcessSettings):
-    """`python -m services.scheduler api`."""
+class BatchSettings(EnvironmentSettings):
+    """How much may be uploaded as a batch."""
+
+    batch_items: int = Field(default=100_000, ge=1, le=MOST_ITEMS, description="mails of a batch")
+    batch_bytes: int = Field(default=1024**3, ge=64 * 1024, description="of its upload; each mail has its own limit")
+    batch_uploads: int = Field(default=8, ge=1, description="uploads at once in one process; beyond: 503")
+
+
+class ApiSettings(
+    DatabaseSettings,
+    KafkaSettings,
+    HttpSettings,
+    AttachmentSettings,
+    LiveSettings,
+    JobSettings,
+    BatchSettings,
+    ProcessSettings,
+):
+    """`python -m services.scheduler api`.
+
+    With the gateway's master secret it takes the gateway's live tickets.
+    """
+
+    master_secret: SecretStr | None = Field(default=None, min_length=32)
 
 
 class WorkerSettings(KafkaSettings, DatabaseSettings, HealthSettings, TaskSettings, ProcessSettings):

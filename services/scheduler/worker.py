@@ -6,8 +6,12 @@ from datetime import timedelta
 
 from aiokafka.errors import KafkaError
 
+from services.scheduler.batch_parts import create_batch_parts, list_batch_chores
+from services.scheduler.bulk_store import BulkStore
 from services.scheduler.delayed import Expiry
 from services.scheduler.intake import Intake
+from services.scheduler.pacing.handing_out import HandingOut
+from services.scheduler.pacing.parts import create_bulk_parts, list_bulk_chores
 from services.scheduler.release import Releaser
 from services.scheduler.settings import WorkerSettings
 from services.scheduler.store import RELEASES, SchedulerStore
@@ -76,7 +80,8 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         free=lambda: _RELEASE_GROUP if requests.available else 0,
         idle=_PAUSE,
     )
-    consumer = _create_consumer(settings, topics, store, results)
+    handing_out, bulk_parts = create_bulk_parts(settings, topics, database, requests, results)
+    consumer = _create_consumer(settings, topics, database, results, handing_out)
     health = HealthServer(
         settings.health_host,
         settings.health_port,
@@ -88,7 +93,8 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         _create_survey(settings, topics, tasks.memories),
         _create_cleaner(settings, database, store, tasks.chores),
     ]
-    return [health, database, _Producer(requests), _Producer(results), loop, *tasks.parts, consumer, *watching]
+    loops = [loop, *tasks.parts, *bulk_parts, *create_batch_parts(database, results, topics)]
+    return [health, database, _Producer(requests), _Producer(results), *loops, consumer, *watching]
 
 
 def _create_survey(settings: WorkerSettings, topics: Topics, memories: tuple[Memory, ...]) -> Survey:
@@ -110,6 +116,8 @@ def _create_cleaner(
     chores = [
         Chore("scheduler.delayed", lambda limit: store.delete_ended(kept, limit)),
         Chore("scheduler.cancellation", store.delete_cancellations),
+        *list_batch_chores(database, kept),
+        *list_bulk_chores(database, kept),
         *others,
     ]
     return Cleaner("scheduler", database, chores)
@@ -126,11 +134,13 @@ def _create_publisher(settings: WorkerSettings, *, compress: bool) -> Publisher:
 
 
 def _create_consumer(
-    settings: WorkerSettings, topics: Topics, store: SchedulerStore, results: Publisher
+    settings: WorkerSettings, topics: Topics, database: Database, results: Publisher, handing_out: HandingOut
 ) -> BatchConsumer:
     intake = Intake(
-        store,
+        SchedulerStore(database),
+        BulkStore(database),
         results,
+        on_bulk=handing_out.wake,
         failed_topic=topics.failed,
         find_cluster_id=_Cluster(settings.kafka).find_id,
         expiry=Expiry(timedelta(hours=settings.default_expiry_hours), timedelta(hours=settings.expiry_limit_hours)),

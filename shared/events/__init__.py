@@ -36,7 +36,7 @@ from shared.events.requested import (
     EmailRequested,
 )
 from shared.events.results import Echo, EmailFailed, EmailSent, FailedRecipient, RecipientOutcome, Source
-from shared.events.ticks import ScheduleTick
+from shared.events.ticks import BatchCounts, BatchFinished, ScheduleTick
 from shared.events.wire import (
     Coordinates,
     EventType,
@@ -52,6 +52,8 @@ __all__ = [
     "DEFAULT_ACCOUNT",
     "DEFAULT_EVENT_LIMIT",
     "Attachment",
+    "BatchCounts",
+    "BatchFinished",
     "BulkEntry",
     "BulkRequested",
     "CallbackSpec",

@@ -20,13 +20,14 @@ _WORDS = {
     " whom Kafka's ACLs let; no key, no header and no library of ours is needed.",
     _TOPICS.sent: "The relay has accepted the mail for these recipients. Written by senders only, uncompressed.",
     _TOPICS.failed: "Recipients who did not get the mail: for now (`final: false`) or for good. Uncompressed.",
-    _TOPICS.tick: "What the scheduler says: a task has fallen due.",
+    _TOPICS.tick: "What the scheduler says: a task has fallen due, a batch has come to its end.",
 }
 _KEYS = {
     EventType.REQUESTED: "the email id, or none",
     EventType.BULK_REQUESTED: "the bulk id, or none",
     EventType.FAILED: "the email id, or none where the event could not be read",
     EventType.TICK: "the task id",
+    EventType.BATCH_FINISHED: "the batch id",
 }
 _SUMMARIES = {
     EventType.REQUESTED: "Send this mail",
@@ -35,6 +36,7 @@ _SUMMARIES = {
     EventType.SENT: "The relay accepted the mail for these recipients",
     EventType.FAILED: "The mail was not sent to these recipients, for now or for good",
     EventType.TICK: "An occurrence of a task has fallen due",
+    EventType.BATCH_FINISHED: "Every mail of a batch has its end",
 }
 _RECEIVED = (_TOPICS.requested,)
 

@@ -1,12 +1,12 @@
 """What the scheduler says on `schedule.tick`."""
 
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import Field
 
 from shared.events.requested import DEFAULT_ACCOUNT
-from shared.events.wire import Instant, WireModel
+from shared.events.wire import Count, Instant, WireModel
 
 
 class ScheduleTick(WireModel):
@@ -19,3 +19,30 @@ class ScheduleTick(WireModel):
     args: dict[str, Any] = Field(default_factory=dict)
     due_at: Instant
     account: str = DEFAULT_ACCOUNT
+
+
+class BatchCounts(WireModel):
+    """How many mails of a batch came to which end; `accepted` are all of them, `invalid` items were no mails."""
+
+    accepted: Count
+    invalid: Count
+    sent: Count
+    partially_sent: Count
+    failed: Count
+    expired: Count
+    cancelled: Count
+
+
+class BatchFinished(WireModel):
+    """Every mail of a batch has its end. May be told twice, under one `ce_id`."""
+
+    batch_id: UUID
+    name: str | None = None
+    state: Literal["finished", "cancelled"]
+    counts: BatchCounts
+    created_at: Instant
+    started_at: Instant
+    finished_at: Instant
+    retry_of: UUID | None = None
+    account: str = DEFAULT_ACCOUNT
+    test: bool = False

@@ -41,14 +41,19 @@ class EventType(StrEnum):
     BATCH_FINISHED = "batch.finished"
 
 
+_HOMES = {each: each for each in (EventType.SENT, EventType.FAILED, EventType.TICK)} | {
+    EventType.MAILING_FINISHED: EventType.TICK,
+    EventType.BATCH_FINISHED: EventType.TICK,
+}
+
+
 @lru_cache(maxsize=1000)
 def belongs_on(event_type: EventType, topic: str) -> bool:
     """Whether an event of this type may stand on the topic (its name with any prefix).
 
     Results are believed only where results are published: an ACL lets anybody else write `email.requested` only (R9).
     """
-    home = event_type if event_type in (EventType.SENT, EventType.FAILED, EventType.TICK) else EventType.REQUESTED
-    return topic.endswith(home.value)
+    return topic.endswith(_HOMES.get(event_type, EventType.REQUESTED).value)
 
 
 class WireModel(BaseModel):

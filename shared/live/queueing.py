@@ -52,6 +52,12 @@ class Listener:
         self.end("dropped")
         return False
 
+    def replace(self, message: Message) -> None:
+        """What waits is outdated by this message."""
+        self._waiting.clear()
+        self._bytes = 0
+        self.offer(message)
+
     def end(self, why: str) -> None:
         """Nothing more will come, and what waits is let go; the first reason counts."""
         if self.ended is None:

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from shared.live.events import Message
-from shared.live.following import CONTROLS, HEARTBEAT
+from shared.live.streams import CONTROLS, HEARTBEAT
 from shared.metrics import LIVE_EVENTS
 
 RETRY_MS = 2000

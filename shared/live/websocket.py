@@ -8,8 +8,8 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from shared.live.events import Message
-from shared.live.following import CLOSE_CODES
 from shared.live.sse import Opening, count_events, run_until_left
+from shared.live.streams import CLOSE_CODES
 from shared.metrics import LIVE_EVENTS
 
 _TURN = 50  # messages, after which what was written goes out
@@ -32,9 +32,10 @@ async def _write(stream: AsyncIterator[Sequence[Message]], socket: WebSocket) ->
             LIVE_EVENTS.labels(kind="websocket").inc(count_events(messages))
             if not messages[-1].id:
                 said = orjson.loads(messages[-1].payload)
-                await socket.close(CLOSE_CODES[said["reason"]], said["detail"])
+                return await socket.close(CLOSE_CODES[said["reason"]], said["detail"])
+        await socket.close()  # 1000: there is nothing more to tell
     except WebSocketDisconnect:
-        return
+        return None
 
 
 def render(message: Message) -> str:

@@ -13,6 +13,7 @@ from tests.bench.latency import measure_latency
 from tests.bench.listing import measure_lists
 from tests.bench.memory import drain_large, drain_many
 from tests.bench.post_office import drain_post_office
+from tests.bench.uploads import publish_directly, upload_batch
 from tests.bench.whole_stack import send_through_stack
 from tests.support.servers import RealServers
 
@@ -150,6 +151,32 @@ COMPARISONS = (
                 "whole-stack",
                 "POST /v1/emails to last mail at the relay, the whole stack running, one process of each kind",
                 lambda bench: send_through_stack(bench.servers, bench.scale(15, 2)),
+            ),
+        ),
+    ),
+    Comparison(
+        "uploads",
+        3,
+        (
+            Scenario(
+                "celery-queue",
+                "Celery: first delay() to last mail at the relay, workers running",
+                lambda bench: send_through_celery(bench.scale(4_000, 500)),
+            ),
+            Scenario(
+                "direct",
+                "mails of their own published to the topic, to the last status, the whole stack running",
+                lambda bench: publish_directly(bench.servers, bench.scale(100_000, 3_000)),
+            ),
+            Scenario(
+                "upload",
+                "POST /v1/batches of the same mails, to the last status, the whole stack running",
+                lambda bench: upload_batch(bench.servers, bench.scale(100_000, 3_000), shared=False),
+            ),
+            Scenario(
+                "upload-shared",
+                "POST /v1/batches of mails that share one content, to the last status, the whole stack running",
+                lambda bench: upload_batch(bench.servers, bench.scale(100_000, 10_000), shared=True),
             ),
         ),
     ),

@@ -42,6 +42,7 @@ KEYS = (
     "storm",
     "neighbours",
     "tasks",
+    "batch_followed",
     *MATRIX_KEYS,
 )
 _COLUMNS = ("mails", "sent", "lost", "doubles", "hidden_doubles", "unknown", "takeovers", "redeliveries", "deadlocks")

@@ -32,6 +32,13 @@ TICK: dict[str, Any] = {
     "job_name": "report",
     "due_at": "2026-01-31T09:00:00Z",
 }
+_ENDS = ("sent", "partially_sent", "failed", "expired", "cancelled")
+FINISHED: dict[str, Any] = {
+    "batch_id": ID,
+    "state": "finished",
+    "counts": {"accepted": 2, "invalid": 0, **dict.fromkeys(_ENDS, 0)},
+    **dict.fromkeys(("created_at", "started_at", "finished_at"), "2026-01-31T09:00:00Z"),
+}
 
 VALID: list[tuple[EventType, dict[str, Any]]] = [
     (EventType.REQUESTED, MAIL),
@@ -53,6 +60,7 @@ VALID: list[tuple[EventType, dict[str, Any]]] = [
         {"reason": "invalid_request", "final": True, "source": {"topic": "t", "partition": 0, "offset": 1}},
     ),
     (EventType.TICK, TICK),
+    (EventType.BATCH_FINISHED, FINISHED),
 ]
 INVALID: list[tuple[EventType, dict[str, Any]]] = [
     (EventType.REQUESTED, {key: value for key, value in MAIL.items() if key != "from"}),
@@ -71,6 +79,7 @@ INVALID: list[tuple[EventType, dict[str, Any]]] = [
     (EventType.SENT, {**SENT, "recipients": "ann@y.org"}),
     (EventType.FAILED, {"id": ID, "reason": "bad_luck", "final": True}),
     (EventType.TICK, {**TICK, "due_at": 5}),
+    (EventType.BATCH_FINISHED, {**FINISHED, "state": "running"}),
 ]
 
 

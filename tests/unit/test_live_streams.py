@@ -12,7 +12,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from shared.kafka_access import KafkaAccess
-from shared.live import Feed, Live, LiveEvent, Message, Position, Request, Slots, following, read_position
+from shared.live import Feed, Live, LiveEvent, Message, Position, Request, Slots, read_position, streams
 
 TOPICS, PARTITIONS = ("email.sent", "email.failed"), 3
 
@@ -152,8 +152,8 @@ async def take(live: Live, request: Request, count: int) -> list[Message]:
 async def test_whoever_comes_back_with_the_last_id_misses_nothing_wherever_he_comes_back_to(
     log: Log, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "_CHECK_S", 0.003)
-    monkeypatch.setattr(following, "_HEARTBEAT_S", 0.006)
+    monkeypatch.setattr(streams, "_CHECK_S", 0.003)
+    monkeypatch.setattr(streams, "_HEARTBEAT_S", 0.006)
     random.seed(seed)
     total = 250
 
@@ -216,15 +216,15 @@ async def test_every_stream_ends_when_the_process_is_to_stop_also_one_that_is_op
 
 
 async def test_a_key_that_is_good_no_more_ends_its_stream(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "_CHECK_S", 0.01)
+    monkeypatch.setattr(streams, "_CHECK_S", 0.01)
     async with run_live() as live:
         messages = await asyncio.wait_for(take(live, ask(allowed=False), 100), 1)
     assert orjson.loads(messages[-1].payload)["reason"] == "key"
 
 
 async def test_a_quiet_stream_moves_its_reader_on_by_heartbeats(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "_CHECK_S", 0.01)
-    monkeypatch.setattr(following, "_HEARTBEAT_S", 0.03)
+    monkeypatch.setattr(streams, "_CHECK_S", 0.01)
+    monkeypatch.setattr(streams, "_HEARTBEAT_S", 0.03)
     async with run_live() as live, live.open(ask(), "sse") as stream:
         [first] = await anext(stream)
         log.append(TopicPartition("email.failed", 2), 1, "somebody else")

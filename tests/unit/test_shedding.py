@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from shared.metrics import REQUESTS_SHED
 from shared.settings import HttpSettings
-from shared.shedding import UNREAD
+from shared.shedding import STREAMED, UNREAD
 from shared.web import setup_web
 
 
@@ -22,7 +22,14 @@ class Api:
         self.open = asyncio.Event()
         self.reading = 0
         self.app = FastAPI()
-        setup_web(self.app, HttpSettings(**settings), {}, body_limit=10**7, hot_posts={"/hold": self.hold})
+        setup_web(
+            self.app,
+            HttpSettings(**settings),
+            {},
+            body_limit=10**7,
+            hot_posts={"/hold": self.hold, "/upload": self.hold},
+            streamed=("/upload",),
+        )
         self.app.get("/stream")(self.stream)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app=self.app), base_url="http://test")
 
@@ -144,3 +151,13 @@ async def test_a_stream_counts_only_until_it_begins() -> None:
     api.open.set()
     assert (await api.client.post("/hold", content=b"x")).text == "1"
     await stream
+
+
+async def test_a_body_that_is_worked_on_as_it_comes_leaves_room_for_others() -> None:
+    api = Api(http_bytes_in_flight=STREAMED + 1_000_000)
+    upload = asyncio.create_task(api.client.post("/upload", content=b"x" * 9_000_000))
+    await api.settle(1)
+    with api.posting(500_000, 600_000) as [one, other]:
+        check_shed(await other)
+        api.open.set()
+        assert ((await upload).text, (await one).text) == ("9000000", "500000")

@@ -1,10 +1,12 @@
 """What a template may do, and what it must not be able to do to us."""
 
 import time
+import weakref
 from typing import Any
 
 import pytest
 
+from shared import templates
 from shared.templates import RenderedContent, TemplateError, render_content
 
 
@@ -123,3 +125,12 @@ def test_a_variable_called_self_is_refused() -> None:
     with pytest.raises(TemplateError) as caught:
         render_content("x", None, None, {"self": 1})
     assert caught.value.variable == ("self",)
+
+
+def test_a_template_that_is_not_kept_any_more_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's objects are hidden from Python's collector: a circle through one would stay for ever."""
+    monkeypatch.setattr(templates, "_CACHE_SOURCES", 1)
+    compiled = weakref.ref(templates._compile("first {{ n }}", is_html=True))
+    assert compiled() is not None
+    templates._compile("second {{ n }}", is_html=True)
+    assert compiled() is None

@@ -1,0 +1,39 @@
+"""The worker's part in batches: looking at those on their way, and deleting old ones."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from services.scheduler.batch_look_store import LOOKS, PAUSE, BatchLookStore
+from services.scheduler.batches.ending import BatchWatcher
+from services.scheduler.bulk_store import BulkStore
+from shared.cleaning import Chore
+from shared.database import Database
+from shared.due import DueLoop
+from shared.process import Part
+from shared.publisher import Publisher
+from shared.topics import Topics
+
+_LEASE = timedelta(seconds=30)
+_AT_ONCE = 100
+
+
+def create_batch_parts(database: Database, results: Publisher, topics: Topics) -> Sequence[Part]:
+    """A due loop over batches. `results` is not compressed, so that any Kafka client reads `batch.finished`."""
+    watcher = BatchWatcher(BatchLookStore(database), BulkStore(database), results, topics.tick)
+    return [
+        DueLoop(
+            "batches",
+            database,
+            LOOKS,
+            watcher.look,
+            lease=_LEASE,
+            free=lambda: _AT_ONCE if results.available else 0,
+            idle=PAUSE / 4,
+        )
+    ]
+
+
+def list_batch_chores(database: Database, kept: timedelta) -> list[Chore]:
+    """What is deleted of batches once they have been kept for long enough."""
+    store = BatchLookStore(database)
+    return [Chore("scheduler.batch", lambda limit: store.delete_old(kept, limit))]

@@ -1,0 +1,75 @@
+"""The short way for mails that differ in recipient, variables and metadata only, as those of a letter do. Pure.
+
+What they share has been judged with the first of them; the rest costs a third of judging a mail. Whatever is not as
+plain as that goes the long way, which is also the one that finds the words for what is wrong.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, ConfigDict, ValidationError
+
+from services.scheduler.pacing.rows import BulkRow, write_own
+from shared.events import EmailRequested, WireModel
+from shared.events.requested import check_metadata, check_variables
+from shared.events.wire import MailboxList
+from shared.templates import TemplateError, render_content
+
+_OWN = ("to", "variables", "metadata")
+
+
+class _Own(WireModel):
+    model_config = ConfigDict(frozen=False)
+
+    to: MailboxList
+    variables: Annotated[dict[str, Any] | None, AfterValidator(check_variables)] = None
+    metadata: Annotated[dict[str, Any] | None, AfterValidator(check_metadata)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedContent:
+    """What a mail that was accepted shares with those like it: as it was written, as a mail, as a row."""
+
+    fields: dict[str, Any]
+    mail: EmailRequested
+    row: BulkRow
+
+    @classmethod
+    def of(cls, fields: dict[str, Any], mail: EmailRequested, row: BulkRow) -> Self | None:
+        """None where it has nothing to share: several recipients, or images that each rendered text may name."""
+        if row.content is None or _may_show_images(mail.html):
+            return None
+        return cls({name: value for name, value in fields.items() if name not in _OWN}, mail, row)
+
+    def keep(self, fields: dict[str, Any], number: int, email_id: UUID, event_limit: int) -> BulkRow | None:
+        """The row of another mail, where it is like this one and nothing is wrong with it; else None."""
+        given = {name: fields[name] for name in _OWN if name in fields}
+        if len(fields) - len(given) != len(self.fields) or "to" not in given:
+            return None
+        if any(name not in given and fields[name] != self.fields.get(name, fields) for name in fields):
+            return None
+        try:
+            own = _Own.model_validate(given)
+            is_template = own.variables is not None
+            if len(own.to) != 1 or (own.metadata is None and "metadata" in given) or is_template != self._is_template:
+                return None
+            if is_template and not self._renders(own.variables or {}):
+                return None
+        except (ValidationError, TemplateError):
+            return None
+        written = write_own(own.to[0], own.variables, own.metadata or {}, None)
+        row = self.row._replace(id=email_id, number=number, own=written)
+        return row if row.size <= event_limit else None
+
+    @property
+    def _is_template(self) -> bool:
+        return self.mail.variables is not None
+
+    def _renders(self, variables: dict[str, Any]) -> bool:
+        rendered = render_content(self.mail.subject, self.mail.text, self.mail.html, variables)
+        return not _may_show_images(rendered.html)
+
+
+def _may_show_images(html: str | None) -> bool:
+    return html is not None and ("cid:" in html or "CID:" in html)
