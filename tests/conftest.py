@@ -57,7 +57,7 @@ def pytest_configure_node(node: Any) -> None:
     """Tests run in several processes: this one starts the servers, the others join them."""
     servers = node.config.stash.get(_shared, None)
     if servers is None:
-        servers = node.config.stash[_shared] = RealServers()
+        servers = node.config.stash[_shared] = RealServers(hasty=True)
     node.workerinput["servers"] = servers.share()
 
 
@@ -72,7 +72,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def real_servers(request: pytest.FixtureRequest) -> Iterator[RealServers]:
     """The one Kafka and the one PostgreSQL of this run; each starts at its first use."""
     shared = getattr(request.config, "workerinput", {}).get("servers")
-    servers = RealServers.join(shared) if shared else RealServers()
+    servers = RealServers.join(shared) if shared else RealServers(hasty=True)
     try:
         yield servers
     finally:
@@ -137,7 +137,7 @@ async def mail_catcher(tmp_path: Path) -> AsyncIterator[Catcher]:
 @pytest.fixture
 def services(stack: Stack, request: pytest.FixtureRequest) -> Iterator[ServiceRunner]:
     """Start services as processes: ``services.start("services.sender", "worker", env={...})``."""
-    runner = ServiceRunner(stack.env())
+    runner = ServiceRunner(stack.env(), preloaded=True)
     yield runner
     runner.stop_all()
     called = request.node.stash.get(_outcomes, {}).get("call")
