@@ -12,18 +12,14 @@ from tests.support.servers import RealServers
 from tests.support.services import ServiceRunner
 from tests.support.stack import Stack
 
-_LONGEST = (
-    *("test_make_up", "test_promises", "test_sender_faults", "test_scheduler_worker", "test_callback_worker"),
-    *(
-        "test_kafka_access",
-        "test_sender_path",
-        "test_sender_suspects",
-        "test_gateway_sending",
-        "test_gateway_proving",
-        "test_cancelling",
-    ),
-    *("test_junk", "test_sender_pausing", "test_sender_routing", "test_sender_bulk", "test_sender_answers"),
-    *("test_batches", "test_gateway_read_model", "test_sender_safety", "test_sender_ends", "test_client_django"),
+_LONGEST = (  # as measured
+    *("test_make_up", "test_promises", "test_sender_faults", "test_gateway_proving", "test_scheduler_worker"),
+    *("test_kafka_access", "test_sender_path", "test_api_contract", "test_callback_worker"),
+    *("test_gateway_silent_broker", "test_gateway_bad_input", "test_sender_pausing", "test_sender_routing"),
+    *("test_sender_answers", "test_cancelling", "test_client_django", "test_local_servers"),
+    *("test_gateway_commands", "test_sender_suspects", "test_gateway_listing", "test_cleaning"),
+    *("test_sender_safety", "test_gateway_read_model", "test_sender_bulk", "test_gateway_live"),
+    *("test_sender_ends", "test_sender_check", "test_gateway_sending", "test_sender_api"),
 )
 # As the services do (shared/logs.py); the pretty traceback that is structlog's default takes seconds of CPU to draw.
 structlog.configure(
