@@ -7,9 +7,9 @@ STAMP := $(VENV)/.installed
 SOURCES := shared services deploy tests docs/examples
 LOCK_TOOLS := .cache/lock-tools
 TO ?= you@example.com
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 export PYTHONPATH := $(CURDIR):$(CURDIR)/shared/client
-# Without compiled files every one of a run's 250 processes compiles all our modules again.
+# Without compiled files every process of a run compiles all our modules again.
 export PYTHONDONTWRITEBYTECODE :=
 
 help: ## list the commands

@@ -12,18 +12,14 @@ from tests.support.servers import RealServers
 from tests.support.services import ServiceRunner
 from tests.support.stack import Stack
 
-_LONGEST = (
-    *("test_make_up", "test_promises", "test_sender_faults", "test_scheduler_worker", "test_callback_worker"),
-    *(
-        "test_kafka_access",
-        "test_sender_path",
-        "test_sender_suspects",
-        "test_gateway_sending",
-        "test_gateway_proving",
-        "test_cancelling",
-    ),
-    *("test_junk", "test_sender_pausing", "test_sender_routing", "test_sender_bulk", "test_sender_answers"),
-    *("test_batches", "test_gateway_read_model", "test_sender_safety", "test_sender_ends", "test_client_django"),
+_LONGEST = (  # as measured
+    *("test_make_up", "test_promises", "test_sender_faults", "test_gateway_proving", "test_scheduler_worker"),
+    *("test_kafka_access", "test_sender_path", "test_api_contract", "test_callback_worker"),
+    *("test_gateway_silent_broker", "test_gateway_bad_input", "test_sender_pausing", "test_sender_routing"),
+    *("test_sender_answers", "test_cancelling", "test_client_django", "test_local_servers"),
+    *("test_gateway_commands", "test_sender_suspects", "test_gateway_listing", "test_cleaning"),
+    *("test_sender_safety", "test_gateway_read_model", "test_sender_bulk", "test_gateway_live"),
+    *("test_sender_ends", "test_sender_check", "test_gateway_sending", "test_sender_api"),
 )
 # As the services do (shared/logs.py); the pretty traceback that is structlog's default takes seconds of CPU to draw.
 structlog.configure(
@@ -57,7 +53,7 @@ def pytest_configure_node(node: Any) -> None:
     """Tests run in several processes: this one starts the servers, the others join them."""
     servers = node.config.stash.get(_shared, None)
     if servers is None:
-        servers = node.config.stash[_shared] = RealServers()
+        servers = node.config.stash[_shared] = RealServers(hasty=True)
     node.workerinput["servers"] = servers.share()
 
 
@@ -72,7 +68,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def real_servers(request: pytest.FixtureRequest) -> Iterator[RealServers]:
     """The one Kafka and the one PostgreSQL of this run; each starts at its first use."""
     shared = getattr(request.config, "workerinput", {}).get("servers")
-    servers = RealServers.join(shared) if shared else RealServers()
+    servers = RealServers.join(shared) if shared else RealServers(hasty=True)
     try:
         yield servers
     finally:
@@ -137,7 +133,7 @@ async def mail_catcher(tmp_path: Path) -> AsyncIterator[Catcher]:
 @pytest.fixture
 def services(stack: Stack, request: pytest.FixtureRequest) -> Iterator[ServiceRunner]:
     """Start services as processes: ``services.start("services.sender", "worker", env={...})``."""
-    runner = ServiceRunner(stack.env())
+    runner = ServiceRunner(stack.env(), preloaded=True)
     yield runner
     runner.stop_all()
     called = request.node.stash.get(_outcomes, {}).get("call")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 _TETHER = Path(__file__).with_name("tether.py")
 
@@ -68,7 +68,22 @@ def signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def stop(process: subprocess.Popen[bytes], *, first: signal.Signals, grace_s: float) -> None:
+class Child(Protocol):
+    """A process that can be asked, signalled and waited for, as `subprocess.Popen`."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """The exit code, None while it runs."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Send a signal, unless it has ended."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises subprocess.TimeoutExpired."""
+
+
+def stop(process: Child, *, first: signal.Signals, grace_s: float) -> None:
     """Stop one child: ``first`` to the child alone, SIGKILL to its whole group when the grace is over."""
     if process.poll() is None:
         process.send_signal(first)

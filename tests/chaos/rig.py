@@ -229,12 +229,17 @@ def make_mail(number: int, size: int = 0) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_rig(
-    servers: RealServers, *, script: Script | None = None, env: Mapping[str, str] | None = None
+    servers: RealServers,
+    *,
+    script: Script | None = None,
+    env: Mapping[str, str] | None = None,
+    preloaded: bool = False,
 ) -> AsyncIterator[Rig]:
-    """Topics, database, relay; everything started in it has ended when it closes."""
-    prefix, database = servers.create_topics(), servers.create_database()
+    """Topics, database, relay; everything started in it has ended when it closes. `preloaded`: see ServiceRunner."""
+    prefix, database = servers.create_topics(results=12), servers.create_database()
     stack = Stack(servers.bootstrap_servers(), prefix, servers.postgres().database_url(database))
-    runner = ServiceRunner({**stack.env(), "MILENA_RETRY_DELAYS": "1,2,5,10", **(env or {})})
+    settings = {**stack.env(), "MILENA_RETRY_DELAYS": "1,2,5,10", **(env or {})}
+    runner = ServiceRunner(settings, preloaded=preloaded)
     async with run_smtp(script) as relay:
         rig = Rig(stack, relay, runner)
         try:

@@ -93,7 +93,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(real_servers: RealServers) -> Iterator[World]:
     with serve_gateway(real_servers, "api", "worker") as (stack, (api, _worker)), run_sink() as sink:
-        runner = ServiceRunner(stack.env())
+        runner = ServiceRunner(stack.env(), preloaded=True)
         relay = {"MILENA_SMTP_PORT": str(sink.server.port), "MILENA_RETRY_DELAYS": "600"}
         try:
             started = [

@@ -144,7 +144,8 @@ async def test_after_a_day_a_key_is_new_and_old_ones_are_deleted(api: Api, clien
 async def test_one_mail_is_sent_though_an_answer_was_lost_and_a_process_killed(
     api: Api, client: httpx.AsyncClient, mail_catcher: Catcher
 ) -> None:
-    runner = ServiceRunner({**api.stack.env(), "MILENA_SMTP_PORT": str(mail_catcher.smtp_port)})
+    env = {**api.stack.env(), "MILENA_SMTP_PORT": str(mail_catcher.smtp_port)}
+    runner = ServiceRunner(env, preloaded=True)
     faults = "publisher.acknowledged[Lost]=lose,publisher.acknowledged[Killed]=kill"
     try:
         doomed = runner.start("services.gateway", "api", env={"MILENA_TEST_FAILPOINTS": faults})

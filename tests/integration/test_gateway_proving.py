@@ -247,8 +247,8 @@ async def forget_everything(stack: Stack) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=stack.bootstrap_servers)
     await admin.start()
     try:
-        names = (stack.topics.requested, stack.topics.sent, stack.topics.failed)
-        places = [TopicPartition(name, partition) for name in names for partition in range(12)]
+        described = await admin.describe_topics([stack.topics.requested, stack.topics.sent, stack.topics.failed])
+        places = [TopicPartition(each["topic"], part["partition"]) for each in described for part in each["partitions"]]
         await admin.delete_records({place: RecordsToDelete(-1) for place in places})
     finally:
         await admin.close()

@@ -56,7 +56,7 @@ def ingest(real_servers: RealServers, tmp_path_factory: pytest.TempPathFactory) 
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(directory / "cert.pem"))
     database, prefix, port = real_servers.create_database(), real_servers.create_topics(), find_free_port()
     stack = Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(database))
-    runner = ServiceRunner({**stack.env(), "MILENA_LOG_LEVEL": "DEBUG"})
+    runner = ServiceRunner({**stack.env(), "MILENA_LOG_LEVEL": "DEBUG"}, preloaded=True)
     settings = {"PORT": str(port), "TLS_CERT": str(directory / "cert.pem"), "OPEN_NETWORKS": NOBODY}
     try:
         env = {f"MILENA_SMTP_INGEST_{name}": value for name, value in settings.items()}

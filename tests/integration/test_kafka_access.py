@@ -90,7 +90,7 @@ async def test_a_mail_goes_the_whole_way_over_tls_and_scram(secured: SecuredKafk
     await create_topics(secured.scram, stack.topics, "create")
     async with run_smtp() as relay:
         settings = {**stack.env(), **describe(secured.scram), "MILENA_SMTP_PORT": str(relay.port)}
-        services = ServiceRunner({**settings, "MILENA_LOG_LEVEL": "DEBUG"})
+        services = ServiceRunner({**settings, "MILENA_LOG_LEVEL": "DEBUG"}, preloaded=True)
         sender = services.start("services.sender", "worker")
         try:
             await publish_json(stack, SIMPLE)
@@ -104,7 +104,8 @@ async def test_a_mail_goes_the_whole_way_over_tls_and_scram(secured: SecuredKafk
 async def test_an_outage_is_451_for_whoever_gives_mail_by_smtp(secured: SecuredKafka, database_url: str) -> None:
     stack, port = Stack(secured.plain, "smtp.", database_url), find_free_port()
     await create_topics(secured.scram, stack.topics, "create")
-    services = ServiceRunner({**stack.env(), **describe(secured.scram), "MILENA_SMTP_INGEST_PORT": str(port)})
+    settings = {**stack.env(), **describe(secured.scram), "MILENA_SMTP_INGEST_PORT": str(port)}
+    services = ServiceRunner(settings, preloaded=True)
     try:
         ingest = services.start("services.gateway", "smtp")
         key = await mint(database_url)

@@ -1,8 +1,10 @@
 """The embedded Kafka and PostgreSQL do what the services rely on."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -13,6 +15,7 @@ from deploy.local.children import wait_until
 from deploy.local.kafka import EmbeddedKafka
 from deploy.local.ports import find_free_port
 from deploy.local.settings import read_cache_settings
+from deploy.local.topics import create_topics
 from shared.kafka_access import KafkaAccess
 from shared.topics import Topics, prepare_topics
 from tests.support.servers import RealServers
@@ -31,21 +34,25 @@ async def test_broker_stamps_records_with_its_own_time(stack: Stack) -> None:
     assert record.timestamp > 1_700_000_000_000
 
 
-async def test_topics_exist_and_others_are_not_created_by_writing_to_them(stack: Stack) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.bootstrap_servers)
+async def test_topics_exist_and_others_are_not_created_by_writing_to_them(real_servers: RealServers) -> None:
+    prefix = f"t{uuid4().hex[:8]}."
+    topics = Topics(prefix)
+    await create_topics(KafkaAccess(real_servers.bootstrap_servers()), topics, "create")
+    admin = AIOKafkaAdminClient(bootstrap_servers=real_servers.bootstrap_servers())
     await admin.start()
     try:
-        await admin.describe_topics([f"{stack.topic_prefix}nobody"])
-        described = await admin.describe_topics(list(stack.topics.all()))
+        await admin.describe_topics([f"{prefix}nobody"])
+        described = await admin.describe_topics(list(topics.all()))
         existing = await admin.list_topics()
     finally:
         await admin.close()
-    assert f"{stack.topic_prefix}nobody" not in existing
+        await asyncio.to_thread(real_servers.drop_topics, prefix)
+    assert f"{prefix}nobody" not in existing
     assert [len(topic["partitions"]) for topic in described] == [12, 12, 12, 12]
 
 
-async def test_database_is_durable_and_private(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
+async def test_database_is_durable_and_private(own_servers: RealServers) -> None:
+    connection = await asyncpg.connect(own_servers.postgres().database_url())
     try:
         assert await connection.fetchval("show server_version_num") >= "180000"
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):

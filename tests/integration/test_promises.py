@@ -24,7 +24,7 @@ LEASE_S = 3
 
 @pytest.fixture
 async def rig(real_servers: RealServers) -> AsyncIterator[Rig]:
-    async with open_rig(real_servers, env={"MILENA_TEST_LEASE": str(LEASE_S)}) as opened:
+    async with open_rig(real_servers, env={"MILENA_TEST_LEASE": str(LEASE_S)}, preloaded=True) as opened:
         yield opened
 
 
@@ -60,7 +60,7 @@ async def test_an_aborted_transaction_sends_nothing_and_hurts_nobody(rig: Rig) -
 async def behind_a_proxy(servers: RealServers) -> AsyncIterator[tuple[Rig, DatabaseProxy]]:
     """A rig whose services reach PostgreSQL through a proxy, while the judge does not need it."""
     async with (
-        open_rig(servers, env={"MILENA_TEST_LEASE": str(LEASE_S)}) as rig,
+        open_rig(servers, env={"MILENA_TEST_LEASE": str(LEASE_S)}, preloaded=True) as rig,
         DatabaseProxy(rig.stack.database_url) as proxy,
     ):
         rig.services.env["MILENA_DATABASE_URL"] = proxy.url

@@ -27,7 +27,7 @@ async def test_the_spans_of_a_mail_are_one_trace_through_all_services(stack: Sta
     caller = await mint(stack.database_url)
     async with run_collector() as collector, run_smtp() as relay:
         runner = ServiceRunner(
-            {**stack.env(), "MILENA_TRACES_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+            {**stack.env(), "MILENA_TRACES_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}, preloaded=True
         )
         try:
             api = runner.start("services.gateway", "api")

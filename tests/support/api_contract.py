@@ -19,7 +19,7 @@ def serve_all(real_servers: RealServers) -> Iterator[tuple[str, str]]:
     """The APIs on topics and a database of their own; gives their address and a key that may do everything."""
     database, prefix = real_servers.create_database(), real_servers.create_topics()
     stack = Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(database))
-    runner = ServiceRunner(stack.env())
+    runner = ServiceRunner(stack.env(), preloaded=True)
     try:
         process = runner.start("deploy.local.api", env={"MILENA_READ_PATIENCE_S": "0.05"})
         run_apart(process.wait_ready(60))

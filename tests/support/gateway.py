@@ -107,7 +107,7 @@ def serve_gateway(
     """The gateway's `api` (or other commands) on topics and a database of its own, for all tests of a module."""
     database, prefix = real_servers.create_database(), real_servers.create_topics()
     stack = Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(database))
-    runner = ServiceRunner(stack.env())
+    runner = ServiceRunner(stack.env(), preloaded=True)
     try:
         processes = [runner.start("services.gateway", command, env=env) for command in commands]
         for process in processes:

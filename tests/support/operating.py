@@ -109,7 +109,7 @@ async def operate(real_servers: RealServers, *, with_api: bool = True, **env: st
     """Run `services.sender worker`, and unless asked not to `api`, on topics and a database of their own."""
     database, prefix = real_servers.create_database(), real_servers.create_topics()
     stack = Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(database))
-    runner, plan = ServiceRunner(stack.env()), Plan()
+    runner, plan = ServiceRunner(stack.env(), preloaded=True), Plan()
     caller = await mint(stack.database_url, scopes=(ApiScope.OPERATE,), account="operators")
     async with run_smtp(Script(plan.answer, plan.delay)) as relay:
         try:

@@ -17,12 +17,15 @@ from deploy.local.children import signal_group, spawn
 from deploy.local.children import stop as stop_child
 from deploy.local.ports import find_free_port
 from deploy.local.settings import REPOSITORY
+from tests.support.preloaded import PreloadedProcess
 
 
 class ServiceProcess:
     """One running command, for example ``python -m services.sender worker``."""
 
-    def __init__(self, command: tuple[str, ...], env: Mapping[str, str], port: int, log: Path) -> None:
+    def __init__(
+        self, command: tuple[str, ...], env: Mapping[str, str], port: int, log: Path, *, preloaded: bool = False
+    ) -> None:
         self.name = " ".join(command)
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -30,6 +33,7 @@ class ServiceProcess:
         self._env = env
         self._log = log
         self._written = ""
+        self._preloaded = preloaded
         self._process = self._start()
 
     @property
@@ -82,16 +86,23 @@ class ServiceProcess:
         """SIGTERM, and SIGKILL after the grace."""
         stop_child(self._process, first=signal.SIGTERM, grace_s=grace_s)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes] | PreloadedProcess:
+        if self._preloaded:
+            return PreloadedProcess(self._command, self._env, self._log)
         with self._log.open("ab") as log:
             return spawn([sys.executable, "-m", *self._command], stdout=log, env=self._env, cwd=REPOSITORY)
 
 
 class ServiceRunner:
-    """Starts services with one test's environment and ends them all with the test."""
+    """Starts services with one test's environment and ends them all with the test.
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    `preloaded`: not by the command that production types, but forked, which is there in half the time
+    (tests/support/preloaded.py).
+    """
+
+    def __init__(self, env: Mapping[str, str], *, preloaded: bool = False) -> None:
         self.env = dict(env)
+        self._preloaded = preloaded
         self._logs = Path(mkdtemp(prefix="milena-logs-"))
         self._started: list[ServiceProcess] = []
 
@@ -108,7 +119,7 @@ class ServiceRunner:
         }
         full = {**self.environment(), **addresses, **(env or {})}
         log = self._logs / f"{len(self._started)}.log"
-        service = ServiceProcess(command, full, chosen, log)
+        service = ServiceProcess(command, full, chosen, log, preloaded=self._preloaded)
         self._started.append(service)
         return service
 
