@@ -156,9 +156,9 @@ def report() -> dict[str, Any]:
     due = {row.name: [due.astimezone(UTC).isoformat() for due in list_due(row)] for row in named}
     dry = run_import("--dry-run")
     first = run_import()
-    again = run_import("--job", "shop.clean=shop.clean")
     PeriodicTask.objects.filter(name="off").update(enabled=True)
     PeriodicTask.objects.filter(name="bounded").update(start_time=None)
+    again = run_import("--job", "shop.clean=shop.clean")
     updated = run_import("--update", "--external")
     return {"after": AFTER.isoformat(), "due": due, "dry": dry, "first": first, "again": again, "updated": updated}
 

@@ -29,15 +29,12 @@ LEFT_OUT = {
     "interval 7 minutes": "no cron line has this spacing",
     "interval 5 hours": "no cron line has this spacing",
     "interval 2 days": "no cron line has this spacing",
-    "clocked, over": "is over",
     "solar": "follows the sun",
-    "has run once": "and has",
-    "expired": "has expired",
     "args are wrong": "Milena refuses it",
     "nameless": "no job does shop.clean",
     "nobody's": "no job does shop.unknown",
-    "housekeeping": "housekeeping",
 }
+OVER = {"clocked, over": "is over", "has run once": "and has", "expired": "has expired", "housekeeping": "Celery's own"}
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,8 @@ def test_what_is_no_task_is_left_out_with_its_reason(imported: Imported) -> None
         assert len(told[name]) == 1, (name, first["out"])
         assert reason in told[name][0]
     assert lines[-1].endswith(f", {len(LEFT_OUT)} left out")
+    for name, reason in OVER.items():
+        assert any(line.startswith(f"skipped: {name}: ") and reason in line for line in lines), name
     assert first["error"].startswith(f"{len(LEFT_OUT)} of these rows are no tasks")
 
 
@@ -124,10 +123,12 @@ def test_a_dry_run_says_the_same_and_does_nothing(imported: Imported) -> None:
 
 def test_a_second_run_leaves_tasks_as_they_are_unless_told_to_update(imported: Imported) -> None:
     again, updated = imported.told["again"]["out"], imported.told["updated"]["out"]
-    assert "skipped: named: a task has this name (--update changes it)" in again
+    assert "skipped: named: there is this task" in again
+    assert "skipped: off: another task has this name (--update makes it like its row)" in again
     assert "positional arguments need names" in again  # shop.clean has a job now
     assert again.splitlines()[-1].startswith("0 created, 0 updated, ")
-    assert "updated: off: " in updated
+    # What is like its row is not touched: a task that has run once would run again.
+    assert updated.splitlines()[-1].startswith("1 created, 2 updated, ")
     assert imported.tasks["off"]["enabled"] is True
     assert imported.tasks["bounded"]["start_at"] is None
     assert imported.tasks["nobody's"]["job_name"] == "external:shop.unknown"

@@ -1,18 +1,19 @@
 """Rows of django_celery_beat become tasks, one after the other; what becomes of each is said."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from milena.client import Client
-from milena.django.beat.schedules import Unmappable
+from milena.django.beat.schedules import Over, Unmappable
 from milena.django.beat.tasks import Jobs, MappedTask, map_task
 from milena.errors import ApiError, Conflict, InvalidContent, SenderNotAllowed
 
 # What stays as it was unless it is taken back.
 _TAKEN_BACK = ("recurring_interval", "recurring_details", "cron", "run_at", "start_at", "end_at")
+_TIMES = ("run_at", "start_at", "end_at")
 
 
 class Act(StrEnum):
@@ -45,34 +46,49 @@ class BeatImport:
 
     def run(self, rows: Iterable[Any], now: datetime) -> Iterator[Outcome]:
         """Raises ApiError, ConnectionFailed where it is not the row that is wrong."""
-        existing = {task["name"]: task["id"] for task in self._client.list_tasks()}
+        existing = {task["name"]: task for task in self._client.list_tasks()}
         for row in rows:
             try:
                 task = map_task(row, self._jobs, now)
             except Unmappable as exc:
                 yield Outcome(Act.LEFT_OUT, row.name, str(exc))
-                continue
-            yield self._store(task, existing.get(task.name.strip()))
+            except Over as exc:
+                yield Outcome(Act.SKIPPED, row.name, str(exc))
+            else:
+                yield self._store(task, existing.get(task.name.strip()))
 
-    def _store(self, task: MappedTask, task_id: int | None) -> Outcome:
-        if task_id is not None and not self._update:
-            return Outcome(Act.SKIPPED, task.name, "a task has this name (--update changes it)")
+    def _store(self, task: MappedTask, existing: Mapping[str, Any] | None) -> Outcome:
         try:
-            if not self._dry_run:
-                self._write(task, task_id)
+            if existing is None:
+                return self._create(task)
+            return self._change(task, existing)
         except (InvalidContent, SenderNotAllowed) as exc:
             return Outcome(Act.LEFT_OUT, task.name, f"Milena refuses it: {exc}")
         except Conflict as exc:
             return Outcome(Act.SKIPPED, task.name, str(exc))
-        act = Act.CREATED if task_id is None else Act.UPDATED
-        return Outcome(act, task.name, task.describe(), task.remarks)
 
-    def _write(self, task: MappedTask, task_id: int | None) -> None:
-        if task_id is None:
+    def _create(self, task: MappedTask) -> Outcome:
+        if not self._dry_run:
             self._client.create_task(**task.body)
-            return
-        nothing = {name: None for name in _TAKEN_BACK if name not in task.body}
-        self._client.update_task(task_id, **nothing, **task.body)
+        return Outcome(Act.CREATED, task.name, task.describe(), task.remarks)
+
+    def _change(self, task: MappedTask, existing: Mapping[str, Any]) -> Outcome:
+        """Only where it differs: any change would arm a task anew that has run once."""
+        wanted = {**dict.fromkeys(_TAKEN_BACK), **task.body}
+        changes = {name: value for name, value in wanted.items() if not _is_same(name, existing.get(name), value)}
+        if not changes:
+            return Outcome(Act.SKIPPED, task.name, "there is this task")
+        if not self._update:
+            return Outcome(Act.SKIPPED, task.name, "another task has this name (--update makes it like its row)")
+        if not self._dry_run:
+            self._client.update_task(existing["id"], **wanted)
+        return Outcome(Act.UPDATED, task.name, task.describe(), task.remarks)
+
+
+def _is_same(name: str, held: Any, wanted: Any) -> bool:
+    if name in _TIMES and held and wanted:
+        return datetime.fromisoformat(held) == datetime.fromisoformat(wanted)
+    return bool(held == wanted)
 
 
 def list_known_jobs(client: Client) -> frozenset[str]:

@@ -17,8 +17,12 @@ class Unmappable(Exception):
     """Milena has no task that would be the same; the message says why."""
 
 
+class Over(Exception):
+    """There is nothing left for a task to do; the message says why."""
+
+
 def map_schedule(row: Any, now: datetime) -> dict[str, Any]:
-    """The fields that say when a PeriodicTask is due. Raises Unmappable."""
+    """The fields that say when a PeriodicTask is due. Raises Unmappable, Over."""
     if row.crontab:
         return map_crontab(row.crontab, one_off=row.one_off)
     if row.interval:
@@ -83,5 +87,5 @@ def _list_hours(hour: int, every: int) -> str:
 
 def _map_clocked(moment: datetime, now: datetime) -> dict[str, Any]:
     if moment <= now:
-        raise Unmappable(f"its time, {moment:%Y-%m-%d %H:%M}, is over")
+        raise Over(f"its time, {moment:%Y-%m-%d %H:%M}, is over")
     return {"run_at": moment.astimezone(UTC).isoformat()}

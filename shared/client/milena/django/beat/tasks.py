@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from milena.django.beat.schedules import Unmappable, map_schedule
+from milena.django.beat.schedules import Over, Unmappable, map_schedule
 
 EXTERNAL = "external:"
 # Fields of a row that steer how Celery carries a message.
@@ -49,8 +49,6 @@ class Jobs:
             return self.mapped[task]
         if task in self.known:
             return Job(task)
-        if task == _HOUSEKEEPING:
-            raise Unmappable("Celery's own housekeeping; here the scheduler does its own")
         if self.external:
             return Job(EXTERNAL + task)
         raise Unmappable(
@@ -80,11 +78,13 @@ class MappedTask:
 
 
 def map_task(row: Any, jobs: Jobs, now: datetime) -> MappedTask:
-    """Raises Unmappable."""
+    """Raises Unmappable, Over."""
     if row.expires and row.expires <= now:
-        raise Unmappable(f"it has expired ({row.expires:%Y-%m-%d %H:%M})")
+        raise Over(f"it has expired ({row.expires:%Y-%m-%d %H:%M})")
     if row.one_off and not row.enabled and row.total_run_count:
-        raise Unmappable("it was to run once, and has")
+        raise Over("it was to run once, and has")
+    if row.task == _HOUSEKEEPING and row.task not in jobs.mapped:
+        raise Over("Celery's own housekeeping; the scheduler does its own")
     job = jobs.find(row.task)
     body: dict[str, Any] = {
         "name": row.name,
@@ -109,7 +109,7 @@ def _map_arguments(row: Any, job: Job) -> dict[str, Any]:
     positional, named = _read_json(row.args, list), _read_json(row.kwargs, dict)
     if len(positional) > len(job.positional):
         raise Unmappable(
-            f"its {len(positional)} positional arguments need names: "
+            f"its positional arguments need names, {len(positional)} of them: "
             f'MILENA_BEAT_JOBS = {{"{row.task}": {{"job": "{job.name}", "positional": ["…"]}}}}'
         )
     return {**job.args, **dict(zip(job.positional, positional, strict=False)), **named}
