@@ -107,7 +107,10 @@ def make_rows() -> None:
     make("once, both days", crontab=both, one_off=True)
     make("has run once", crontab=both, one_off=True, enabled=False, total_run_count=1)
     make("off", crontab=daily, enabled=False)
-    bounds = {"start_time": datetime(2040, 1, 1, tzinfo=UTC), "expires": datetime(2041, 1, 1, tzinfo=UTC)}
+    bounds: dict[str, Any] = {
+        "start_time": datetime(2040, 1, 1, tzinfo=UTC),
+        "expires": datetime(2041, 1, 1, tzinfo=UTC),
+    }
     make("bounded", crontab=daily, **bounds)
     make("expired", crontab=daily, expires=AFTER - timedelta(days=300))
     make("routed", crontab=daily, queue="slow", priority=3, expire_seconds=60)

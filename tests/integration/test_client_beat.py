@@ -67,9 +67,14 @@ def imported(real_servers: RealServers, tmp_path_factory: pytest.TempPathFactory
 
 
 def import_rows(report: Path, url: str, key: str) -> str:
-    environment = {"MILENA_URL": url, "MILENA_API_KEY": key, "MILENA_DATA_DIR": str(report.parent)}
-    environment["PYTHONTZPATH"] = ""  # the zones of the package there too: a system's may be older
-    ended = prepare_django("beat").run(str(FOLDER / "import_beat.py"), str(report), **environment)
+    ended = prepare_django("beat").run(
+        str(FOLDER / "import_beat.py"),
+        str(report),
+        MILENA_URL=url,
+        MILENA_API_KEY=key,
+        MILENA_DATA_DIR=str(report.parent),
+        PYTHONTZPATH="",  # the zones of the package there too: a system's may be older
+    )
     assert report.exists(), ended.stdout + ended.stderr
     return ended.stdout + ended.stderr
 
