@@ -15,6 +15,13 @@ APIS = ("gateway", "scheduler", "callback", "sender")
 # A callback of somebody who tries Milena out goes to a server on his own machine.
 _OPEN_CALLBACKS = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
 
+# So that a task that only names `send_email` shows something here.
+_DEFAULT_MAIL = {
+    "to": [FIRST_RECIPIENT],
+    "subject": "Your task has run",
+    "text": "A task ran the job send_email. Give it args, and it sends what they say.\n",
+}
+
 
 def build_environment(
     inherited: Mapping[str, str],
@@ -22,15 +29,15 @@ def build_environment(
     ports: Ports,
     master_secret: str,
     scheme: str = "http",
-    job_defaults: str = "",
+    from_address: str = "no-reply@example.com",
 ) -> dict[str, str]:
     """Give what every process of the stack has in its environment; ``servers`` are its MILENA_ addresses.
 
-    ``scheme`` is that of the APIs.
+    ``scheme`` is that of the APIs; ``from_address`` that of mail which tasks send without saying more.
     """
     return {
         "MILENA_CALLBACK_ALLOWED_NETWORKS": _OPEN_CALLBACKS,
-        "MILENA_JOB_DEFAULTS": job_defaults,
+        "MILENA_JOB_DEFAULTS": json.dumps({"send_email": {"from": from_address, **_DEFAULT_MAIL}}),
         "MILENA_LOG_FORMAT": "text",
         **inherited,
         **servers,
@@ -41,19 +48,6 @@ def build_environment(
         "MILENA_SMTP_INGEST_PORT": str(ports.smtp_ingest),
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def write_job_defaults(settings: StackSettings) -> str:
-    """Give MILENA_JOB_DEFAULTS: a task that says nothing of its mail sends one that is caught here."""
-    if not settings.catches_mail:
-        return ""
-    mail = {
-        "from": settings.from_address,
-        "to": FIRST_RECIPIENT,
-        "subject": "A task was due",
-        "text": "This is what a task sends that says nothing of its mail: MILENA_JOB_DEFAULTS.",
-    }
-    return json.dumps({"send_email": mail})
 
 
 def build_catcher(paths: DataPaths, ports: Ports, inherited: Mapping[str, str]) -> Command:

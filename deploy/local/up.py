@@ -16,7 +16,6 @@ from deploy.local.processes import (
     build_services,
     list_ports,
     list_recorded,
-    write_job_defaults,
 )
 from deploy.local.readiness import wait_until_ready
 from deploy.local.record import ProcessRecord, StackRecord, write_api_environment, write_record
@@ -56,7 +55,7 @@ class LocalStack:
             self._ports,
             master_secret,
             self._settings.scheme,
-            write_job_defaults(self._settings),
+            self._settings.from_address,
         )
         key = await read_or_mint_api_key(self._paths.credentials, environment, self._settings.from_address)
         self._record = StackRecord(

@@ -5,8 +5,7 @@ answer gets that answer again, and one after a killed process publishes the same
 the same content: the ledger sends it once. Without the header nothing of this is touched.
 """
 
-import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -18,17 +17,13 @@ from fastapi import Request, Response
 from services.gateway.composing import Identity, new_identity
 from services.gateway.idempotency_store import Answer, Claim, Taken, Wanted
 from shared.access import ApiKey
+from shared.idempotency_keys import find_key
 from shared.metrics import IDEMPOTENT_REQUESTS
 from shared.problems import Problem, invalid_content
 from shared.retrying import Unavailable, answer_within
 
 log = structlog.get_logger(__name__)
 
-_HEADER = b"idempotency-key"
-_LENGTH = 255
-_STRING = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')  # RFC 8941 §3.3.3
-_BARE = re.compile(rb'(?!")[\x20-\x7e]+')
-_ESCAPED = re.compile(rb"\\(.)")
 _CLAIM_S, _NOTE_S = 3.0, 1.5  # PostgreSQL may stall; a mail that is accepted does not wait for it
 
 
@@ -70,12 +65,12 @@ class Idempotency:
 
         Raises Problem: 400, 409, 422 or 503 because of the key, or whatever `act` raises.
         """
-        given = [value for name, value in request.scope["headers"] if name == _HEADER]
-        if not given:
+        name = find_key(request)
+        if name is None:
             return _take(await act(new_identity()))
         wanted = Wanted(
             key.account,
-            read_key(given),
+            name,
             fingerprint(request.scope["path"], payload, is_test=key.test),
             identity=new_identity(),
         )
@@ -119,20 +114,6 @@ class Idempotency:
             await answer_within(change, _NOTE_S)
         except Unavailable as exc:
             log.warning("an idempotency key is not noted", error=str(exc))
-
-
-def read_key(values: Sequence[bytes]) -> str:
-    """The key of the header's fields: a string of RFC 8941, or the same without its quotes. Raises Problem 400."""
-    value = values[0].strip()
-    if len(values) == 1:
-        string = _STRING.fullmatch(value)
-        key = _ESCAPED.sub(rb"\1", string[1]) if string else value if _BARE.fullmatch(value) else b""
-        if 1 <= len(key) <= _LENGTH:
-            return key.decode()
-    detail = (
-        f'Write one Idempotency-Key of 1 to {_LENGTH} printable ASCII characters, for example a UUID: "8e03978e-…".'
-    )
-    raise Problem(400, "malformed-idempotency-key", detail)
 
 
 def fingerprint(path: str, payload: Mapping[str, Any], *, is_test: bool = False) -> bytes:

@@ -89,7 +89,7 @@ def _create_runs(
         settings.job_defaults,
         KafkaTools(publisher, topics.requested, store),
         JobThreads(stuck_limit=(concurrency + 1) // 2, on_stuck=fail_process),
-        RunPolicy(concurrency, lease, settings.job_time_limit_s),
+        RunPolicy(concurrency, lease, settings.job_time_limit_s, settings.job_drain_s),
     )
     table = create_run_table(runs.is_cautious)
     loop = DueLoop("runs", database, table, runs.begin, lease=lease, free=runs.find_room, idle=_IDLE)

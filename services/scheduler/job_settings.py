@@ -65,3 +65,6 @@ class RunSettings(JobSettings):
     job_concurrency: int = Field(default=32, ge=1, le=1000, description="jobs that run in one process at once")
     job_time_limit_s: float = Field(default=300, gt=0, description="of an attempt, where neither task nor job says")
     job_lease_s: float = Field(default=15, ge=1, description="then the run of a process that died is taken over")
+    job_drain_s: float = Field(
+        default=20, ge=0, le=30, description="a process that stops waits so long for its jobs; then others begin them"
+    )

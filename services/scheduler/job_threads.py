@@ -20,7 +20,7 @@ from shared.metrics import JOBS_STUCK
 
 log = structlog.get_logger(__name__)
 
-BLOCKED_S = 5.0
+BLOCKED_S = 2.0
 
 
 class TimeLimitExceeded(Exception):

@@ -16,7 +16,6 @@ from services.scheduler.job import Job, JobContext, Tools
 from services.scheduler.job_threads import JobThreads, TimeLimitExceeded
 from services.scheduler.run_store import RunStore
 from services.scheduler.task import Creator
-from services.scheduler.task_store import read_json
 from shared.database import Database
 from shared.due import DueRow, DueTable
 from shared.events import make_uuid
@@ -27,16 +26,19 @@ from shared.stage import Stage
 log = structlog.get_logger(__name__)
 
 _MOST_DEATHS = 5  # processes that one run may end before it is taken for the cause
-_DRAIN_S = 25.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunPolicy:
-    """How runs are held: at most `concurrency` at once, each under `lease`, for `time_limit_s` where nobody says."""
+    """How runs are held: at most `concurrency` at once, each under `lease`, for `time_limit_s` where nobody says.
+
+    `drain_s`: how long a process that stops waits for them.
+    """
 
     concurrency: int
     lease: timedelta
     time_limit_s: float
+    drain_s: float
 
 
 class Runs:
@@ -120,7 +122,7 @@ class Runs:
             log.error("unknown job", known=sorted(self._jobs))
             return fail(row, "UnknownJob", f"no job is named {name!r} here; GET /v1/jobs lists those there are")
         try:
-            args = job.read_args(read_json(columns["args"]), self._defaults.get(name))
+            args = job.read_args(columns["args"], self._defaults.get(name))
         except ValidationError as exc:
             return fail_args(row, exc)
         limit_s = columns["time_limit_s"] or job.time_limit_s or self._policy.time_limit_s
@@ -155,7 +157,7 @@ class Runs:
     async def stop(self) -> None:
         """Begin nothing more, let jobs end for a while, give back those that do not."""
         self._stopping = True
-        await self._wait_empty(_DRAIN_S)
+        await self._wait_empty(self._policy.drain_s)
         for _, task in list(self._held.values()):
             task.cancel()
         await self._wait_empty(5.0)

@@ -131,7 +131,7 @@ def read_task(row: Any) -> Task:
     """A task from its row."""
     timing = Timing(
         recurring_interval=row["recurring_interval"],
-        recurring_details=read_json(row["recurring_details"]),
+        recurring_details=row["recurring_details"],
         cron=row["cron"],
         timezone=row["timezone"],
         run_at=row["run_at"],
@@ -142,7 +142,7 @@ def read_task(row: Any) -> Task:
         name=row["name"],
         job_name=row["job_name"],
         timing=timing,
-        args=read_json(row["args"]),
+        args=row["args"],
         enabled=row["enabled"],
         misfire=Misfire(row["misfire"]),
         overlap=Overlap(row["overlap"]),
@@ -166,8 +166,3 @@ def read_task(row: Any) -> Task:
 def write_json(value: Any) -> str:
     """For a `json` column."""
     return orjson.dumps(value).decode()
-
-
-def read_json(value: Any) -> Any:
-    """From a `json` column: on a pool of asyncpg's own it comes as text."""
-    return orjson.loads(value) if isinstance(value, str | bytes) else value

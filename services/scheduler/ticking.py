@@ -19,7 +19,6 @@ from services.scheduler.failures import SOURCE
 from services.scheduler.firing import Look, Watch, fire
 from services.scheduler.job import merge_args
 from services.scheduler.task import Misfire, Task
-from services.scheduler.task_store import read_json
 from services.scheduler.tick_store import NewRun, Round, TickStore
 from shared.due import DueRow
 from shared.events import EventType, ScheduleTick, build_headers, derive_occurrence_id
@@ -125,7 +124,7 @@ class TickPublisher:
             task_id=columns["task_id"],
             name=columns["name"],
             job_name=columns["job_name"],
-            args=read_json(columns["args"]),
+            args=columns["args"],
             due_at=columns["scheduled_for"],
             account=columns["account"],
         )

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from services.scheduler.api import create_api
+from services.scheduler.run_store import RunStore
 from services.scheduler.settings import ApiSettings
 from shared.access import AccessStore, ApiScope
 from shared.database import Database
@@ -41,7 +42,7 @@ class Account:
     secret: str
 
     async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.secret}"}
+        headers = {"Authorization": f"Bearer {self.secret}", **options.pop("headers", {})}
         return await self.client.request(method, path, headers=headers, **options)
 
     async def command(self, name: str, body: Any) -> Any:
@@ -384,6 +385,25 @@ async def test_jobs_are_listed_and_run_on_demand(shop: Account) -> None:
         assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{slug}")
 
 
+async def test_a_run_that_is_asked_for_again_with_its_key_is_the_same_run(world: World, shop: Account) -> None:
+    made = await shop.create(overlap="skip")
+
+    async def run(path: str, name: str, account: Account = shop, **body: Any) -> httpx.Response:
+        return await account.ask("POST", f"/v1/{path}/run", headers={"Idempotency-Key": name}, json=body)
+
+    task = f"tasks/{made['id']}"
+    first, again = await run(task, "a"), await run(task, '"a"')
+    assert (first.status_code, first.json()["run_id"]) == (again.status_code, again.json()["run_id"])
+    assert (await run(task, "b")).json()["type"] == "/problems/task-running"
+    jobs = [await run("jobs/send_email", "a", args=MAIL) for _ in range(2)]
+    assert len({each.json()["run_id"] for each in [*jobs, first]}) == 2
+    other = await run("jobs/send_email", "a", await world.open(), args=MAIL)
+    assert other.json()["run_id"] != jobs[0].json()["run_id"]
+    reused = await run("jobs/send_email", "a", args={**MAIL, "subject": "Other"})
+    assert (reused.status_code, reused.json()["type"]) == (422, "/problems/idempotency-key-reused")
+    assert (await run(task, '"not closed')).json()["type"] == "/problems/malformed-idempotency-key"
+
+
 async def test_a_test_key_makes_test_tasks_and_touches_no_real_one(world: World) -> None:
     name = f"a-{uuid4().hex[:8]}"
     real, test = await world.open(name), await world.open(name, test=True)
@@ -398,6 +418,17 @@ async def test_a_test_key_makes_test_tasks_and_touches_no_real_one(world: World)
         assert (answer.status_code, answer.json()["type"]) == (403, "/problems/test-key")
     changed = await real.ask("PATCH", f"/v1/tasks/{simulated['id']}", json={"retries": 1})
     assert changed.json()["test"] is True
+
+
+async def test_a_test_keys_purge_leaves_the_history_of_real_tasks(world: World) -> None:
+    name = f"a-{uuid4().hex[:8]}"
+    for account in (await world.open(name), await world.open(name, test=True)):
+        task = await account.create()
+        await account.ask("POST", f"/v1/tasks/{task['id']}/run")
+    await account.database.fetch("UPDATE scheduler.occurrence SET state = 'failed', finished_at = '2026-01-01'")
+    store = RunStore(account.database)
+    assert await store.purge(name, timedelta(days=1), 10, test_only=True) == 1
+    assert await store.purge(name, timedelta(days=1), 10, test_only=False) == 1
 
 
 async def test_arguments_reach_no_log(shop: Account, capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from deploy.local.lock import find_holder, hold
 from deploy.local.output import Output
 from deploy.local.paths import DataPaths
 from deploy.local.ports import Ports
-from deploy.local.processes import build_environment, build_services, list_ports, list_recorded, write_job_defaults
+from deploy.local.processes import build_environment, build_services, list_ports, list_recorded
 from deploy.local.record import ProcessRecord, StackRecord, read_record, write_record
 from deploy.local.settings import StackSettings
 from deploy.local.welcome import describe_event, describe_problem
@@ -95,11 +95,11 @@ def test_environment_of_the_user_decides_about_callbacks_but_not_about_addresses
 
 
 def test_a_task_without_a_mail_of_its_own_sends_one_that_is_caught_here() -> None:
-    defaults = json.loads(write_job_defaults(read_settings(from_address="me@example.com")))
+    built = build_environment({}, {}, Ports.from_offset(0), "s", from_address="me@example.com")
+    defaults = json.loads(built["MILENA_JOB_DEFAULTS"])
     assert EmailArgs.model_validate(defaults["send_email"]).from_.address == "me@example.com"
-    assert write_job_defaults(read_settings(smtp_host="relay.example.com")) == "", "nobody knows whom to write to"
-    built = build_environment({"MILENA_JOB_DEFAULTS": "{}"}, {}, Ports.from_offset(0), "s", job_defaults="x")
-    assert built["MILENA_JOB_DEFAULTS"] == "{}"
+    own = build_environment({"MILENA_JOB_DEFAULTS": "{}"}, {}, Ports.from_offset(0), "s")
+    assert own["MILENA_JOB_DEFAULTS"] == "{}"
 
 
 def test_stack_json_is_private_and_has_every_documented_field(tmp_path: Path) -> None:
