@@ -9,11 +9,12 @@ from uuid import UUID
 from services.scheduler.occurrence import Occurrence, OccurrenceState
 from services.scheduler.task import Creator
 from services.scheduler.task_store import write_json
-from shared.database import Database, text
+from shared.database import Database, DatabaseUnavailable, text
 from shared.events import make_uuid, new_email_id
 
 # A statement of its own: what waits for a lock still sees what there was before it waited.
 _LOCK_TASK = text("SELECT id FROM scheduler.task WHERE account = :account AND id = :task_id FOR UPDATE")
+_FIND_RUN = text("SELECT * FROM scheduler.occurrence WHERE id = :run_id")
 _RUN_TASK = text(
     """
     WITH live AS (
@@ -35,7 +36,7 @@ _RUN_JOB = """
     INSERT INTO scheduler.occurrence
            (id, account, name, job_name, args, scheduled_for, by_hand, state, max_attempts, backoff_s, time_limit_s,
             creator_key_id, test)
-    VALUES ($1, $2, $3, $3, $4, now(), true, 'ready', $5, $6, $7, $8, $9) RETURNING *
+    VALUES ($1, $2, $3, $3, $4, now(), true, 'ready', $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING RETURNING *
 """
 _LIST = """
     SELECT * FROM scheduler.occurrence WHERE account = $1 AND task_id = $2
@@ -62,25 +63,36 @@ class OccurrenceStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def run_task(self, account: str, task_id: int) -> Occurrence | None:
+    async def run_task(self, account: str, task_id: int, run_id: UUID | None = None) -> Occurrence | None:
         """Ask for a run of a task now; None where there is no such task.
 
-        Where the task runs and is not to overlap, the run is `skipped` from the beginning.
+        Where the task runs and is not to overlap, the run is `skipped` from the beginning. Where there is a run of
+        this id already, that is the run.
         """
         async with self._database.transaction() as connection:
             locked = await connection.execute(_LOCK_TASK, {"account": account, "task_id": task_id})
             if locked.first() is None:
                 return None
-            rows = await connection.execute(_RUN_TASK, {"run_id": new_email_id(), "task_id": task_id})
-            return read_occurrence(rows.mappings().one())
+            run_id = run_id or new_email_id()
+            known = (await connection.execute(_FIND_RUN, {"run_id": run_id})).mappings().first()
+            if known is None:
+                rows = await connection.execute(_RUN_TASK, {"run_id": run_id, "task_id": task_id})
+                known = rows.mappings().one()
+            return read_occurrence(known)
 
-    async def run_job(self, account: str, run: JobRun) -> Occurrence:
-        """Ask for a run of a job now."""
+    async def run_job(self, account: str, run: JobRun, run_id: UUID | None = None) -> Occurrence:
+        """Ask for a run of a job now; where there is a run of this id already, that is the run."""
+        run_id = run_id or new_email_id()
         limits = (run.max_attempts, run.backoff_s, run.time_limit_s)
         creator = (run.creator.key_id, run.creator.test)
         args = write_json(dict(run.args))
-        rows = await self._database.fetch(_RUN_JOB, new_email_id(), account, run.job_name, args, *limits, *creator)
-        return read_occurrence(rows[0])
+        rows = await self._database.fetch(_RUN_JOB, run_id, account, run.job_name, args, *limits, *creator)
+        if rows:
+            return read_occurrence(rows[0])
+        known = await self.find(account, run_id)
+        if known is None:
+            raise DatabaseUnavailable("postgresql: a run was deleted while it was asked for again")
+        return known
 
     async def find(self, account: str, run_id: UUID) -> Occurrence | None:
         """One run of this account."""

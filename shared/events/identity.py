@@ -18,6 +18,7 @@ RECORD_NAMESPACE = uuid5(_ROOT, "record")
 EVENT_NAMESPACE = uuid5(_ROOT, "event")
 OCCURRENCE_NAMESPACE = uuid5(_ROOT, "occurrence")
 OCCURRENCE_MAIL_NAMESPACE = uuid5(_ROOT, "occurrence mail")
+RUN_NAMESPACE = uuid5(_ROOT, "run asked for")
 MESSAGE_NAMESPACE = uuid5(_ROOT, "message")
 _EVENT_HASH = hashlib.sha1(EVENT_NAMESPACE.bytes, usedforsecurity=False)
 _BARE, _VERSION_5 = ~(0xF << 76 | 0b11 << 62), 5 << 76 | 0b10 << 62  # RFC 9562 §4.1, §4.2
@@ -58,6 +59,7 @@ def _read_name(hashed: "hashlib._Hash") -> UUID:
 
 _RECORDS = Namespace(RECORD_NAMESPACE)
 _OCCURRENCES = Namespace(OCCURRENCE_NAMESPACE)
+_RUNS = Namespace(RUN_NAMESPACE)
 
 
 def derive_record_id(cluster_id: str, record: Coordinates) -> UUID:
@@ -82,6 +84,11 @@ def derive_batch_entry_id(batch_id: UUID, index: int) -> UUID:
 def derive_occurrence_id(task_id: int, due_at: datetime) -> UUID:
     """The id of a task's occurrence at a due time (with a zone), which enters as integer milliseconds."""
     return _OCCURRENCES.name(f"{task_id}/{round(due_at.timestamp() * 1000)}")
+
+
+def derive_run_id(account: str, path: str, idempotency_key: str, *, is_test: bool) -> UUID:
+    """The id of a run that is asked for, by a request to `path`, with a key: asked again, it is the same run."""
+    return _RUNS.name(f"{account}\n{path}\n{'test' if is_test else ''}\n{idempotency_key}")
 
 
 def derive_event_id(

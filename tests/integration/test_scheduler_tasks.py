@@ -42,7 +42,7 @@ class Account:
     secret: str
 
     async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.secret}"}
+        headers = {"Authorization": f"Bearer {self.secret}", **options.pop("headers", {})}
         return await self.client.request(method, path, headers=headers, **options)
 
     async def command(self, name: str, body: Any) -> Any:
@@ -383,6 +383,25 @@ async def test_jobs_are_listed_and_run_on_demand(shop: Account) -> None:
     ):
         answer = await shop.ask("POST", f"/v1/jobs/{path}/run", json=body)
         assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{slug}")
+
+
+async def test_a_run_that_is_asked_for_again_with_its_key_is_the_same_run(world: World, shop: Account) -> None:
+    made = await shop.create(overlap="skip")
+
+    async def run(path: str, name: str, account: Account = shop, **body: Any) -> httpx.Response:
+        return await account.ask("POST", f"/v1/{path}/run", headers={"Idempotency-Key": name}, json=body)
+
+    task = f"tasks/{made['id']}"
+    first, again = await run(task, "a"), await run(task, '"a"')
+    assert (first.status_code, first.json()["run_id"]) == (again.status_code, again.json()["run_id"])
+    assert (await run(task, "b")).json()["type"] == "/problems/task-running"
+    jobs = [await run("jobs/send_email", "a", args=MAIL) for _ in range(2)]
+    assert len({each.json()["run_id"] for each in [*jobs, first]}) == 2
+    other = await run("jobs/send_email", "a", await world.open(), args=MAIL)
+    assert other.json()["run_id"] != jobs[0].json()["run_id"]
+    reused = await run("jobs/send_email", "a", args={**MAIL, "subject": "Other"})
+    assert (reused.status_code, reused.json()["type"]) == (422, "/problems/idempotency-key-reused")
+    assert (await run(task, '"not closed')).json()["type"] == "/problems/malformed-idempotency-key"
 
 
 async def test_a_test_key_makes_test_tasks_and_touches_no_real_one(world: World) -> None:

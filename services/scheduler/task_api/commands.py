@@ -15,6 +15,7 @@ from services.scheduler.task_api.defining import Definer, read_schedule
 from services.scheduler.task_store import DuplicateName, TaskStore
 from shared.access import ApiKey
 from shared.cursors import read_cursor, read_time_cursor, write_cursor, write_time_cursor
+from shared.events import derive_run_id
 from shared.problems import Problem, invalid_content
 
 _LIST = "tasks"
@@ -73,13 +74,13 @@ class Tasks:
             raise _no_such_task()
         return deleted
 
-    async def run(self, key: ApiKey, task_id: int) -> Occurrence:
-        """Run a task now, whenever it is due."""
+    async def run(self, key: ApiKey, task_id: int, name: str | None = None) -> Occurrence:
+        """Run a task now, whenever it is due; asked for once more under the same `name`, it is the same run."""
         task = await self.find(key, task_id)
         _refuse_test_key(key, task)
         if not task.definition.is_external:
             self._definer.refuse_unknown(task.definition.job_name)
-        run = await self._runs.run_task(key.account, task_id)
+        run = await self._runs.run_task(key.account, task_id, _name_run(key, f"tasks/{task_id}", name))
         if run is None:
             raise _no_such_task()
         if run.state is OccurrenceState.SKIPPED:
@@ -105,18 +106,22 @@ class Tasks:
             raise Problem(404, "run-not-found", "There is no run with this id in this account (any more).")
         return found
 
-    async def run_job(self, key: ApiKey, name: str, wanted: JobRunRequest) -> Occurrence:
-        """Run a job now, without a task."""
-        self._definer.check_run(name, wanted.args, key)
-        run = JobRun(
-            job_name=name,
+    async def run_job(self, key: ApiKey, job: str, wanted: JobRunRequest, name: str | None = None) -> Occurrence:
+        """Run a job now, without a task; asked for once more under the same `name`, it is the same run."""
+        self._definer.check_run(job, wanted.args, key)
+        wish = JobRun(
+            job_name=job,
             args=wanted.args,
             creator=_sign(key),
             max_attempts=wanted.retries + 1,
             backoff_s=wanted.backoff_s,
             time_limit_s=wanted.time_limit_s,
         )
-        return await self._runs.run_job(key.account, run)
+        run = await self._runs.run_job(key.account, wish, _name_run(key, f"jobs/{job}", name))
+        if run.args != wanted.args:
+            detail = "This Idempotency-Key was used for a run with other arguments. Use a new key for a new run."
+            raise Problem(422, "idempotency-key-reused", detail)
+        return run
 
 
 def preview(wanted: PreviewRequest) -> tuple[Schedule, list[datetime]]:
@@ -126,6 +131,10 @@ def preview(wanted: PreviewRequest) -> tuple[Schedule, list[datetime]]:
     if after.tzinfo is None:
         after = after.replace(tzinfo=schedule.zone)
     return schedule, [each.astimezone(schedule.zone) for each in schedule.upcoming(after, wanted.count)]
+
+
+def _name_run(key: ApiKey, path: str, name: str | None) -> UUID | None:
+    return derive_run_id(key.account, path, name, is_test=key.test) if name else None
 
 
 def _sign(key: ApiKey) -> Creator:

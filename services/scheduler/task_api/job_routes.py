@@ -15,8 +15,9 @@ from services.scheduler.task_api.examples import JOB_RUN
 from services.scheduler.task_api.rest import RUNS, accept_run
 from services.scheduler.task_api.rpc import Admit
 from services.scheduler.task_api.showing import show_job, show_run
-from shared.apidocs import describe_body
+from shared.apidocs import IDEMPOTENCY_KEY, describe_body
 from shared.bodies import read_model
+from shared.idempotency_key import read_idempotency_key
 
 PATH = "/v1/jobs"
 
@@ -45,7 +46,7 @@ def setup_jobs(
         summary="Run a job now",
         status_code=202,
         responses=describe_answers(401, 403, 404, 422, 503),
-        openapi_extra=describe_body({"application/json": (JobRunRequest, JOB_RUN)}, required=False),
+        openapi_extra=describe_body({"application/json": (JobRunRequest, JOB_RUN)}, required=False) | IDEMPOTENCY_KEY,
     )
     async def run_job(
         name: Annotated[str, Path(max_length=200, description="of the job", examples=["send_email"])],
@@ -54,7 +55,8 @@ def setup_jobs(
     ) -> RunAccepted:
         """Runs a job once, now, without a task. The arguments are checked at once by the job's own model."""
         key = await admit(request)
-        return accept_run(await tasks.run_job(key, name, await read_model(request, JobRunRequest)), response)
+        wanted = await read_model(request, JobRunRequest)
+        return accept_run(await tasks.run_job(key, name, wanted, read_idempotency_key(request)), response)
 
     @app.get(f"{RUNS}/{{run_id}}", tags=_TAG, summary="One run", responses=describe_answers(401, 403, 404, 422, 503))
     async def read_run(run_id: UUID, request: Request) -> Run:

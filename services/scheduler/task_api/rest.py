@@ -13,8 +13,9 @@ from services.scheduler.task_api.examples import CHANGES, NEW_TASK, PREVIEW
 from services.scheduler.task_api.fields import TaskId
 from services.scheduler.task_api.rpc import Admit
 from services.scheduler.task_api.showing import show_run, show_schedule, show_task, show_tasks
-from shared.apidocs import describe_body
+from shared.apidocs import IDEMPOTENCY_KEY, describe_body
 from shared.bodies import read_model
+from shared.idempotency_key import read_idempotency_key
 
 PATH = "/v1/tasks"
 RUNS = "/v1/runs"
@@ -111,11 +112,13 @@ def _setup_runs(app: FastAPI, admit: Admit, tasks: Tasks) -> None:
         tags=_TAG,
         summary="Run a task now",
         status_code=202,
-        responses=describe_answers(401, 403, 404, 409, 422, 503),
+        responses=describe_answers(400, 401, 403, 404, 409, 422, 503),
+        openapi_extra=IDEMPOTENCY_KEY,
     )
     async def run_task(task_id: _Id, request: Request, response: Response) -> RunAccepted:
         """Runs a task once, now, also where it is disabled; its own due times stay as they are."""
-        return accept_run(await tasks.run(await admit(request), task_id), response)
+        key = await admit(request)
+        return accept_run(await tasks.run(key, task_id, read_idempotency_key(request)), response)
 
     @app.get(
         f"{PATH}/{{task_id}}/runs",
