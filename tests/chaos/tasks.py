@@ -158,8 +158,8 @@ def _judge_lateness(verdict: Verdict, runs: Any) -> None:
     names = ("p99", "slowest", "worst", "fired", "told")
     p99, slowest, worst, fired, told = (runs[name].total_seconds() for name in names)
     verdict.notes.append(
-        f"p99 after the due time: {fired:.2f} s to fire, {told:.2f} s to tell, {p99:.2f} s to begin ({slowest:.2f} s at "
-        f"most); {runs['taken_over']} were taken over, within {worst:.1f} s"
+        f"p99 after the due time: {fired:.2f} s to fire, {told:.2f} s to tell, {p99:.2f} s to begin "
+        f"({slowest:.2f} s at most); {runs['taken_over']} were taken over, within {worst:.1f} s"
     )
     verdict.require(p99 <= LATENESS_LIMIT_S, f"p99 of the lateness is {p99:.2f} s")
     verdict.require(worst <= TAKEOVER_LIMIT_S, f"a run that was taken over began {worst:.1f} s late")
