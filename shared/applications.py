@@ -25,9 +25,14 @@ class DatabaseApi:
 
 
 def create_database_api(
-    service: str, settings: HttpSettings, database_url: str, *, body_limits: Mapping[str, int] | None = None
+    service: str,
+    settings: HttpSettings,
+    database_url: str,
+    *,
+    body_limit: int = _BODY_LIMIT,
+    body_limits: Mapping[str, int] | None = None,
 ) -> DatabaseApi:
-    """Build one. `body_limits`: bytes allowed on paths where 64 KiB are too few."""
+    """Build one. `body_limit`: bytes of a request's body, `body_limits` of those to certain paths."""
     database = Database(database_url, application_name=f"milena-{service}-api")
 
     store = AccessStore(database)
@@ -47,7 +52,7 @@ def create_database_api(
         app,
         settings,
         {"postgresql": database.check},
-        body_limit=_BODY_LIMIT,
+        body_limit=body_limit,
         keys=keys,
         body_limits=body_limits or {},
     )

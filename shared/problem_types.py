@@ -127,6 +127,27 @@ _TYPES = (
         "`GET /v1/keys` lists the ids.",
     ),
     ProblemType(
+        "task-not-found",
+        (404,),
+        "Task not found",
+        "No task of this account has this id.",
+        "`GET /v1/tasks` lists the ids.",
+    ),
+    ProblemType(
+        "job-not-found",
+        (404,),
+        "Job not found",
+        "No job of this name is registered; `detail` names those that are.",
+        "Use one of them (`GET /v1/jobs`), or name the module that registers it in `MILENA_JOB_MODULES`.",
+    ),
+    ProblemType(
+        "run-not-found",
+        (404,),
+        "Run not found",
+        "No run of this account has this id. Runs are kept for 30 days after their end.",
+        "`GET /v1/tasks/{id}/runs` lists the ids.",
+    ),
+    ProblemType(
         "email-not-found",
         (404,),
         "Mail not found",
@@ -181,6 +202,20 @@ _TYPES = (
         "Template exists",
         "There is a template of this name already.",
         "`PUT /v1/templates/{name}` makes a new version of it.",
+    ),
+    ProblemType(
+        "task-exists",
+        (409,),
+        "Task exists",
+        "Another task of the account has this name.",
+        "Take another name, or change that task.",
+    ),
+    ProblemType(
+        "task-running",
+        (409,),
+        "Task running",
+        "The task's run before still goes on, and it is not to overlap (`overlap`).",
+        "Wait for its end (`GET /v1/tasks/{id}/runs`), or let the task overlap.",
     ),
     ProblemType(
         "not-waiting",

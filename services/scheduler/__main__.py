@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 
 @app.command()
 def api() -> None:
-    """Serve /v1/scheduled."""
+    """Serve /v1/scheduled and /v1/tasks with all that belongs to them."""
     calm_collector()
     from services.scheduler.api import create_api
     from shared.serving import serve

@@ -1,4 +1,4 @@
-"""The scheduler's HTTP API: what waits for its time."""
+"""The scheduler's HTTP API: what waits for its time, and tasks."""
 
 from datetime import datetime
 from typing import Annotated
@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import FastAPI, Path, Request
 from pydantic import BaseModel, Field
 
+from services.scheduler import task_api
 from services.scheduler.delayed import DelayedState
 from services.scheduler.settings import ApiSettings
 from services.scheduler.store import SchedulerStore
@@ -16,7 +17,8 @@ from shared.applications import create_database_api
 from shared.authenticating import authenticate
 from shared.problems import Problem
 
-PREFIXES = ("/v1/scheduled",)
+PREFIXES = ("/v1/scheduled", *task_api.PREFIXES)
+_BODY_LIMIT = 512 * 1024  # a task holds a whole mail
 
 
 class ScheduledEmail(BaseModel):
@@ -31,7 +33,7 @@ class ScheduledEmail(BaseModel):
 
 def create_api(settings: ApiSettings) -> FastAPI:
     """The application; its lifespan closes the database."""
-    api = create_database_api("scheduler", settings, settings.database_url.get_secret_value())
+    api = create_database_api("scheduler", settings, settings.database_url.get_secret_value(), body_limit=_BODY_LIMIT)
     app, store = api.app, SchedulerStore(api.database)
 
     @app.get(
@@ -51,4 +53,5 @@ def create_api(settings: ApiSettings) -> FastAPI:
             raise Problem(404, "not-found", "No such mail was scheduled.")
         return ScheduledEmail.model_validate(found, from_attributes=True)
 
+    task_api.setup_tasks(api, settings)
     return app

@@ -31,8 +31,11 @@ class Tools(Protocol):
     async def publish_email(self, email: EmailRequested) -> None:
         """Publish a mail, and wait for the broker's acknowledgement. Raises Unavailable."""
 
-    async def purge(self, account: str, older_than_days: float) -> int:
-        """Delete an account's runs that ended longer ago; returns how many. Raises Unavailable."""
+    async def purge(self, account: str, older_than_days: float, *, test_only: bool) -> int:
+        """Delete an account's runs that ended longer ago; returns how many. Raises Unavailable.
+
+        `test_only`: those that test keys have caused.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

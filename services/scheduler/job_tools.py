@@ -36,10 +36,12 @@ class KafkaTools:
         finally:
             hop.end()
 
-    async def purge(self, account: str, older_than_days: float) -> int:
+    async def purge(self, account: str, older_than_days: float, *, test_only: bool) -> int:
         """Delete old runs, some thousand at once. Raises Unavailable."""
         total, deleted = 0, _PURGED_AT_ONCE
         while deleted >= _PURGED_AT_ONCE:
-            deleted = await self._store.purge(account, timedelta(days=older_than_days), _PURGED_AT_ONCE)
+            deleted = await self._store.purge(
+                account, timedelta(days=older_than_days), _PURGED_AT_ONCE, test_only=test_only
+            )
             total += deleted
         return total

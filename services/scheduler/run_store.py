@@ -96,9 +96,11 @@ class RunStore:
             [ending.is_failure for ending in ordered],
         )
 
-    async def purge(self, account: str, older_than: timedelta, limit: int) -> int:
-        """Delete up to `limit` runs of an account that ended longer ago."""
+    async def purge(self, account: str, older_than: timedelta, limit: int, *, test_only: bool) -> int:
+        """Delete up to `limit` runs of an account that ended longer ago; `test_only`: that test keys have caused."""
         chosen = """
-            SELECT ctid FROM scheduler.occurrence WHERE account = $1 AND finished_at < now() - $2::interval LIMIT $3
+            SELECT ctid FROM scheduler.occurrence
+            WHERE account = $1 AND finished_at < now() - $2::interval AND (test OR NOT $4) LIMIT $3
         """
-        return await delete_chosen(self._database, "scheduler.occurrence", chosen, account, older_than, limit)
+        table = "scheduler.occurrence"
+        return await delete_chosen(self._database, table, chosen, account, older_than, limit, test_only)

@@ -1,5 +1,6 @@
 """README.md and docs/client.md, typed command by command against a running stack."""
 
+import json
 import os
 import re
 import signal
@@ -48,6 +49,7 @@ def take_the_tour(reader: Reader) -> None:
         assert time.monotonic() < deadline, shown
     assert '"type":"email.requested"' in shown
 
+    make_a_task(reader)
     _, (_, send), (_, command) = read_blocks("README.md", "From Python, from Django")
     assert reader.run("python", send) == "sent\n"
     assert "  sent\n" in reader.run("sh", command)
@@ -64,6 +66,26 @@ def take_the_tour(reader: Reader) -> None:
         finally:
             os.killpg(listening.pid, signal.SIGKILL)
     _read_until(reader, consume, "{'order': 42}")
+
+
+def make_a_task(reader: Reader) -> None:
+    """README.md's task: made, run by hand, its mail sent."""
+    (_, create), (_, run) = read_blocks("README.md", "Have it sent at its time")
+    task = json.loads(reader.run("sh", create))
+    assert (task["name"], task["schedule"]["timezone"]) == ("Morning report", "Europe/Berlin")
+    assert len(task["upcoming"]) == 5
+    asked, listing = run.replace("/v1/tasks/1/", f"/v1/tasks/{task['id']}/").splitlines()
+    key = create.splitlines()[0]
+    run_id = json.loads(reader.run("sh", f"{key}\n{asked}"))["run_id"]
+    deadline = time.monotonic() + 30
+    while (shown := json.loads(reader.run("sh", f"{key}\n{listing}"))["data"][0])["status"] != "SUCCEEDED":
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.2)
+    assert (shown["id"], shown["by_hand"], shown["attempts"]) == (run_id, True, 1)
+    look = f"curl -s -H 'Authorization: Bearer mk_…' http://127.0.0.1:8000/v1/emails/{shown['result']['email_id']}"
+    while '"status":"sent"' not in (mail := reader.run("sh", look)):
+        assert time.monotonic() < deadline, mail
+        time.sleep(0.2)
 
 
 def read_the_clients_page(reader: Reader) -> None:

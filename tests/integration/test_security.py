@@ -13,7 +13,17 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import WebSocketRoute
 
-from tests.support.endpoints import INSIDE, OUTSIDE, Keyring, Operation, build_apis, knock, list_operations, list_scopes
+from tests.support.endpoints import (
+    INSIDE,
+    OUTSIDE,
+    Keyring,
+    Operation,
+    build_apis,
+    knock,
+    list_operations,
+    list_scopes,
+    read_problem,
+)
 from tests.support.security_page import PAGE, ask_scopes, read_scope, render_page
 
 # Asks for no key: probes of load balancers, metrics (with networks of their own), the documents of the API.
@@ -43,8 +53,10 @@ def keys() -> Iterator[None]:
 
 def check_problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    document: dict[str, Any] = answer.json()
+    is_enveloped = answer.url.path.startswith("/api/tasks.")
+    assert answer.headers["content-type"] == ("application/json" if is_enveloped else "application/problem+json")
+    assert ("success" in answer.json()) is is_enveloped
+    document: dict[str, Any] = read_problem(answer)
     assert document["type"].rpartition("/")[2].rpartition(":")[2] == slug
     assert document["status"] == status
     assert document["title"]

@@ -59,6 +59,12 @@ class Operation:
             return await client.request(self.method, **{**self.request, "headers": headers})
 
 
+def read_problem(answer: httpx.Response) -> Any:
+    """The problem document of an answer, also where it lies in an envelope."""
+    document = answer.json()
+    return document["error"] if "success" in document else document
+
+
 class Keyring:
     """Keys of any scopes, known to every API that is built while it is in force."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import httpx
 
 from shared.generated_pages import DOCS, keep_page
-from tests.support.endpoints import Keyring, Operation, build_apis, list_operations
+from tests.support.endpoints import Keyring, Operation, build_apis, list_operations, read_problem
 
 PAGE = DOCS / "security.md"
 BEGIN, END = "<!-- operations: begin -->", "<!-- operations: end -->"
@@ -19,7 +19,7 @@ BEGIN, END = "<!-- operations: begin -->", "<!-- operations: end -->"
 
 def read_scope(answer: httpx.Response) -> str:
     """The scope that a key lacks, out of the answer that says so."""
-    return str(answer.json().get("scope", "")) if answer.status_code == 403 else ""
+    return str(read_problem(answer).get("scope", "")) if answer.status_code == 403 else ""
 
 
 async def ask_scopes() -> list[tuple[Operation, str]]:

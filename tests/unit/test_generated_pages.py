@@ -70,7 +70,11 @@ def test_every_operation_says_what_it_does_and_how_it_fails(name: str, operation
     failures = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
     assert failures.keys() >= {"401", "403", "503"}
     for answer in failures.values():
-        assert "application/problem+json" in answer["content"]
+        [(media, content)] = answer["content"].items()
+        enveloped = content["schema"]["$ref"].endswith("/FailureEnvelope")
+        assert enveloped == (media == "application/json")
+        assert media in ("application/json", "application/problem+json")
+        assert not enveloped or "/api/tasks." in name
 
 
 def test_operation_ids_are_unique() -> None:

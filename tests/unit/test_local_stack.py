@@ -15,6 +15,7 @@ from deploy.local.processes import build_environment, build_services, list_ports
 from deploy.local.record import ProcessRecord, StackRecord, read_record, write_record
 from deploy.local.settings import StackSettings
 from deploy.local.welcome import describe_event, describe_problem
+from services.scheduler.built_in import EmailArgs
 
 
 def read_settings(**values: object) -> StackSettings:
@@ -91,6 +92,14 @@ def test_environment_of_the_user_decides_about_callbacks_but_not_about_addresses
     assert built["MILENA_BASE_URL"] == "http://127.0.0.1:8005"
     assert (built["MILENA_HTTP_PORT"], built["MILENA_SMTP_PORT"], built["PATH"]) == ("8005", "2525", "/bin")
     assert "127.0.0.0/8" in build_environment({}, {}, Ports.from_offset(0), "s")["MILENA_CALLBACK_ALLOWED_NETWORKS"]
+
+
+def test_a_task_without_a_mail_of_its_own_sends_one_that_is_caught_here() -> None:
+    built = build_environment({}, {}, Ports.from_offset(0), "s", from_address="me@example.com")
+    defaults = json.loads(built["MILENA_JOB_DEFAULTS"])
+    assert EmailArgs.model_validate(defaults["send_email"]).from_.address == "me@example.com"
+    own = build_environment({"MILENA_JOB_DEFAULTS": "{}"}, {}, Ports.from_offset(0), "s")
+    assert own["MILENA_JOB_DEFAULTS"] == "{}"
 
 
 def test_stack_json_is_private_and_has_every_documented_field(tmp_path: Path) -> None:

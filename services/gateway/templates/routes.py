@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from services.gateway.bodies import TemplateName, VersionNumber, read_model
+from services.gateway.bodies import TemplateName, VersionNumber
 from services.gateway.composing import UnacceptableFields
 from services.gateway.templates.bodies import (
     DraftPreviewRequest,
@@ -30,6 +30,7 @@ from services.gateway.templates.store import TemplateStore
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import describe_problems
 from shared.authenticating import authenticate
+from shared.bodies import read_model
 from shared.cursors import read_cursor, write_cursor
 from shared.problems import Problem, invalid_content
 

@@ -1,5 +1,6 @@
 """A cron line on a calendar without time zones. cronsim does the arithmetic."""
 
+import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache, cached_property
@@ -19,6 +20,8 @@ _NICKNAMES = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
+# cronsim takes a step behind a range of one number for one without an end, as in 5/2; cron does not.
+_RANGE_OF_ONE = re.compile(r"\b(\w+)-\1/(?=[0-9]*[1-9])[0-9]+\b", re.IGNORECASE)
 _LONGEST = 500
 _ALL_HOURS = frozenset(range(24))
 _SOME_DAY = datetime(2000, 1, 1)
@@ -45,7 +48,8 @@ class CronLine:
         """A line as cron knows it, or a nickname such as @daily. Raises InvalidSchedule."""
         if not isinstance(given, str) or len(given) > _LONGEST or not given.isascii():
             raise _refuse(f"must be a text of five fields in ASCII, of at most {_LONGEST} characters")
-        line = cls(_NICKNAMES.get(given.strip().lower()) or " ".join(given.split()))
+        text = _NICKNAMES.get(given.strip().lower()) or " ".join(given.split())
+        line = cls(_RANGE_OF_ONE.sub(r"\1", text))
         if len(line.text.split()) != len(FIELDS):
             nicknames = ", ".join(_NICKNAMES)
             raise _refuse(f"must have five fields ({', '.join(_CRON_NAMES)}), or be one of {nicknames}")

@@ -35,7 +35,7 @@ class Field:
     def spell(self, text: str) -> str:
         """The same for a cron line: as it was written where cron reads it so, else the numbers."""
         parts = [_PLAIN.fullmatch(part.strip()) for part in text.split(",")]
-        if all(part and (part["start"] is None or int(part["start"]) <= int(part["end"])) for part in parts):
+        if all(part and (part["start"] is None or int(part["start"]) < int(part["end"])) for part in parts):
             return ",".join(part.group() for part in parts if part)
         return ",".join(map(str, sorted(self.parse(text))))
 

@@ -84,7 +84,7 @@ class Schedule:
         return found
 
     def describe(self) -> dict[str, str | None]:
-        """What it became: `cron` or `run_at`, `timezone`; `day_fields` (`both` or `either` must match), `text` in English."""
+        """What it became, for an answer: which of the day fields must match (`both`, `either`), and it in English."""
         if self.line is None:
             return {"run_at": self.run_at.isoformat() if self.run_at else None, "timezone": self.zone.key}
         text = self.line.explain()
