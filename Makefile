@@ -70,7 +70,7 @@ lock: $(STAMP) ## write requirements.lock again from pyproject.toml (UPGRADE=--u
 	  $(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) \
 	    tests/bench/yardsticks/$$yardstick.in --output-file tests/bench/yardsticks/$$yardstick.lock || exit 1; done
-	for django in 5.2=3.11 newest=3.12; do \
+	for django in 5.2=3.11 newest=3.12 beat=3.11; do \
 	  $(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version $${django#*=} --generate-hashes \
 	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) \
 	    tests/in_django/django_$${django%=*}.in --output-file tests/in_django/django_$${django%=*}.lock || exit 1; done

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from tests.support.due_oracle import LINES, Line, compare, list_changes
 
 ZONES = sorted(set(files("tzdata").joinpath("zones").read_text().split()) - {"Factory"})
-UNHURRIED = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+UNHURRIED = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.timeout(1800)
 @given(LINES, st.sampled_from(ZONES), st.integers(1975, 2060), st.integers(0), st.integers(0, 1440))
-@settings(max_examples=3000, **UNHURRIED)
+@settings(UNHURRIED, max_examples=3000)
 def test_around_every_change_of_every_clock(line: Line, zone: str, year: int, which: int, minutes: int) -> None:
     days = list_changes(zone, year) or [datetime(year, which % 12 + 1, which % 28 + 1, tzinfo=UTC)]
     after = days[which % len(days)] + timedelta(minutes=minutes, seconds=which % 60)
@@ -24,6 +24,6 @@ def test_around_every_change_of_every_clock(line: Line, zone: str, year: int, wh
 
 @pytest.mark.timeout(1800)
 @given(LINES, st.sampled_from(ZONES), st.datetimes(datetime(1975, 1, 1), datetime(2060, 1, 1)))
-@settings(max_examples=40, **UNHURRIED)
+@settings(UNHURRIED, max_examples=40)
 def test_over_whole_years(line: Line, zone: str, after: datetime) -> None:
     compare(line, zone, after.replace(tzinfo=UTC), timedelta(days=400), most=20_000)

@@ -12,7 +12,7 @@ import pytest
 from deploy.local.settings import REPOSITORY, read_cache_settings, read_environment
 
 FOLDER = REPOSITORY / "tests" / "in_django"
-_NEWEST_NEEDS = (3, 12)
+_OLDEST_PYTHON, _NEWEST_NEEDS = (3, 11), (3, 12)
 _INSTALL_S = 600
 
 
@@ -42,7 +42,7 @@ class DjangoEnvironment:
 def prepare_django(name: str) -> DjangoEnvironment:
     """The environment of `django_<name>.lock`. Skips the test where the Python that it needs cannot be had."""
     cache = read_cache_settings().directory / "django"
-    python, version = _find_python((3, 11) if name == "5.2" else _NEWEST_NEEDS)
+    python, version = _find_python(_NEWEST_NEEDS if name == "newest" else _OLDEST_PYTHON)
     lock, packages = FOLDER / f"django_{name}.lock", cache / f"{name}-{version}"
     stamp = packages / ".installed"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()

@@ -274,6 +274,28 @@ def test_a_timeline_is_events(run: Run) -> None:
     assert event.time == datetime(2026, 1, 31, 9, tzinfo=UTC)
 
 
+def test_tasks_are_made_changed_and_listed_page_by_page(run: Run) -> None:
+    pages = [{"data": [{"id": 1}], "next": "1"}, {"data": [{"id": 2}], "next": None}]
+    api = FakeApi(*(httpx.Response(200, json=page) for page in pages))
+    assert run(api, lambda client: client.list_tasks()) == [{"id": 1}, {"id": 2}]
+    assert [request.url.raw_path for request in api.requests] == [
+        b"/v1/tasks?limit=100",
+        b"/v1/tasks?limit=100&after=1",
+    ]
+    api = FakeApi(httpx.Response(201, json={"id": 3}), httpx.Response(200, json={"id": 3}))
+    assert run(api, lambda client: client.create_task(name="n", cron="@daily")) == {"id": 3}
+    assert run(api, lambda client: client.update_task(3, end_at=None)) == {"id": 3}
+    assert [(request.method, request.url.path) for request in api.requests] == [
+        ("POST", "/v1/tasks"),
+        ("PATCH", "/v1/tasks/3"),
+    ]
+    assert list(api.bodies()) == [{"name": "n", "cron": "@daily"}, {"end_at": None}]
+    api = FakeApi(httpx.Response(200, json={"data": [{"name": "send_email"}]}))
+    assert run(api, lambda client: client.list_jobs()) == [{"name": "send_email"}]
+    with pytest.raises(milena.Conflict):
+        run(FakeApi(problem(409, "task-name-taken")), lambda client: client.create_task(name="n"))
+
+
 def test_the_key_is_in_no_representation_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     client = FakeApi(accepted()).client()

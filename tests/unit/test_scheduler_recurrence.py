@@ -1,10 +1,12 @@
 """What a user may write for a schedule, what it becomes, and what he is told where it cannot be."""
 
+import json
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 from cronsim import CronSim
 from hypothesis import example, given
@@ -266,6 +268,26 @@ def test_an_instant_without_an_offset_is_a_programming_error() -> None:
         Schedule.build(cron="@daily").next_after(datetime(2026, 1, 1))
 
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), st.lists, max_leaves=5
+)
+NAMES = st.sampled_from([field.name for field in FIELDS]) | st.text(max_size=5)
+
+
+@given(st.sampled_from(RecurringInterval), st.dictionaries(NAMES, VALUES, max_size=4) | VALUES, st.booleans())
+@example("ONE_OFF", {"\ud800": 1}, True)
+def test_whatever_stands_in_details_is_read_or_refused_in_words(interval: str, details: Any, as_text: bool) -> None:
+    try:
+        given = json.dumps(details) if as_text else details
+        schedule = Schedule.build(interval, given)
+    except InvalidSchedule as exc:
+        assert exc.errors
+        if as_text:
+            orjson.dumps(exc.errors)  # an answer can hold it
+    else:
+        assert schedule.upcoming(NOW, 1)
+
+
 @given(st.lists(PIECES, min_size=5, max_size=5), st.sampled_from(["UTC", "Europe/Berlin"]))
 @example(["0", "0", "*/20", "*", "1L"], "UTC")
 @example(["0", "0", "29", "2", "1#5"], "Europe/Berlin")
@@ -274,5 +296,7 @@ def test_an_instant_without_an_offset_is_a_programming_error() -> None:
 def test_whatever_is_written_is_read_or_refused_in_no_time(pieces: list[str], zone: str) -> None:
     begun = time.process_time()
     with suppress(InvalidSchedule):
-        Schedule.build(cron=" ".join(pieces), timezone=zone).next_after(NOW)
+        schedule = Schedule.build(cron=" ".join(pieces), timezone=zone)
+        schedule.next_after(NOW)
+        schedule.describe()
     assert time.process_time() - begun < 0.1  # some 5 ms at worst

@@ -1,8 +1,9 @@
 """The fields of a recurring interval, as a user gives them: an object, or a JSON string that holds one."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+
+import orjson
 
 from services.scheduler.recurrence.errors import InvalidSchedule
 from services.scheduler.recurrence.fields import FIELDS
@@ -62,8 +63,8 @@ def _parse(text: str) -> object:
     if len(text) > _LONGEST:
         raise InvalidSchedule([("recurring_details", f"is longer than {_LONGEST} characters")])
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as exc:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
         detail = f"{_BAD_OBJECT}; this string is no JSON: {exc}"
         raise InvalidSchedule([("recurring_details", detail)]) from exc
 

@@ -92,6 +92,22 @@ class AsyncClient(Caller):
                 pass
             await asyncio.sleep(subscription.find_pause(answer))
 
+    async def create_task(self, **task: Any) -> dict[str, Any]:
+        """See Client.create_task."""
+        return await self._run(flows.create_task(task, self._patience))
+
+    async def update_task(self, task_id: int, **changes: Any) -> dict[str, Any]:
+        """See Client.update_task."""
+        return await self._run(flows.update_task(task_id, changes, self._patience))
+
+    async def list_tasks(self) -> list[dict[str, Any]]:
+        """See Client.list_tasks."""
+        return await self._run(flows.list_tasks(self._patience))
+
+    async def list_jobs(self) -> list[dict[str, Any]]:
+        """See Client.list_jobs."""
+        return await self._run(flows.list_jobs(self._patience))
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()

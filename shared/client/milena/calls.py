@@ -8,6 +8,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 EMAILS, BATCH, EVENTS = "/v1/emails", "/v1/emails/batch", "/v1/events"
+TASKS, JOBS = "/v1/tasks", "/v1/jobs"
 BATCH_LIMIT = 1000  # mails in one request
 BATCH_BYTES = 8 * 1024 * 1024  # of JSON; the gateway takes twice as many unless it is told otherwise
 
@@ -96,13 +97,37 @@ def retry(email_id: str, *, include_unknown: bool) -> Call:
     return _post(f"{_path(email_id)}/retry", {"include_unknown": include_unknown}, {})
 
 
+def create_task(task: Mapping[str, Any]) -> Call:
+    """Make a task; of two with one name the second is refused."""
+    return _post(TASKS, task, {})
+
+
+def update_task(task_id: int, changes: Mapping[str, Any]) -> Call:
+    """Change what is given of a task."""
+    return _send("PATCH", f"{TASKS}/{task_id}", changes, {})
+
+
+def list_tasks(after: Any = None) -> Call:
+    """Ask for some of the tasks, those behind `after`."""
+    return Call("GET", TASKS, {"limit": "100", **({} if after is None else {"after": str(after)})})
+
+
+def list_jobs() -> Call:
+    """Ask which jobs there are."""
+    return Call("GET", JOBS)
+
+
 def _path(email_id: str) -> str:
     return f"{EMAILS}/{quote(email_id, safe='')}"
 
 
 def _post(path: str, content: Any, headers: Mapping[str, str]) -> Call:
+    return _send("POST", path, content, headers)
+
+
+def _send(method: str, path: str, content: Any, headers: Mapping[str, str]) -> Call:
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    return Call("POST", path, headers={"content-type": "application/json", **headers}, body=body)
+    return Call(method, path, headers={"content-type": "application/json", **headers}, body=body)
 
 
 def _name(idempotency_key: str | None) -> dict[str, str]:

@@ -99,6 +99,22 @@ class Client(Caller):
                 pass
             time.sleep(subscription.find_pause(answer))
 
+    def create_task(self, **task: Any) -> dict[str, Any]:
+        """Make a task: `name`, `job_name`, `cron` and so on, as `POST /v1/tasks` takes them. Gives the task."""
+        return self._run(flows.create_task(task, self._patience))
+
+    def update_task(self, task_id: int, **changes: Any) -> dict[str, Any]:
+        """Change what is given of a task; None takes back what it need not have."""
+        return self._run(flows.update_task(task_id, changes, self._patience))
+
+    def list_tasks(self) -> list[dict[str, Any]]:
+        """Every task of the account."""
+        return self._run(flows.list_tasks(self._patience))
+
+    def list_jobs(self) -> list[dict[str, Any]]:
+        """Every job there is, with the JSON Schema of its arguments."""
+        return self._run(flows.list_jobs(self._patience))
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()

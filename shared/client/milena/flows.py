@@ -148,3 +148,33 @@ def _read_result(result: Mapping[str, Any]) -> str | ApiError:
         problem = result["problem"]
         return build_error(int(problem.get("status", 500)), problem)
     return str(result["id"])
+
+
+def create_task(task: Mapping[str, Any], patience: Patience) -> Flow[dict[str, Any]]:
+    """Gives the task. Raises Conflict where the name is taken, also by a request whose answer was lost."""
+    answer = yield from perform(calls.create_task(task), patience)
+    return answer.read()
+
+
+def update_task(task_id: int, changes: Mapping[str, Any], patience: Patience) -> Flow[dict[str, Any]]:
+    """Gives the task."""
+    answer = yield from perform(calls.update_task(task_id, changes), patience)
+    return answer.read()
+
+
+def list_tasks(patience: Patience) -> Flow[list[dict[str, Any]]]:
+    """Gives every task of the account."""
+    tasks: list[dict[str, Any]] = []
+    after = None
+    while True:
+        page = (yield from perform(calls.list_tasks(after), patience)).read()
+        tasks += page["data"]
+        after = page.get("next")
+        if after is None:
+            return tasks
+
+
+def list_jobs(patience: Patience) -> Flow[list[dict[str, Any]]]:
+    """Gives every job."""
+    jobs: list[dict[str, Any]] = (yield from perform(calls.list_jobs(), patience)).read()["data"]
+    return jobs

@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from milena.django.settings import read_commit_alias, read_configuration, read_webhook_secrets
 
-_NAMES = frozenset({"URL", "API_KEY", "WEBHOOK_SECRET", "CALLBACK_URL", "ON_COMMIT", "TIMEOUT"})
+_NAMES = frozenset({"URL", "API_KEY", "WEBHOOK_SECRET", "CALLBACK_URL", "ON_COMMIT", "TIMEOUT", "BEAT_JOBS"})
 
 
 def check_settings(**_: Any) -> list[Error | Warning]:

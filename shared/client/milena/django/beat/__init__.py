@@ -1,0 +1,1 @@
+"""From django_celery_beat's rows to Milena's tasks."""
