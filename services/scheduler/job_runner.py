@@ -101,7 +101,7 @@ def _create_runs(
 
 
 def _die(why: str) -> None:
-    """At once, as by a kill: so it is counted against the runs that were on the loop, and the one at fault has an end."""
+    """At once, as by a kill: so it counts against the runs that were on the loop, and the one at fault has an end."""
     log.error("exiting", why=why)
     os._exit(1)
 

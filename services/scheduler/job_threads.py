@@ -55,7 +55,10 @@ class _Loop:
 
 
 class JobThreads:
-    """Calls jobs. A fresh process is the only help once `on_stuck` is told (of `stuck_limit` threads), or `on_blocked`."""
+    """Calls jobs.
+
+    Once `on_stuck` is told (of `stuck_limit` threads), or `on_blocked` (of the loop), a fresh process is the only help.
+    """
 
     def __init__(self, *, stuck_limit: int, on_stuck: Callable[[str], None], on_blocked: Callable[[str], None]) -> None:
         self._stuck_limit = stuck_limit
