@@ -24,6 +24,6 @@ def test_around_every_change_of_every_clock(line: Line, zone: str, year: int, wh
 
 @pytest.mark.timeout(1800)
 @given(LINES, st.sampled_from(ZONES), st.datetimes(datetime(1975, 1, 1), datetime(2060, 1, 1)))
-@settings(UNHURRIED, max_examples=40)
+@settings(UNHURRIED, max_examples=20)
 def test_over_whole_years(line: Line, zone: str, after: datetime) -> None:
     compare(line, zone, after.replace(tzinfo=UTC), timedelta(days=400), most=20_000)

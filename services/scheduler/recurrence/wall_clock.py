@@ -50,17 +50,19 @@ def _next_fixed(line: CronLine, zone: ZoneInfo, after: datetime) -> datetime | N
 
 
 def _next_real(line: CronLine, zone: ZoneInfo, after: datetime) -> datetime | None:
-    ahead = _next_shown(line, zone, after, show(after, zone))
+    ahead = _next_shown(line, zone, after)
     repeated = _next_repeated(line, zone, after)
     return min((each for each in (ahead, repeated) if each), default=None)
 
 
-def _next_shown(line: CronLine, zone: ZoneInfo, after: datetime, wall: datetime | None) -> datetime | None:
-    """The first instant after `after` that shows a match later than `wall`."""
-    while wall and (wall := line.next_after(wall)):
+def _next_shown(line: CronLine, zone: ZoneInfo, after: datetime) -> datetime | None:
+    """The first instant after `after` at which the clocks show a match that is later than what they show at `after`."""
+    wall = line.next_after(show(after, zone))
+    while wall:
         for instant in list_instants(wall, zone):
             if instant > after:
                 return instant
+        wall = line.next_after(wall)
     return None
 
 
