@@ -126,7 +126,10 @@ RUNS_AT_WORK = Gauge("milena_runs_at_work", "Jobs running in this process")
 RUN_LATENESS_SECONDS = Histogram(
     "milena_run_lateness_seconds", "From a run's due time to its first beginning", buckets=_LATENCY
 )
-JOBS_STUCK = Gauge("milena_jobs_stuck", "Plain jobs beyond their time limit, whose thread nobody can end")
+JOBS_STUCK = Gauge(
+    "milena_jobs_stuck",
+    "Plain jobs beyond their time limit, whose thread nobody can end, and 1 while an async job blocks its loop",
+)
 
 # callback
 CALLBACK_ATTEMPTS = Counter("milena_callback_attempts_total", "Callback requests made, by outcome", ["outcome"])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import faust
+import structlog
 
 from services.scheduler.job import Job
 from services.scheduler.job_threads import JobThreads
@@ -28,6 +29,8 @@ from shared.publisher import Publisher
 from shared.retention import Demand
 from shared.survey import Survey
 from shared.topics import Topics
+
+log = structlog.get_logger(__name__)
 
 _LANE_LIMIT = 2000
 _IDLE = timedelta(milliseconds=150)
@@ -88,13 +91,19 @@ def _create_runs(
         jobs,
         settings.job_defaults,
         KafkaTools(publisher, topics.requested, store),
-        JobThreads(stuck_limit=(concurrency + 1) // 2, on_stuck=fail_process),
+        JobThreads(stuck_limit=(concurrency + 1) // 2, on_stuck=fail_process, on_blocked=_die),
         RunPolicy(concurrency, lease, settings.job_time_limit_s, settings.job_drain_s),
     )
     table = create_run_table(runs.is_cautious)
     loop = DueLoop("runs", database, table, runs.begin, lease=lease, free=runs.find_room, idle=_IDLE)
     runs.on_room = loop.wake
     return runs, loop
+
+
+def _die(why: str) -> None:
+    """At once, as by a kill: so it counts against the runs that were on the loop, and the one at fault has an end."""
+    log.error("exiting", why=why)
+    os._exit(1)
 
 
 def _consumer_options(settings: JobRunnerSettings, topics: Topics) -> ConsumerOptions:

@@ -1,7 +1,8 @@
 """Where jobs run: plain ones in a thread each, async ones on a loop of their own, so that none can stop this process.
 
-Nobody can end a thread. A plain job beyond its limit is left to itself; a loop on which something blocks is left to
-those who are on it, and the next jobs get a fresh one.
+Nobody can end a thread. A plain job beyond its limit is left to itself. Async jobs share one loop for the life of the
+process, for they keep what belongs to a loop (pools, clients) in their modules: one that blocks holds up the others,
+and where it does not stop, only a fresh process helps.
 """
 
 import asyncio
@@ -20,7 +21,8 @@ from shared.metrics import JOBS_STUCK
 
 log = structlog.get_logger(__name__)
 
-BLOCKED_S = 2.0
+_BLOCKED_S = 2.0  # then it is said
+_HOPELESS_S = 30.0  # then the process ends
 
 
 class TimeLimitExceeded(Exception):
@@ -30,12 +32,11 @@ class TimeLimitExceeded(Exception):
 class _Loop:
     """A thread with a loop on which async jobs run."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self._run, name=f"jobs-{number}", daemon=True)
         self._answered = time.monotonic()
         self._asked = False
-        self.thread.start()
+        threading.Thread(target=self._run, name="async jobs", daemon=True).start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -52,25 +53,20 @@ class _Loop:
     def _answer(self) -> None:
         self._asked, self._answered = False, time.monotonic()
 
-    def retire(self) -> None:
-        """End once all jobs on it have."""
-        asyncio.run_coroutine_threadsafe(self._end(), self.loop)
-
-    async def _end(self) -> None:
-        while len(asyncio.all_tasks()) > 1:
-            await asyncio.sleep(1)
-        self.loop.stop()
-
 
 class JobThreads:
-    """Calls jobs. `on_stuck` is told once so many threads and loops are stuck that a fresh process is the only help."""
+    """Calls jobs.
 
-    def __init__(self, *, stuck_limit: int, on_stuck: Callable[[str], None]) -> None:
+    Once `on_stuck` is told (of `stuck_limit` threads), or `on_blocked` (of the loop), a fresh process is the only help.
+    """
+
+    def __init__(self, *, stuck_limit: int, on_stuck: Callable[[str], None], on_blocked: Callable[[str], None]) -> None:
         self._stuck_limit = stuck_limit
         self._on_stuck = on_stuck
+        self._on_blocked = on_blocked
         self._stuck: set[threading.Thread] = set()
         self._loop: _Loop | None = None
-        self._loops = 0
+        self._is_blocked = False
 
     async def call(self, job: Job, given: dict[str, Any], limit_s: float) -> Any:
         """What the job returns. Raises TimeLimitExceeded, and whatever the job raises; may be cancelled."""
@@ -82,8 +78,7 @@ class JobThreads:
 
     async def _call_async(self, job: Job, given: dict[str, Any], limit_s: float) -> Any:
         if self._loop is None:
-            self._loops += 1
-            self._loop = _Loop(self._loops)
+            self._loop = _Loop()
         future = asyncio.run_coroutine_threadsafe(_keep_ours(job, given), self._loop.loop)
         return await _within(asyncio.wrap_future(future), limit_s)
 
@@ -102,19 +97,20 @@ class JobThreads:
 
     @property
     def stuck(self) -> int:
-        """Threads that have not ended although their run has, or that block."""
+        """Threads that have not ended although their run has."""
         self._stuck = {thread for thread in self._stuck if thread.is_alive()}
         return len(self._stuck)
 
     def watch(self) -> None:
         """Look after threads and loops; to be called every second or so."""
-        if self._loop and self._loop.measure_silence() > BLOCKED_S:
-            log.error("an async job blocks its loop: use await, or a plain function", blocked_s=BLOCKED_S)
-            self._stuck.add(self._loop.thread)
-            self._loop.retire()
-            self._loop = None
+        silent_s = self._loop.measure_silence() if self._loop else 0.0
+        if silent_s > _BLOCKED_S and not self._is_blocked:
+            log.error("an async job blocks the loop of all: let it await, or be a plain function")
+        self._is_blocked = silent_s > _BLOCKED_S
         stuck = self.stuck
-        JOBS_STUCK.set(stuck)
+        JOBS_STUCK.set(stuck + self._is_blocked)
+        if silent_s > _HOPELESS_S:
+            self._on_blocked(f"an async job has blocked its loop for {silent_s:.0f} s")
         if stuck >= self._stuck_limit:
             self._on_stuck(f"{stuck} jobs do not end, and cannot be ended")
 

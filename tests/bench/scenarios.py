@@ -13,6 +13,7 @@ from tests.bench.latency import measure_latency
 from tests.bench.listing import measure_lists
 from tests.bench.memory import drain_large, drain_many
 from tests.bench.post_office import drain_post_office
+from tests.bench.ticks import run_tasks
 from tests.bench.uploads import publish_directly, upload_batch
 from tests.bench.whole_stack import send_through_stack
 from tests.support.servers import RealServers
@@ -188,6 +189,17 @@ COMPARISONS = (
                 "latency",
                 "100 posts a second to the whole stack, each until it is at the relay",
                 lambda bench: measure_latency(bench.servers, 100, bench.scale(30, 3)),
+            ),
+        ),
+    ),
+    Comparison(
+        "tasks",
+        3,
+        (
+            Scenario(
+                "ticks",
+                "tasks that all fall due in one moment, told on schedule.tick and run; one worker, one job runner",
+                lambda bench: run_tasks(bench.servers, bench.scale(10_000, 500)),
             ),
         ),
     ),

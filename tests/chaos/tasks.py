@@ -39,7 +39,10 @@ _JUDGE = """
            coalesce(max(started_at - scheduled_for) FILTER (WHERE deaths > 0 OR ticks > 1), interval '0') AS worst,
            percentile_disc(0.99) WITHIN GROUP (ORDER BY started_at - scheduled_for)
                FILTER (WHERE deaths = 0 AND ticks = 1) AS p99,
-           max(started_at - scheduled_for) FILTER (WHERE deaths = 0 AND ticks = 1) AS slowest
+           max(started_at - scheduled_for) FILTER (WHERE deaths = 0 AND ticks = 1) AS slowest,
+           percentile_disc(0.99) WITHIN GROUP (ORDER BY created_at - scheduled_for) AS fired,
+           percentile_disc(0.99) WITHIN GROUP (ORDER BY published_at - scheduled_for)
+               FILTER (WHERE ticks = 1) AS told
     FROM scheduler.occurrence AS run
 """
 _MINUTES = """
@@ -152,9 +155,11 @@ async def _list_ids(rig: Rig) -> set[str]:
 
 
 def _judge_lateness(verdict: Verdict, runs: Any) -> None:
-    p99, slowest, worst = (runs[name].total_seconds() for name in ("p99", "slowest", "worst"))
+    names = ("p99", "slowest", "worst", "fired", "told")
+    p99, slowest, worst, fired, told = (runs[name].total_seconds() for name in names)
     verdict.notes.append(
-        f"begun after p99 {p99:.2f} s, {slowest:.2f} s at most; {runs['taken_over']} that were taken over {worst:.1f} s"
+        f"p99 after the due time: {fired:.2f} s to fire, {told:.2f} s to tell, {p99:.2f} s to begin "
+        f"({slowest:.2f} s at most); {runs['taken_over']} were taken over, within {worst:.1f} s"
     )
     verdict.require(p99 <= LATENESS_LIMIT_S, f"p99 of the lateness is {p99:.2f} s")
     verdict.require(worst <= TAKEOVER_LIMIT_S, f"a run that was taken over began {worst:.1f} s late")

@@ -1,6 +1,7 @@
 """What a task must be like, what an edit makes of it, and how answers of `/api/tasks.*` look."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,12 +12,12 @@ from pydantic import BaseModel
 
 from services.scheduler.built_in import EmailArgs, list_senders
 from services.scheduler.job import Job, JobContext, describe_job
-from services.scheduler.task import Misfire, TaskDefinition
+from services.scheduler.task import Creator, Misfire, Task, TaskDefinition, TaskStatus
 from services.scheduler.task_api.bodies import NewTask, PreviewRequest, TaskChanges
 from services.scheduler.task_api.commands import preview
 from services.scheduler.task_api.defining import Definer
 from services.scheduler.task_api.envelope import Envelopes
-from services.scheduler.task_api.showing import show_job
+from services.scheduler.task_api.showing import show_job, show_task
 from shared.bodies import parse_model
 from shared.problems import Problem
 from shared.settings import HttpSettings, parse_networks
@@ -231,6 +232,16 @@ def test_a_job_is_shown_with_what_it_needs_and_without_what_its_defaults_are() -
     assert shown.defaults == ["secret", "until"]
     assert "hush" not in shown.model_dump_json()
     assert show_job(describe_job("count", count), {}).args_schema["required"] == ["until"]
+
+
+def test_a_task_whose_zone_is_no_more_is_shown_all_the_same() -> None:
+    made = define(**{**DAILY, "timezone": "Europe/Berlin"})
+    gone = replace(made, timing=replace(made.timing, timezone="Europe/Atlantis"))
+    times: dict[str, Any] = {"created_at": NOW, "updated_at": NOW, "next_due_at": NOW}
+    creator, status = Creator("k", "n"), TaskStatus.CREATED
+    shown = show_task(Task(id=1, account="a", definition=gone, creator=creator, status=status, **times))
+    assert (shown.timezone, shown.upcoming) == ("Europe/Atlantis", [])
+    assert "IANA" in (shown.schedule.text or "")
 
 
 def build_app(**fields: Any) -> Envelopes:

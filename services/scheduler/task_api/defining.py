@@ -79,7 +79,7 @@ class Definer:
             return None, [{**each, "pointer": f"/args{each['pointer']}"} for each in point_out(exc)]
 
     def _check_senders(self, job_name: str, args: BaseModel | None, key: ApiKey) -> None:
-        list_senders = self.jobs[job_name].list_senders if args else None
+        list_senders = None if args is None else self.jobs[job_name].list_senders
         senders = list_senders(args) if list_senders else ()
         refused = [field for field, address in senders if not key.may_send_from(address)]
         if refused:

@@ -9,7 +9,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerati
 from services.scheduler.arming import build_schedule
 from services.scheduler.job import Job as RegisteredJob
 from services.scheduler.occurrence import Occurrence, OccurrenceState
-from services.scheduler.recurrence import Schedule
+from services.scheduler.recurrence import InvalidSchedule, Schedule
 from services.scheduler.task import Task as StoredTask
 from services.scheduler.task_api.answers import CreatorKey, DueBy, Job, Run, RunError, Task
 from services.scheduler.task_api.defining import to_fields
@@ -19,18 +19,18 @@ _UPCOMING = 5
 
 def show_task(task: StoredTask, upcoming: int = _UPCOMING) -> Task:
     """A task, with so many of its next due times."""
-    schedule = build_schedule(task.definition.timing)
+    schedule, due_times = _show_timing(task, upcoming)
     return Task(
         **to_fields(task.definition),
         id=task.id,
         status=task.status,
         created_at=task.created_at,
         updated_at=task.updated_at,
-        schedule=show_schedule(schedule),
+        schedule=schedule,
         creator=CreatorKey(key_id=task.creator.key_id, name=task.creator.name),
         test=task.creator.test,
         next_due_at=task.next_due_at,
-        upcoming=_list_upcoming(task.next_due_at, schedule, upcoming),
+        upcoming=due_times,
     )
 
 
@@ -39,11 +39,16 @@ def show_tasks(tasks: Sequence[StoredTask]) -> list[Task]:
     return [show_task(each, upcoming=1) for each in tasks]
 
 
-def _list_upcoming(first: datetime | None, schedule: Schedule, count: int) -> list[datetime]:
+def _show_timing(task: StoredTask, count: int) -> tuple[DueBy, list[datetime]]:
+    timing, first = task.definition.timing, task.next_due_at
+    try:
+        schedule = build_schedule(timing)
+    except InvalidSchedule as exc:  # a zone that is no more: its task is still to be seen, and mended
+        return DueBy(cron=timing.cron, timezone=timing.timezone, text=f"cannot be read any more: {exc}"), []
     if first is None:
-        return []
+        return show_schedule(schedule), []
     rest = [] if schedule.one_off else schedule.upcoming(first, count - 1)
-    return [each.astimezone(schedule.zone) for each in (first, *rest)]
+    return show_schedule(schedule), [each.astimezone(schedule.zone) for each in (first, *rest)]
 
 
 def show_schedule(schedule: Schedule) -> DueBy:
