@@ -42,8 +42,8 @@ KEEP_EARLIEST = f"""
         < (kept.at, kept.topic, kept.partition, kept."offset")
 """
 # What merging a result that tells the end makes of a row that knows nothing but the one request it is the result of;
-# where there is none, of nothing. An update of what is joined to the given rows would do: but mails that wait are so few
-# among all that the planner takes them for none, and goes through all given rows for each (1,000 results: 1,000,000).
+# where there is none, of nothing. An update of what is joined to the given rows would do: but mails that wait are so
+# few among all that the planner takes them for none, and goes through all given rows for each (1,000 results: 1,000,000).
 _SETTLED = (
     "bucket",
     "id",
