@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -18,6 +18,7 @@ from services.scheduler.pacing.window import LEAST
 from services.scheduler.pacing_store import CANCELLATIONS, RELEASES, PacingStore, Result
 from shared.database import Database
 from shared.due import DueRow
+from tests.support.servers import RealServers
 
 LEASE, DAY = timedelta(seconds=30), timedelta(days=1)
 JUNE, JULY, OTHERS = (
@@ -61,17 +62,25 @@ class Pacing:
         assert window.in_flight == sum(row["state"] == "queued" for row in rows)
 
 
+@pytest.fixture(scope="module")
+def pacing_url(real_servers: RealServers) -> Iterator[str]:
+    name = real_servers.create_database()
+    yield real_servers.postgres().database_url(name)
+    real_servers.drop_database(name)
+
+
 @pytest.fixture
-async def pacing(database_url: str) -> AsyncIterator[Pacing]:
-    database = Database(database_url)
+async def pacing(pacing_url: str) -> AsyncIterator[Pacing]:
+    database = Database(pacing_url)
     yield Pacing(database)
+    tables = "bulk_lane, scheduler.bulk_content, scheduler.bulk_mail, scheduler.bulk_group, scheduler.cancellation"
+    await database.fetch(f"TRUNCATE scheduler.{tables}")
+    await database.fetch("UPDATE scheduler.bulk_window SET size = 50, in_flight = 0, rate = 0, results = 0")
     await database.close()
 
 
-async def test_two_processes_never_exceed_the_window_and_give_each_mail_to_one(
-    pacing: Pacing, database_url: str
-) -> None:
-    second = Database(database_url)
+async def test_two_processes_never_exceed_the_window_and_give_each_mail_to_one(pacing: Pacing, pacing_url: str) -> None:
+    second = Database(pacing_url)
     others = Pacing(second)
     wanted = set(await pacing.add(JUNE, 300)) | set(await pacing.add(OTHERS, 100))
     seen: list[UUID] = []
