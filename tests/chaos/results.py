@@ -41,6 +41,7 @@ KEYS = (
     "dying_publisher",
     "storm",
     "neighbours",
+    "bulk",
     *MATRIX_KEYS,
 )
 _COLUMNS = ("mails", "sent", "lost", "doubles", "hidden_doubles", "unknown", "takeovers", "redeliveries", "deadlocks")
