@@ -43,6 +43,7 @@ KEYS = (
     "neighbours",
     "tasks",
     "batch_followed",
+    "bulk",
     *MATRIX_KEYS,
 )
 _COLUMNS = ("mails", "sent", "lost", "doubles", "hidden_doubles", "unknown", "takeovers", "redeliveries", "deadlocks")

@@ -9,6 +9,7 @@ from itertools import groupby
 from uuid import UUID
 
 from services.scheduler.failures import SOURCE
+from services.scheduler.pacing.rows import make_whole
 from services.scheduler.pacing_store import QueuedMail
 from shared.events import EventType, Namespace, build_headers, format_time
 from shared.producing import Message
@@ -39,8 +40,14 @@ class Writer:
             if content is None:
                 messages.extend(self._write_single(mail, expiry, now) for mail in alike)
                 continue
-            head = bodies[lane, content].removesuffix(b"}")
+            body = bodies[lane, content]
+            head = body.removesuffix(b"}")
             for part in _divide(alike, self._limit - len(head)):
+                if len(part) == 1:
+                    [mail] = part
+                    whole = mail._replace(own=make_whole(mail.id, body, mail.own))
+                    messages.append(self._write_single(whole, expiry, now))
+                    continue
                 bulk_id = names.name(str(part[0].id))
                 value = b'%b,"bulk_id":"%b","expires_at":"%b","mails":[%b]}' % (
                     head,
@@ -64,6 +71,21 @@ class Writer:
 def list_places(mails: Iterable[QueuedMail]) -> list[tuple[int, UUID]]:
     """The contents that mails leave with, each once."""
     return sorted({(mail.lane, mail.content) for mail in mails if mail.content is not None})
+
+
+def divide_by_contents(mails: Sequence[QueuedMail], most: int) -> Iterator[list[QueuedMail]]:
+    """Mails that come sorted by content, in portions of up to `most` contents."""
+    some: list[QueuedMail] = []
+    seen: set[tuple[int, UUID | None]] = set()
+    for mail in mails:
+        place = mail.lane, mail.content
+        if place not in seen and len(seen) == most:
+            yield some
+            some, seen = [], set()
+        seen.add(place)
+        some.append(mail)
+    if some:
+        yield some
 
 
 def _alike(mail: QueuedMail) -> tuple[int, UUID | None, datetime]:
