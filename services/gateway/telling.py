@@ -17,7 +17,10 @@ Result = dict[str, Any]
 
 
 def answer(batch_id: str, results: Sequence[Result], *, is_open: bool) -> Response | StillOpen:
-    """202 with the results; `is_open`: asked again, it may be another. Raises Problem 503 where none was accepted, and some may have been."""
+    """202 with the results; `is_open`: asked again, it may be another.
+
+    Raises Problem 503 where none was accepted, and some may have been.
+    """
     counts = Counter(map(_class, results))
     if not counts["accepted"]:
         detail = "Kafka has not confirmed any of the mails in time. They may still be sent under the ids in `results`."

@@ -100,12 +100,13 @@ class PacingStore:
         await self._database.fetch(
             """
             UPDATE scheduler.bulk_window
-            SET size = $1, rate = $2, latency_s = $3, results = 0, fastest_s = 'Infinity', measured_at = now()
-            WHERE measured_at = $4
+            SET size = $1, rate = $2, latency_s = $3, fastest_s = $4, results = 0, measured_at = now()
+            WHERE measured_at = $5
             """,
             window.size,
             window.rate,
             window.latency_s,
+            window.fastest_s,
             measured_at,
         )
 

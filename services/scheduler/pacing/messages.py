@@ -9,6 +9,7 @@ from itertools import groupby
 from uuid import UUID
 
 from services.scheduler.failures import SOURCE
+from services.scheduler.pacing.rows import make_whole
 from services.scheduler.pacing_store import QueuedMail
 from shared.events import EventType, Namespace, build_headers, format_time
 from shared.producing import Message
@@ -39,8 +40,14 @@ class Writer:
             if content is None:
                 messages.extend(self._write_single(mail, expiry, now) for mail in alike)
                 continue
-            head = bodies[lane, content].removesuffix(b"}")
+            body = bodies[lane, content]
+            head = body.removesuffix(b"}")
             for part in _divide(alike, self._limit - len(head)):
+                if len(part) == 1:
+                    [mail] = part
+                    whole = mail._replace(own=make_whole(mail.id, body, mail.own))
+                    messages.append(self._write_single(whole, expiry, now))
+                    continue
                 bulk_id = names.name(str(part[0].id))
                 value = b'%b,"bulk_id":"%b","expires_at":"%b","mails":[%b]}' % (
                     head,
