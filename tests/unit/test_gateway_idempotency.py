@@ -12,11 +12,12 @@ from fastapi import Request, Response
 from services.gateway import idempotency
 from services.gateway.bodies import read_simple
 from services.gateway.composing import compose_simple
-from services.gateway.idempotency import Idempotency, StillOpen, fingerprint, read_key
+from services.gateway.idempotency import Idempotency, StillOpen, fingerprint
 from services.gateway.idempotency_store import Answer, Claim, Taken, Wanted
 from shared.composing.composer import Identity, compose_full, new_identity
 from shared.composing.forms import read_full
 from shared.database import DatabaseUnavailable
+from shared.idempotency_key import read_key
 from shared.problems import Problem
 from tests.support.gateway import FULL, SIMPLE, make_key
 
