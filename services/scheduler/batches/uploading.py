@@ -133,6 +133,7 @@ class Uploads:
             self._settings.attachment_rules,
             self._settings.event_limit,
             3 * self._settings.event_limit,
+            self._settings.batch_bytes,
         )
 
     async def _repeat(self, earlier: EarlierBatch, upload: Upload) -> Response:
@@ -193,7 +194,8 @@ def setup_uploading(app: FastAPI, keys: KeyLookup, uploads: Uploads) -> None:
         no mails are left out, unless `all_or_nothing` is true: `problems` has the first, `links.items` the id or the
         problem of each. Nothing leaves before all has been read: an upload that is cut off sends nothing, and its
         batch says `aborted`. What mails share (subject, text, html, attachments …) is stored once, and sent at a third
-        of the cost; with `variables` it may be a template. Stored templates (`template`) cannot be used here.
+        of the cost; a first item `{"content": {…}}` says it once. With `variables` it may be a template; stored
+        templates (`template`) cannot be used here.
         422: nothing was sent. 429: it has more mails than the key may have now, and nothing was sent.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
