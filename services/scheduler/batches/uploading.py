@@ -1,7 +1,7 @@
 """`POST /v1/batches`: the route by which a batch comes in."""
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,7 +84,7 @@ class Uploads:
         self._open = 0
 
     @contextmanager
-    def hold(self) -> Any:
+    def hold(self) -> Iterator[None]:
         """A place for one upload. Raises Problem 503 where there is none."""
         if self._open >= self._settings.batch_uploads:
             raise Problem(503, "overloaded", "Too many batches are being uploaded. Nothing was done; try again.")
