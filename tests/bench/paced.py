@@ -1,46 +1,23 @@
-"""Bulk mail through the whole stack: paced by the scheduler, against the same mails published directly."""
+"""Mail that is not bulk overtakes what is (R2), with the whole stack running."""
 
 import asyncio
 import json
 import time
-from collections.abc import Callable
 
-import asyncpg
 import orjson
 
 from tests.bench.figures import Figures
 from tests.bench.latency import Poster
-from tests.bench.mails import RECIPIENTS_PER_BULK, Record, make_body, make_bulk, make_single, publish_records
+from tests.bench.mails import Record, make_body, make_mail, publish_records
 from tests.bench.posting import HttpConnection
-from tests.bench.programs import measure_cpu_s
 from tests.bench.senders import Share, take_share
 from tests.bench.stamping import Stamps, run_stamping_relay
 from tests.bench.targets import take_percentile
 from tests.bench.watching import wait_count
 from tests.support.gateway import mint
 from tests.support.servers import RealServers
-from tests.support.services import ServiceProcess
 
-_STATUSES = "SELECT count(*) FROM gateway.emails WHERE status = 'sent'"
-
-
-async def drain_stack(servers: RealServers, mails: int, *, bulk: bool, shared: bool) -> Figures:
-    """From the first record published to the last mail's status, every service running, one process of each kind."""
-    with take_share(servers) as share:
-        processes = await share.start_stack()
-        used = _measure(processes)
-        started = time.monotonic()
-        await _publish(share, mails, bulk=bulk, shared=shared)
-        await share.wait_sunk(mails, processes)
-        sunk = time.monotonic()
-        connection = await asyncpg.connect(share.stack.database_url)
-        try:
-            await wait_count(lambda: connection.fetchval(_STATUSES), mails, "mails with a status", processes)
-        finally:
-            await connection.close()
-        ended = time.monotonic()
-        cpu = {name: (now - used[name]) / mails * 1e6 for name, now in _measure(processes).items()}
-    return {"seconds": ended - started, "mails_per_s": mails / (ended - started), "sunk_s": sunk - started} | cpu
+_BATCHES = 5
 
 
 async def measure_overtaking(servers: RealServers, mails: int, rate: float, seconds: float) -> Figures:
@@ -54,7 +31,7 @@ async def measure_overtaking(servers: RealServers, mails: int, rate: float, seco
             connections = [await HttpConnection.open(url, authorization) for _ in range(10)]
             poster = Poster(connections, json.dumps(make_body()).encode())
             started = time.monotonic()
-            publishing = asyncio.create_task(_publish(share, mails, bulk=True, shared=False))
+            publishing = asyncio.create_task(_publish(share, mails))
             await asyncio.sleep(1)
             await poster.post_at(rate, seconds)
             still_running = len(stamps.taken) < mails
@@ -73,20 +50,9 @@ async def measure_overtaking(servers: RealServers, mails: int, rate: float, seco
     }
 
 
-async def _publish(share: Share, mails: int, *, bulk: bool, shared: bool) -> None:
-    make: Callable[[int], Record] = make_bulk if shared else make_single
-    count = mails // RECIPIENTS_PER_BULK if shared else mails
+async def _publish(share: Share, mails: int) -> None:
+    def make(number: int) -> Record:
+        mail = {**make_mail(number), "priority": "bulk", "batch_id": f"batch-{number % _BATCHES}"}
+        return mail["id"].encode(), orjson.dumps(mail)
 
-    def make_one(number: int) -> Record:
-        key, value = make(number)
-        fields = {"batch_id": "bench"} | ({"priority": "bulk"} if bulk else {})
-        return key, orjson.dumps(orjson.loads(value) | fields)
-
-    await publish_records(share.stack.bootstrap_servers, share.topics.requested, count, make_one)
-
-
-def _measure(processes: list[ServiceProcess]) -> dict[str, float]:
-    return {
-        "cpu_us_" + process.name.removeprefix("services.").replace(" ", "_"): measure_cpu_s([process.pid])
-        for process in processes
-    }
+    await publish_records(share.stack.bootstrap_servers, share.topics.requested, mails, make)

@@ -12,6 +12,7 @@ from tests.bench.figures import Figures
 from tests.bench.latency import measure_latency
 from tests.bench.listing import measure_lists
 from tests.bench.memory import drain_large, drain_many
+from tests.bench.paced import measure_overtaking
 from tests.bench.post_office import drain_post_office
 from tests.bench.uploads import publish_directly, upload_batch
 from tests.bench.whole_stack import send_through_stack
@@ -188,6 +189,11 @@ COMPARISONS = (
                 "latency",
                 "100 posts a second to the whole stack, each until it is at the relay",
                 lambda bench: measure_latency(bench.servers, 100, bench.scale(30, 3)),
+            ),
+            Scenario(
+                "overtaking",
+                "10 posts a second while 100,000 bulk mails of five batches are on their way",
+                lambda bench: measure_overtaking(bench.servers, bench.scale(100_000, 4_000), 10, bench.scale(30, 3)),
             ),
         ),
     ),

@@ -42,6 +42,7 @@ KEYS = (
     "storm",
     "neighbours",
     "batch_followed",
+    "bulk",
     *MATRIX_KEYS,
 )
 _COLUMNS = ("mails", "sent", "lost", "doubles", "hidden_doubles", "unknown", "takeovers", "redeliveries", "deadlocks")

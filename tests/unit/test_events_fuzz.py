@@ -21,6 +21,7 @@ from services.gateway.rows import line_to_row, mail_to_row
 from services.gateway.store import encode
 from services.scheduler.delayed import Expiry
 from services.scheduler.intake import Intake as SchedulerIntake
+from services.scheduler.pacing.rows import BulkRow, make_whole
 from services.sender.intake import Cancellation, Intake, Refusal, Skip
 from services.sender.message import build_message, identify
 from services.sender.work import Work
@@ -225,6 +226,18 @@ def schedule(record: Record) -> None:
                 assert not mail.traceparent or "\0" not in mail.traceparent
             return []
 
+    class Bulk:
+        async def add(self, rows: list[BulkRow]) -> int:
+            for row in rows:
+                whole = row.own if row.content is None else make_whole(row.id, row.content, row.own)
+                EmailRequested.model_validate_json(whole)
+                assert datetime(1, 1, 1, tzinfo=UTC) <= row.due_at
+                assert not row.traceparent or "\0" not in row.traceparent
+            return len(rows)
+
+        async def cancel_mails(self, ids: list[UUID]) -> int:
+            return len(ids)
+
     class Results:
         async def publish_all(self, messages: list[Message]) -> None:
             told.extend(messages)
@@ -234,6 +247,7 @@ def schedule(record: Record) -> None:
 
     intake = SchedulerIntake(
         Store(),  # type: ignore[arg-type]
+        Bulk(),  # type: ignore[arg-type]
         Results(),  # type: ignore[arg-type]
         failed_topic="f",
         find_cluster_id=find_cluster_id,
@@ -272,6 +286,9 @@ READERS: list[Callable[[Record], None]] = [read_again, send, project, schedule, 
 @settings(max_examples=60)
 @given(record=requests())
 @example(plain(orjson.dumps({**MINIMAL, "send_at": "9999-12-31T23:59:59Z"})))
+@example(
+    plain(orjson.dumps({**MINIMAL, "send_at": "9999-12-31T23:59:59Z", "priority": "bulk", "metadata": {"a": "\0"}}))
+)
 @example(plain(orjson.dumps({**MINIMAL, "send_at": "0001-01-01T00:00:00Z", "expires_at": "0001-01-01T00:00:00Z"})))
 @example(plain(orjson.dumps({**MINIMAL, "template": {"name": "\0", "version": 1e300}})))
 @example(plain(orjson.dumps(MINIMAL), 2**63 - 1))
