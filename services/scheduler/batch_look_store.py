@@ -85,12 +85,29 @@ class BatchLookStore:
             sorted(ids),
         )
 
+    async def delete_problems(self, kept: timedelta, limit: int) -> int:
+        """Delete up to `limit` problems of batches that ended longer ago than `kept`."""
+        return await delete_chosen(
+            self._database,
+            "scheduler.batch_problem",
+            """
+            SELECT bad.ctid FROM scheduler.batch JOIN scheduler.batch_problem AS bad ON bad.batch = batch.id
+            WHERE told_at < now() - $1::interval ORDER BY told_at LIMIT $2
+            """,
+            kept,
+            limit,
+        )
+
     async def delete_old(self, kept: timedelta, limit: int) -> int:
-        """Delete up to `limit` batches that ended longer ago than `kept`, with their problems."""
+        """Delete up to `limit` batches that ended longer ago than `kept` and have no problems any more."""
         return await delete_chosen(
             self._database,
             "scheduler.batch",
-            "SELECT ctid FROM scheduler.batch WHERE told_at < now() - $1::interval ORDER BY told_at LIMIT $2",
+            """
+            SELECT ctid FROM scheduler.batch WHERE told_at < now() - $1::interval
+            AND NOT EXISTS (SELECT FROM scheduler.batch_problem AS bad WHERE bad.batch = batch.id)
+            ORDER BY told_at LIMIT $2
+            """,
             kept,
             limit,
         )

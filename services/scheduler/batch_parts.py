@@ -36,4 +36,7 @@ def create_batch_parts(database: Database, results: Publisher, topics: Topics) -
 def list_batch_chores(database: Database, kept: timedelta) -> list[Chore]:
     """What is deleted of batches once they have been kept for long enough."""
     store = BatchLookStore(database)
-    return [Chore("scheduler.batch", lambda limit: store.delete_old(kept, limit))]
+    return [
+        Chore("scheduler.batch_problem", lambda limit: store.delete_problems(kept, limit)),
+        Chore("scheduler.batch", lambda limit: store.delete_old(kept, limit)),
+    ]

@@ -16,10 +16,12 @@ from services.scheduler.batch_look_store import LOOKS, BatchLookStore
 from services.scheduler.batches.ending import BatchWatcher
 from services.scheduler.bulk_store import BulkStore
 from services.scheduler.settings import ApiSettings
-from shared.access import AccessStore, ApiScope
+from shared.access import AccessStore, ApiScope, digest_key
 from shared.database import Database
+from shared.live import TicketOffice
 from shared.producing import Message
 from tests.support.servers import RealServers
+from tests.support.stack import MASTER_SECRET
 
 NDJSON = "application/x-ndjson"
 CONTENT = {"from": "shop@example.com", "subject": "Hello {{ name }}", "text": "Hello {{ name }}."}
@@ -128,6 +130,7 @@ def own_database_url(real_servers: RealServers) -> Iterator[str]:
 async def ground(own_database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ground]:
     """An account of its own for each test."""
     monkeypatch.setenv("MILENA_DATABASE_URL", own_database_url)
+    monkeypatch.setenv("MILENA_MASTER_SECRET", MASTER_SECRET)
     database = Database(own_database_url)
     app = create_api(ApiSettings())
     transport = httpx.ASGITransport(app)
@@ -366,3 +369,32 @@ async def test_batches_are_listed_newest_first_and_only_to_their_account(ground:
         assert (await ground.client.get(path, headers=other)).status_code == 404
     assert (await ground.client.get("/v1/batches", headers=other)).json() == {"data": []}
     assert (await ground.client.post(f"/v1/batches/{ids[0]}/cancel", headers=other)).status_code == 404
+
+
+async def test_a_page_watches_with_a_ticket_and_is_sent_away_once_it_knows_the_end(ground: Ground) -> None:
+    answer = await ground.upload(lines(mail(1)))
+    await ground.settle(answer["id"], "sent", 1)
+    await ground.look()
+    digest = digest_key(ground.key["Authorization"].removeprefix("Bearer "))
+    ticket, _ = TicketOffice(MASTER_SECRET).issue(digest, ApiScope.EMAILS_READ)
+    events = answer["links"]["events"]
+    stream = await ground.client.get(events, params={"ticket": ticket})
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    fields = dict(line.split(": ", 1) for line in stream.text.splitlines() if ": " in line)
+    assert (fields["event"], json.loads(fields["data"])["percent"]) == ("batch.finished", 100.0)
+    again = {"ticket": ticket, "last_event_id": fields["id"]}
+    assert (await ground.client.get(events, params=again)).status_code == 204
+    refused = await ground.client.get(events, params={"ticket": ticket + "x"})
+    assert (refused.status_code, refused.json()["type"]) == (401, "/problems/ticket-invalid")
+
+
+async def test_old_batches_go_with_their_problems(ground: Ground) -> None:
+    first, second = [(await ground.upload(lines(mail(1), {}, {})))["id"] for _ in range(2)]
+    store, kept = BatchLookStore(ground.database), timedelta(days=30)
+    await ground.database.fetch(
+        "UPDATE scheduler.batch SET told_at = now() - interval '31 days' WHERE id = $1", UUID(first)
+    )
+    assert await store.delete_old(kept, 100) == 0
+    assert await store.delete_problems(kept, 100) == 2
+    assert await store.delete_old(kept, 100) == 1
+    assert [batch["id"] for batch in (await ground.read("/v1/batches"))["data"]] == [second]

@@ -7,7 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaConsumer
 
+from shared.events import read_header
 from tests.integration.test_sender_path import start_sender
 from tests.support.following import Follower, write_lines
 from tests.support.gateway import Caller, mint, poll
@@ -58,6 +60,7 @@ async def test_a_batch_is_followed_from_nothing_to_its_end_through_a_restart(
         over = await client.get(batch["links"]["events"], headers={"Last-Event-ID": follower.messages[-1]["id"]})
         async with client.stream("GET", batch["links"]["events"]) as answer:
             told = [line async for line in answer.aiter_lines()]
+    facts = await read_facts(stack)
 
     assert [item["number"] for item in listed] == list(range(1, COUNT + 1))
     assert len(relay.taken) == COUNT
@@ -69,8 +72,25 @@ async def test_a_batch_is_followed_from_nothing_to_its_end_through_a_restart(
         assert len({message["id"] for message in each.messages}) == len(each.messages)
         assert each.messages[-1]["data"]["counts"]["sent"] == COUNT
     assert over.status_code == 204
+    assert [(kind, fact["batch_id"], fact["counts"]["sent"]) for kind, fact in facts] == [
+        ("batch.finished", batch["id"], COUNT)
+    ]
     assert "event: batch.finished" in told
     assert json.loads(next(line for line in told if line.startswith("data: "))[6:])["percent"] == 100
+
+
+async def read_facts(stack: Stack) -> list[tuple[str | None, Any]]:
+    """All that lies on schedule.tick, by type."""
+    consumer = AIOKafkaConsumer(
+        stack.topics.tick, bootstrap_servers=stack.bootstrap_servers, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        fetched = await consumer.getmany(timeout_ms=5000)
+        records = [record for records in fetched.values() for record in records]
+        return [(read_header(record.headers, "ce_type"), json.loads(record.value)) for record in records]
+    finally:
+        await consumer.stop()
 
 
 async def _restart(*processes: ServiceProcess) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scheduler.batch_item_store import FailedMail
-from services.scheduler.batches.judging import BadItem, Judge
+from services.scheduler.batches.judging import BadItem, Judge, TooMuchApart
 from services.scheduler.batches.numbering import MOST_ITEMS, derive_item_id, find_number
 from services.scheduler.batches.progress import Batch, BatchState, smooth_rate
 from services.scheduler.batches.retrying import renew
@@ -62,7 +62,18 @@ own = st.fixed_dictionaries(
     {},
     optional={
         "to": st.sampled_from(
-            ["ann@example.org", ["Ann <ann@example.org>"], [], ["a@b.org", "c@b.org"], "nobody", None]
+            [
+                7,
+                {},
+                ["x"],
+                "x, y@z.org",
+                "ann@example.org",
+                ["Ann <ann@example.org>"],
+                [],
+                ["a@b.org", "c@b.org"],
+                "nobody",
+                None,
+            ]
         ),
         "variables": st.sampled_from([{"name": "Ann"}, {"name": '<img src="cid:y">'}, {}, {"name": "a\nb"}, None, 7]),
         "metadata": st.sampled_from([{"row": 1}, {}, None, []]),
@@ -89,6 +100,32 @@ def test_mails_of_one_content_share_it_and_keep_what_is_their_own() -> None:
     ]
     assert len({row.content for row in rows if isinstance(row, BulkRow)}) == 1
     assert [find_number(row.id) for row in rows if isinstance(row, BulkRow)] == [1, 2, 300]
+
+
+def test_a_first_item_says_what_all_others_do_not_say_themselves() -> None:
+    batch_id = new_email_id()
+    own = [{"to": f"r{n}@example.org", "variables": {"name": "x"}} for n in range(3)] + [
+        {"text": "Own", "to": "a@b.org"}
+    ]
+    judge = make_judge(batch_id)
+    assert judge.judge(make_piece(1, {"content": CONTENT})) is None
+    said_once = [judge.judge(make_piece(number, each)) for number, each in enumerate([*own, {"to": "x"}], 2)]
+    repeated = make_judge(batch_id)
+    for number, each in enumerate(own, 1):
+        assert said_once[number - 1] == repeated.judge(make_piece(number, {**CONTENT, **each}))
+    bad = said_once[-1]
+    assert isinstance(bad, BadItem) and (bad.number, bad.line) == (5, 6)
+
+
+def test_content_said_once_is_not_judged_without_end() -> None:
+    judge = replace(make_judge(new_email_id()), apart_limit=2000)
+    judge.judge(make_piece(1, {"content": {**CONTENT, "html": "x" * 500}}))
+    for number in range(2, 200):
+        judge.judge(make_piece(number, {"to": f"r{number}@example.org", "variables": {"name": "x"}}))
+        judge.judge(make_piece(number, {"to": "bad"}))
+    with pytest.raises(TooMuchApart):
+        for number in range(200, 210):
+            judge.judge(make_piece(number, {"to": "a@b.org, c@d.org"}))
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,18 @@ _MAILS: list[dict[str, Any]] = [
     {**_CONTENT, "to": ["bob@example.net"], "variables": {"name": "Bob"}},
 ]
 
+
+def _write_lines(items: list[dict[str, Any]]) -> str:
+    return b"".join(orjson.dumps(item) + b"\n" for item in items).decode()
+
+
 ARRAY_EXAMPLES = {"letter": {"summary": "One letter to two people: what they share is stored once", "value": _MAILS}}
 LINE_EXAMPLES = {
-    "letter": {
-        "summary": "The same, a mail a line",
-        "value": b"".join(orjson.dumps(mail) + b"\n" for mail in _MAILS).decode(),
-    }
+    "letter": {"summary": "The same, a mail a line", "value": _write_lines(_MAILS)},
+    "content": {
+        "summary": "The same, with what they share said once, in the first line",
+        "value": _write_lines([{"content": _CONTENT}, *({n: mail[n] for n in ("to", "variables")} for mail in _MAILS)]),
+    },
 }
 EVENTS_EXAMPLE = """\
 retry: 2000

@@ -33,9 +33,18 @@ class BadItem(NamedTuple):
     problem: dict[str, Any]
 
 
+class TooMuchApart(Exception):
+    """The common content has been judged again for so many items that the upload would be too large with it in each."""
+
+
 @dataclass(slots=True)
 class Judge:
-    """Judges the items of one batch. `event_limit` in bytes of a mail as an event, `item_limit` of an item as sent."""
+    """Judges the items of one batch. `event_limit` in bytes of a mail as an event, `item_limit` of an item as sent.
+
+    A first item `{"content": {…}}` is none: what it says is said of all the others, as far as they do not say it
+    themselves. Where that spares an upload it does not spare judging; `apart_limit` bounds, in bytes, what is judged
+    of it again and again because items are not like the one before (sharing.py).
+    """
 
     batch_id: UUID
     key: ApiKey
@@ -44,17 +53,35 @@ class Judge:
     rules: AttachmentRules
     event_limit: int
     item_limit: int
+    apart_limit: int = 1024**3
+    _common: dict[str, Any] | None = None
+    _common_size: int = 0
+    _apart: int = 0
     _shared: SharedContent | None = None
 
-    def judge(self, piece: Piece) -> BulkRow | BadItem:
-        """The mail to keep, or why there is none."""
+    def judge(self, piece: Piece) -> BulkRow | BadItem | None:
+        """The mail to keep, or why there is none; None for the common content. Raises TooMuchApart."""
+        number = piece.number
         try:
             fields = self._read(piece)
-            email_id = derive_item_id(self.batch_id, piece.number)
-            row = self._shared.keep(fields, piece.number, email_id, self.event_limit) if self._shared else None
-            return row or self._judge(piece.number, email_id, fields)
+            if number == 1 and self._take_common(fields, piece.size):
+                return None
+            if self._common is not None:
+                number, fields = number - 1, {**self._common, **fields}
+            email_id = derive_item_id(self.batch_id, number)
+            row = self._shared.keep(fields, number, email_id, self.event_limit) if self._shared else None
+            return row or self._judge(number, email_id, fields)
         except Problem as problem:
-            return BadItem(piece.number, piece.line, problem.to_document())
+            return BadItem(number, piece.line, problem.to_document())
+
+    def _take_common(self, fields: dict[str, Any], size: int) -> bool:
+        content = fields.get("content")
+        if not isinstance(content, dict) or len(fields) > 1:
+            return False
+        if "template" in content:
+            raise invalid_content([{"detail": _STORED, "pointer": "/content/template"}])
+        self._common, self._common_size = content, size
+        return True
 
     def _read(self, piece: Piece) -> dict[str, Any]:
         if piece.value is None:
@@ -72,6 +99,9 @@ class Judge:
         return fields
 
     def _judge(self, number: int, email_id: UUID, fields: dict[str, Any]) -> BulkRow:
+        self._apart += self._common_size
+        if self._apart > self.apart_limit:
+            raise TooMuchApart
         identity = Identity(email_id, self.received_at, str(self.batch_id))
         mail = compose(self._write, read_full(fields, self.key.only_sender), self.key, identity)
         row = self._keep(number, mail)

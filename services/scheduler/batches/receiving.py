@@ -12,7 +12,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 
 from services.scheduler.batch_store import BatchStore
-from services.scheduler.batches.judging import BadItem, Judge
+from services.scheduler.batches.judging import BadItem, Judge, TooMuchApart
 from services.scheduler.batches.splitting import NoList, Splitter
 from services.scheduler.bulk_store import BulkStore
 from services.scheduler.pacing.lanes import LaneKey, LaneKind
@@ -84,10 +84,14 @@ class Receiver:
                     detail = f"A batch may have at most {terms.most_items} items; send the rest as another batch."
                     raise Problem(413, "too-large", detail, limit=terms.most_items)
                 judged = judge.judge(piece)
-                await writer.take(judged, piece.size)
+                if judged is not None:
+                    await writer.take(judged, piece.size)
             await writer.finish()
         except NoList as exc:
             raise Problem(400, "malformed-json", f"The body is not a JSON array: {exc}.") from None
+        except TooMuchApart:
+            detail = "Too many items are not like the one before: with `content` in each the upload would be too large."
+            raise Problem(413, "too-large", detail, limit=judge.apart_limit) from None
         except ClientDisconnect:
             raise cut_off() from None
         finally:

@@ -1,19 +1,22 @@
 """The short way for mails that differ in recipient, variables and metadata only, as those of a letter do. Pure.
 
 What they share has been judged with the first of them; the rest costs a third of judging a mail. Whatever is not as
-plain as that goes the long way, which is also the one that finds the words for what is wrong.
+plain as that goes the long way, and comes to the same there (tests/unit/test_batches.py).
 """
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from services.scheduler.pacing.rows import BulkRow, write_own
+from shared.bodies import point_out
+from shared.composing.composer import point_at_error
 from shared.events import EmailRequested, WireModel
 from shared.events.requested import check_metadata, check_variables
 from shared.events.wire import MailboxList
+from shared.problems import invalid_content
 from shared.templates import TemplateError, render_content
 
 _OWN = ("to", "variables", "metadata")
@@ -24,7 +27,7 @@ class _Own(WireModel):
 
     to: MailboxList
     variables: Annotated[dict[str, Any] | None, AfterValidator(check_variables)] = None
-    metadata: Annotated[dict[str, Any] | None, AfterValidator(check_metadata)] = None
+    metadata: Annotated[dict[str, Any], AfterValidator(check_metadata)] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class SharedContent:
         return cls({name: value for name, value in fields.items() if name not in _OWN}, mail, row)
 
     def keep(self, fields: dict[str, Any], number: int, email_id: UUID, event_limit: int) -> BulkRow | None:
-        """The row of another mail, where it is like this one and nothing is wrong with it; else None."""
+        """The row of another mail, None where it is not like this one. Raises Problem 422 for what is wrong with it."""
         given = {name: fields[name] for name in _OWN if name in fields}
         if len(fields) - len(given) != len(self.fields) or "to" not in given:
             return None
@@ -52,13 +55,17 @@ class SharedContent:
         try:
             own = _Own.model_validate(given)
             is_template = own.variables is not None
-            if len(own.to) != 1 or (own.metadata is None and "metadata" in given) or is_template != self._is_template:
+            if len(own.to) != 1 or is_template != self._is_template:
                 return None
             if is_template and not self._renders(own.variables or {}):
                 return None
-        except (ValidationError, TemplateError):
-            return None
-        written = write_own(own.to[0], own.variables, own.metadata or {}, None)
+        except ValidationError as exc:
+            if isinstance(given["to"], list) and len(given["to"]) > 1:
+                return None
+            raise invalid_content(point_out(exc)) from None
+        except TemplateError as exc:
+            raise invalid_content([point_at_error(exc)]) from None
+        written = write_own(own.to[0], own.variables, own.metadata, None)
         row = self.row._replace(id=email_id, number=number, own=written)
         return row if row.size <= event_limit else None
 

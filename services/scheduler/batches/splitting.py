@@ -126,7 +126,7 @@ class ArraySplitter:
     def end(self) -> Iterator[Piece]:
         """Nothing is left. Raises NoList where the array has no end."""
         if not self._is_over:
-            raise NoList("the array has no end: is the upload whole?" if self._is_open else "it is empty")
+            raise NoList("it has no end" if self._is_open else "it is empty")
         yield from ()
 
     def _open(self, data: bytes) -> int:

@@ -1,7 +1,6 @@
 """`POST /v1/batches`: the route by which a batch comes in."""
 
-import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,10 +9,10 @@ from uuid import UUID
 
 from fastapi import FastAPI, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import ClientDisconnect
 
 from services.scheduler.batch_store import BatchStore, EarlierBatch, NewBatch
 from services.scheduler.batches.answers import BatchAccepted, ItemProblem, link
+from services.scheduler.batches.body import HashedBody
 from services.scheduler.batches.examples import ARRAY_EXAMPLES, LINE_EXAMPLES
 from services.scheduler.batches.judging import Judge
 from services.scheduler.batches.progress import BatchState
@@ -24,7 +23,6 @@ from services.scheduler.settings import ApiSettings
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_once
 from shared.authenticating import authenticate, take_mails
-from shared.bodies import cut_off
 from shared.events import new_email_id
 from shared.events.requested import HeaderText
 from shared.idempotency_key import read_idempotency_key, refuse_in_flight, refuse_reused
@@ -71,7 +69,7 @@ class Upload:
     query: UploadQuery
     idempotency_key: str | None
     splitter: Splitter
-    stream: "_Hashed"
+    stream: HashedBody
 
 
 class Uploads:
@@ -84,7 +82,7 @@ class Uploads:
         self._open = 0
 
     @contextmanager
-    def hold(self) -> Any:
+    def hold(self) -> Iterator[None]:
         """A place for one upload. Raises Problem 503 where there is none."""
         if self._open >= self._settings.batch_uploads:
             raise Problem(503, "overloaded", "Too many batches are being uploaded. Nothing was done; try again.")
@@ -133,6 +131,7 @@ class Uploads:
             self._settings.attachment_rules,
             self._settings.event_limit,
             3 * self._settings.event_limit,
+            self._settings.batch_bytes,
         )
 
     async def _repeat(self, earlier: EarlierBatch, upload: Upload) -> Response:
@@ -150,28 +149,6 @@ class Uploads:
         response = _accept(found.id, found.name, received, found.state)
         response.headers["idempotent-replayed"] = "true"
         return response
-
-
-class _Hashed:
-    """A body as it comes, and the fingerprint of what has come, with what was said beside it."""
-
-    def __init__(self, request: Request, key: ApiKey, query: UploadQuery) -> None:
-        self._request = request
-        self._hash = hashlib.blake2b(f"{key.test}\n{query.model_dump_json()}\n".encode(), digest_size=16)
-
-    async def read(self) -> AsyncIterator[bytes]:
-        """Its parts. Raises Problem 400 where the connection ends before it does."""
-        try:
-            async for data in self._request.stream():
-                self._hash.update(data)
-                yield data
-        except ClientDisconnect:
-            raise cut_off() from None
-
-    @property
-    def fingerprint(self) -> bytes:
-        """Equal for the same upload."""
-        return self._hash.digest()
 
 
 def setup_uploading(app: FastAPI, keys: KeyLookup, uploads: Uploads) -> None:
@@ -193,7 +170,8 @@ def setup_uploading(app: FastAPI, keys: KeyLookup, uploads: Uploads) -> None:
         no mails are left out, unless `all_or_nothing` is true: `problems` has the first, `links.items` the id or the
         problem of each. Nothing leaves before all has been read: an upload that is cut off sends nothing, and its
         batch says `aborted`. What mails share (subject, text, html, attachments …) is stored once, and sent at a third
-        of the cost; with `variables` it may be a template. Stored templates (`template`) cannot be used here.
+        of the cost; a first item `{"content": {…}}` says it once. With `variables` it may be a template; stored
+        templates (`template`) cannot be used here.
         422: nothing was sent. 429: it has more mails than the key may have now, and nothing was sent.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
@@ -202,7 +180,9 @@ def setup_uploading(app: FastAPI, keys: KeyLookup, uploads: Uploads) -> None:
         splitter = uploads.choose_splitter(request.headers.get("content-type", ""))
         wanted = read_idempotency_key(request)
         with uploads.hold():
-            return await uploads.take(request, Upload(key, query, wanted, splitter, _Hashed(request, key, query)))
+            return await uploads.take(
+                request, Upload(key, query, wanted, splitter, HashedBody(request, key, query.model_dump_json()))
+            )
 
 
 def _accept(batch_id: UUID, name: str | None, received: Received, state: BatchState = BatchState.RUNNING) -> Response:

@@ -8,6 +8,7 @@ with Client() as milena:
 """
 
 from milena.aio import AsyncClient
+from milena.batches import BatchStatus
 from milena.client import Client
 from milena.configuration import Configuration, find_configuration
 from milena.errors import (
@@ -46,6 +47,7 @@ __all__ = [
     "AsyncHandle",
     "Attachment",
     "BatchRefused",
+    "BatchStatus",
     "Client",
     "Configuration",
     "Conflict",

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from milena import flows
+from milena.batches import BatchChange, BatchStatus, write_items, write_params
 from milena.calls import Answer, Call, Lost, Pause
 from milena.errors import MilenaError
 from milena.events import Subscription
@@ -58,6 +59,31 @@ class AsyncClient(Caller):
         """See Client.send_bulk."""
         found = await self._run(flows.send_bulk(compose(content), list(recipients), idempotency_key, self._patience))
         return [AsyncHandle(self, each, is_new=True) if isinstance(each, str) else each for each in found]
+
+    async def upload(
+        self,
+        mails: Iterable[Mail | Mapping[str, Any]],
+        *,
+        content: Mail | Mapping[str, Any] | None = None,
+        name: str | None = None,
+        all_or_nothing: bool = False,
+        idempotency_key: str | None = None,
+    ) -> BatchStatus:
+        """See Client.upload."""
+        items = write_items(mails, content)
+        return await self._run(flows.upload(items, write_params(name, all_or_nothing), idempotency_key, self._patience))
+
+    async def read_batch(self, batch_id: str) -> BatchStatus:
+        """See Client.read_batch."""
+        return await self._run(flows.read_batch(batch_id, self._patience))
+
+    async def wait_batch(self, batch_id: str, timeout: float = DEFAULT_WAIT_S) -> BatchStatus:
+        """See Client.wait_batch."""
+        return await self._run(flows.wait_batch(batch_id, timeout, self._patience))
+
+    async def change_batch(self, batch_id: str, change: BatchChange) -> BatchStatus:
+        """See Client.change_batch."""
+        return await self._run(flows.change_batch(batch_id, change, self._patience))
 
     def email(self, email_id: str) -> AsyncHandle:
         """The handle of a mail whose id is known."""

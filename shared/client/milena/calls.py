@@ -1,7 +1,7 @@
 """Requests and answers without any network: what is asked, and what came back. Pure."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -9,6 +9,7 @@ from uuid import uuid4
 
 EMAILS, BATCH, BULK, EVENTS = "/v1/emails", "/v1/emails/batch", "/v1/emails/bulk", "/v1/events"
 TASKS, JOBS = "/v1/tasks", "/v1/jobs"
+UPLOADS = "/v1/batches"
 BATCH_LIMIT = 1000  # mails in one request
 BATCH_BYTES = 8 * 1024 * 1024  # of JSON; the gateway takes twice as many unless it is told otherwise
 
@@ -82,6 +83,22 @@ def send_bulk(content: Mapping[str, Any], recipients: Sequence[Mapping[str, Any]
     return _post(BULK, {**content, "recipients": list(recipients)}, _name(idempotency_key))
 
 
+def upload(items: Iterable[Mapping[str, Any]], params: Mapping[str, str], idempotency_key: str | None) -> Call:
+    """Upload a batch, an item a line, once for each key."""
+    headers = {"content-type": "application/x-ndjson", **_name(idempotency_key)}
+    return Call("POST", UPLOADS, params, headers, b"".join(_write(item) + b"\n" for item in items))
+
+
+def read_batch(batch_id: str) -> Call:
+    """Ask how a batch stands."""
+    return Call("GET", f"{UPLOADS}/{quote(batch_id, safe='')}")
+
+
+def change_batch(batch_id: str, change: str) -> Call:
+    """Pause, resume, cancel or retry a batch; asked twice it is done once."""
+    return Call("POST", f"{UPLOADS}/{quote(batch_id, safe='')}/{change}")
+
+
 def read_status(email_id: str) -> Call:
     """Ask where a mail stands."""
     return Call("GET", _path(email_id))
@@ -131,8 +148,11 @@ def _post(path: str, content: Any, headers: Mapping[str, str]) -> Call:
 
 
 def _send(method: str, path: str, content: Any, headers: Mapping[str, str]) -> Call:
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    return Call(method, path, headers={"content-type": "application/json", **headers}, body=body)
+    return Call(method, path, headers={"content-type": "application/json", **headers}, body=_write(content))
+
+
+def _write(content: Any) -> bytes:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _name(idempotency_key: str | None) -> dict[str, str]:

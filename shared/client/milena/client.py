@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from milena import flows
+from milena.batches import BatchChange, BatchStatus, write_items, write_params
 from milena.calls import Answer, Call, Lost, Pause
 from milena.errors import MilenaError
 from milena.events import Subscription
@@ -66,6 +67,34 @@ class Client(Caller):
         """
         found = self._run(flows.send_bulk(compose(content), list(recipients), idempotency_key, self._patience))
         return [Handle(self, each, is_new=True) if isinstance(each, str) else each for each in found]
+
+    def upload(
+        self,
+        mails: Iterable[Mail | Mapping[str, Any]],
+        *,
+        content: Mail | Mapping[str, Any] | None = None,
+        name: str | None = None,
+        all_or_nothing: bool = False,
+        idempotency_key: str | None = None,
+    ) -> BatchStatus:
+        """Upload up to 100,000 mails, which are sent in the background. `content`: what all say that do not say it.
+
+        Bad ones are left out, unless `all_or_nothing` is true. Raises BatchRefused.
+        """
+        items = write_items(mails, content)
+        return self._run(flows.upload(items, write_params(name, all_or_nothing), idempotency_key, self._patience))
+
+    def read_batch(self, batch_id: str) -> BatchStatus:
+        """How a batch stands."""
+        return self._run(flows.read_batch(batch_id, self._patience))
+
+    def wait_batch(self, batch_id: str, timeout: float = DEFAULT_WAIT_S) -> BatchStatus:
+        """How a batch stands at its end, or when the time is over (`is_over` says which)."""
+        return self._run(flows.wait_batch(batch_id, timeout, self._patience))
+
+    def change_batch(self, batch_id: str, change: BatchChange) -> BatchStatus:
+        """Pause, resume or cancel it, or retry what failed: then the answer is the batch of those."""
+        return self._run(flows.change_batch(batch_id, change, self._patience))
 
     def email(self, email_id: str) -> Handle:
         """The handle of a mail whose id is known."""

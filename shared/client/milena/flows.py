@@ -3,11 +3,12 @@
 The two clients differ only in how they carry a step out, so that there is one copy of all there is to know.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, TypeAlias, TypeVar
 
 from milena import calls
+from milena.batches import BatchStatus
 from milena.calls import Answer, Call, Lost, Pause
 from milena.errors import (
     ApiError,
@@ -167,6 +168,39 @@ def retry(email_id: str, include_unknown: bool, patience: Patience) -> Flow[str]
     """Have a mail tried again; gives the retry's id. Raises Conflict."""
     answer = yield from perform(calls.retry(email_id, include_unknown=include_unknown), patience)
     return str(answer.read()["id"])
+
+
+def upload(
+    items: Iterable[Mapping[str, Any]], params: Mapping[str, str], idempotency_key: str | None, patience: Patience
+) -> Flow[BatchStatus]:
+    """A batch that is stored, and runs. Raises BatchRefused."""
+    answer = yield from perform(calls.upload(items, params, idempotency_key), patience)
+    return BatchStatus.read(answer.read())
+
+
+def read_batch(batch_id: str, patience: Patience) -> Flow[BatchStatus]:
+    """How a batch stands."""
+    answer = yield from perform(calls.read_batch(batch_id), patience)
+    return BatchStatus.read(answer.read())
+
+
+def change_batch(batch_id: str, change: str, patience: Patience) -> Flow[BatchStatus]:
+    """How the batch stands then; of a retry, the batch that it is. Raises Conflict."""
+    answer = yield from perform(calls.change_batch(batch_id, change), patience)
+    return BatchStatus.read(answer.read())
+
+
+def wait_batch(batch_id: str, timeout_s: float, patience: Patience) -> Flow[BatchStatus]:
+    """How a batch stands at its end, or when the time is over."""
+    deadline = patience.clock() + timeout_s
+    pause = _FIRST_POLL_S
+    while True:
+        status = yield from read_batch(batch_id, patience)
+        left = deadline - patience.clock()
+        if status.is_over or left <= 0:
+            return status
+        yield Pause(min(pause, left))
+        pause = min(pause * _POLL_FACTOR, _LONGEST_POLL_S)
 
 
 def _read_result(result: Mapping[str, Any]) -> str | ApiError:
