@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from shared.bounded_batches import guard_batches
-from shared.events import Coordinates, read_header, read_timestamp
+from shared.events import Coordinates, read_timestamp
 from shared.kafka_access import KafkaAccess
 from shared.membership import REBALANCE_S, SESSION_S, watch_membership
 from shared.metrics import BATCH_SECONDS
@@ -55,7 +55,10 @@ class Record:
 
     def header(self, name: str) -> str | None:
         """One header's text."""
-        return read_header(self.headers, name)
+        for key, value in self.headers:
+            if key == name and value is not None:
+                return value.decode("ascii", "replace")
+        return None
 
 
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
