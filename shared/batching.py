@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from shared.bounded_batches import guard_batches
-from shared.events import Coordinates, read_header, read_timestamp
+from shared.events import Coordinates, read_timestamp
 from shared.kafka_access import KafkaAccess
 from shared.membership import REBALANCE_S, SESSION_S, watch_membership
 from shared.metrics import BATCH_SECONDS
@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 _BATCH_BYTES, _DRAINED_AT_ONCE = 4 * 1024 * 1024, 100  # objects take many times the bytes they are read from
 _FETCHED_AT_LEAST = 64 * 1024
+# A batch costs by itself as much as twenty records do. Under load the next one is given time to grow, four times as
+# long as this one took; after a rest, and behind a backlog, nothing waits.
+_COMPANY, _LONGEST_COMPANY_S = 4, 0.25
 _NEVER_MS = 604_800_000  # a pause of consumption must not cost the membership
 
 
@@ -55,7 +58,10 @@ class Record:
 
     def header(self, name: str) -> str | None:
         """One header's text."""
-        return read_header(self.headers, name)
+        for key, value in self.headers:
+            if key == name and value is not None:
+                return value.decode("ascii", "replace")
+        return None
 
 
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
@@ -106,6 +112,7 @@ class BatchConsumer:
         self._task: asyncio.Task[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._working_since: float | None = None
+        self._company_until = 0.0
         self._membership = watch_membership(lambda: getattr(self._consumer, "_coordinator", None), kafka)
         self._watch: asyncio.Task[None] | None = None
 
@@ -159,11 +166,13 @@ class BatchConsumer:
                 await consumer.stop()
 
     async def _fetch(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, list[object]]:
-        """What is there, up to `max_records` and about `_BATCH_BYTES`: compressed, it may be much more (R8)."""
+        """What is there, and comes while the batch before lets it wait for company (`_company_until`), up to
+        `max_records` and about `_BATCH_BYTES`: compressed, it may be much more (R8)."""
         fetched: dict[TopicPartition, list[object]] = {}
         count = size = 0
         while count < self._max_records and size < _BATCH_BYTES:
-            more = await consumer.getmany(timeout_ms=0 if fetched else 500, max_records=_DRAINED_AT_ONCE)
+            wait_s = max(self._company_until - time.monotonic(), 0) if fetched else 0.5
+            more = await consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=_DRAINED_AT_ONCE)
             if not more:
                 break
             for tp, records in more.items():
@@ -196,7 +205,9 @@ class BatchConsumer:
         except (CommitFailedError, IllegalStateError):
             log.info("batch not committed: partitions were reassigned", group=self._group)
         self._working_since = None
-        BATCH_SECONDS.labels(consumer=self._group).observe(time.monotonic() - started)
+        took = time.monotonic() - started
+        self._company_until = started + took + min(took * _COMPANY, _LONGEST_COMPANY_S)
+        BATCH_SECONDS.labels(consumer=self._group).observe(took)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception():

@@ -6,9 +6,11 @@ of the first record seen of it, and stands in the locator.
 """
 
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from uuid import UUID
 
 _BEFORE, _AFTER = timedelta(days=90), timedelta(days=1)
+_EPOCH, _MICROSECOND, _DAY_US = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1), 86_400_000_000
 _AHEAD = 7  # days of partitions beyond the newest record's
 
 
@@ -30,10 +32,24 @@ def read_time(email_id: UUID) -> datetime | None:
 
 def find_own_bucket(email_id: UUID, recorded_at: datetime) -> date | None:
     """The bucket the id itself tells, None where the locator has to."""
-    moment = read_time(email_id)
-    if moment and recorded_at - _BEFORE < moment < recorded_at + _AFTER:
-        return moment.date()
-    return None
+    number = email_id.int
+    if number >> 76 & 0xF != 7 or number >> 62 & 0b11 != 0b10:
+        return None
+    earliest, latest = _find_bounds(recorded_at)
+    time_us = (number >> 80) * 1000
+    return _find_day(time_us // _DAY_US) if earliest < time_us < latest else None
+
+
+@lru_cache(maxsize=1000)
+def _find_bounds(recorded_at: datetime) -> tuple[int, int]:
+    """Between which times, in microseconds, an id's is plausible; the records of a batch share one."""
+    recorded = recorded_at - _EPOCH
+    return (recorded - _BEFORE) // _MICROSECOND, (recorded + _AFTER) // _MICROSECOND
+
+
+@lru_cache(maxsize=1000)
+def _find_day(number: int) -> date:
+    return _EPOCH.date() + timedelta(days=number)
 
 
 def days_ahead(recorded_at: datetime) -> list[date]:

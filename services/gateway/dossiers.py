@@ -12,7 +12,7 @@ from uuid import UUID
 
 import orjson
 
-from services.gateway.observing import Observation
+from services.gateway.lines import Observation
 from services.gateway.projection import Mail, Outcome, RequestSeen
 from shared.events import EventType
 from shared.states import RecipientState

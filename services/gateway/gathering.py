@@ -5,7 +5,8 @@ from datetime import datetime
 from uuid import UUID
 
 from services.gateway.dossiers import Dossier, open_dossier, unpack
-from services.gateway.observing import Observation, observe
+from services.gateway.lines import Observation
+from services.gateway.observing import observe
 from shared.batching import Record
 from shared.events import EmailFailed, EventType, UnreadableEvent, open_record, read_model
 from shared.states import FailureReason

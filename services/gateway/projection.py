@@ -192,6 +192,10 @@ class Mail(NamedTuple):
 
     def derive_standing(self) -> Standing:
         """Recipients, completeness and status in one go."""
+        if len(self.outcomes) == 1 and self.completed and not self.requests:
+            outcome = self.outcomes[0]
+            if outcome.state is RecipientState.SENT:  # what nearly every result says
+                return Standing([outcome], True, MailStatus.SENT)
         recipients = self.recipients
         if self._is_refused:
             return Standing(recipients, True, MailStatus.FAILED)

@@ -41,9 +41,9 @@ KEEP_EARLIEST = f"""
     WHERE (excluded.at, excluded.topic, excluded.partition, excluded."offset")
         < (kept.at, kept.topic, kept.partition, kept."offset")
 """
-# What merging a result that tells the end makes of a row that knows nothing but the one request it is the result of;
-# where there is none, of nothing. An update of what is joined to the given rows would do: but mails that wait are so
-# few among all that the planner takes them for none, and goes through all given rows for each (1,000 results: 1,000,000).
+# What merging a result that tells the end makes of a row that knows nothing but the one request it is the result of, or
+# of none. No update by a join: mails that wait are so few among all that the planner takes them for none, and goes
+# through all given rows for each (1,000 results: 1,000,000 looks, 440 instead of 40 ms).
 _SETTLED = (
     "bucket",
     "id",

@@ -10,7 +10,8 @@ from aiokafka.errors import KafkaError
 from services.gateway.ageing import create_cleaner
 from services.gateway.buckets import days_ahead
 from services.gateway.gauges import Gauges
-from services.gateway.observing import Observation, find_earliest, observe
+from services.gateway.lines import Observation, find_earliest
+from services.gateway.observing import observe
 from services.gateway.partitions import Partitions
 from services.gateway.projection import Mail, merge_all
 from services.gateway.rows import line_to_row, mail_to_row, row_to_mail
@@ -99,6 +100,8 @@ class Projector:
         new = [mail_to_row(mail, buckets[email_id], 1) for email_id, mail in mails.items() if mail.requests]
         ended = [mail_to_row(mail, buckets[email_id], 2) for email_id, mail in mails.items() if mail.tells_the_end]
         written = await self._store.save(new) | await self._store.settle(ended)
+        if len(written) == len(mails):
+            return {}
         return {email_id: mail for email_id, mail in mails.items() if email_id not in written}
 
     async def _save(self, mails: dict[UUID, Mail], buckets: Mapping[UUID, date]) -> dict[UUID, Mail]:

@@ -169,6 +169,7 @@ class Coordinates:
         return min(max(self.timestamp_ms, -_LAST_MS), _LAST_MS)
 
 
+@lru_cache(maxsize=1000)  # the records of a batch share one
 def read_timestamp(timestamp_ms: int) -> datetime:
     """A broker timestamp in UTC; what no calendar holds becomes the nearest of the years 1970 to 9998."""
     return _EPOCH + timedelta(milliseconds=min(max(timestamp_ms, 0), _LAST_MS - 1))

@@ -1,7 +1,12 @@
 import asyncio
 import time
+from collections.abc import Sequence
+from types import SimpleNamespace
 
-from shared.batching import Record
+from aiokafka import TopicPartition
+
+from shared.batching import BatchConsumer, Record
+from shared.kafka_access import KafkaAccess
 from shared.turns import take_turns
 from tests.support.turns import count_turns
 
@@ -34,3 +39,54 @@ async def test_records_that_are_read_quickly_are_not_held_up() -> None:
     async with count_turns() as turns:
         assert [record async for record in take_turns(RECORDS)] == RECORDS
         assert turns() == 0
+
+
+class Trickle:
+    """An aiokafka consumer whose records come one by one, `every_s`."""
+
+    def __init__(self, every_s: float, at_once: int = 1) -> None:
+        self.every_s, self.at_once = every_s, at_once
+        self.commits = 0
+
+    async def getmany(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[SimpleNamespace]]:
+        if timeout_ms < self.every_s * 1000:
+            await asyncio.sleep(timeout_ms / 1000)
+            return {}
+        await asyncio.sleep(self.every_s)
+        records = [SimpleNamespace(topic="t", partition=0, offset=0, timestamp=0, value=b"", headers=())]
+        return {TopicPartition("t", 0): records * self.at_once}
+
+    async def commit(self, heads: dict[TopicPartition, int]) -> None:
+        self.commits += 1
+
+
+async def take_batches(source: Trickle, work_s: float, count: int, rest_s: float = 0) -> list[int]:
+    """The sizes of the first batches, each of which takes `work_s`; `rest_s` between them."""
+    sizes = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        sizes.append(len(records))
+        await asyncio.sleep(work_s)
+
+    consumer = BatchConsumer("g", ["t"], handle, kafka=KafkaAccess("x:1"), slot=0, event_limit=1024)
+    for _ in range(count):
+        await consumer._work(source, await consumer._fetch(source))
+        await asyncio.sleep(rest_s)
+    assert source.commits == count
+    return sizes
+
+
+async def test_under_load_a_batch_waits_for_company_four_times_as_long_as_the_one_before_took() -> None:
+    first, *later = await take_batches(Trickle(0.005), 0.05, 3)
+    assert first == 1
+    assert all(3 < size <= 45 for size in later), later
+
+
+async def test_after_a_rest_nothing_waits() -> None:
+    assert await take_batches(Trickle(0.005), 0.05, 3, rest_s=0.25) == [1, 1, 1]
+
+
+async def test_behind_a_backlog_nothing_waits() -> None:
+    began = time.monotonic()
+    assert await take_batches(Trickle(0, at_once=1000), 0.05, 4) == [1000] * 4
+    assert time.monotonic() - began < 0.7

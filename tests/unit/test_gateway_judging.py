@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from services.gateway.dossiers import Dossier, open_dossier, strip, unpack
 from services.gateway.gathering import Gathering
 from services.gateway.judging import Stored, Window, find_differences, find_overdue, find_state
-from services.gateway.observing import find_earliest, observe
+from services.gateway.lines import find_earliest
+from services.gateway.observing import observe
 from services.gateway.projection import merge_all
 from services.gateway.reconciling import Report
 from services.gateway.reports import describe_report

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.observing import Observation, find_earliest, observe
+from services.gateway.lines import Observation, find_earliest
+from services.gateway.observing import observe
 from services.gateway.projection import Mail, merge_all
 from services.gateway.rows import line_to_row, mail_to_row, row_to_mail
 from services.gateway.store import encode
