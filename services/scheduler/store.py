@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select
-
-from services.scheduler.delayed import DelayedMail, DelayedState
-from services.scheduler.tables import delayed
+from services.scheduler.delayed import DelayedMail
 from shared.cleaning import delete_chosen
 from shared.database import Database
 from shared.due import DueRow, DueTable
@@ -27,17 +24,6 @@ class CancelledMail:
     event: bytes
     cancelled_at: datetime
     traceparent: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduledMail:
-    """What an account may know of a mail that waits or waited."""
-
-    id: UUID
-    state: DelayedState
-    due_at: datetime
-    released_at: datetime | None
-    cancelled_at: datetime | None
 
 
 class SchedulerStore:
@@ -165,13 +151,3 @@ class SchedulerStore:
             """,
             limit,
         )
-
-    async def find(self, mail_id: UUID, account: str) -> ScheduledMail | None:
-        """One mail of this account, None where the scheduler never held it."""
-        columns = (delayed.c.state, delayed.c.due_at, delayed.c.released_at, delayed.c.cancelled_at)
-        query = select(*columns).where(delayed.c.id == mail_id, delayed.c.account == account)
-        async with self._database.transaction() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
-            return None
-        return ScheduledMail(mail_id, DelayedState(row.state), row.due_at, row.released_at, row.cancelled_at)

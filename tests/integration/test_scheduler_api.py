@@ -49,7 +49,11 @@ async def test_a_waiting_mail_is_shown_with_its_time(client: httpx.AsyncClient, 
     mail_id = await add_mail(database, "shop")
     response = await client.get(f"/v1/scheduled/{mail_id}", headers=key)
     assert response.status_code == 200
-    assert response.json() == {"id": str(mail_id), "state": "pending", "due_at": "2030-01-01T09:00:00Z"}
+    shown = response.json()
+    assert shown.pop("created_at")
+    links = {"self": f"/v1/scheduled/{mail_id}", "email": f"/v1/emails/{mail_id}"}
+    time = "2030-01-01T09:00:00Z"
+    assert shown == {"id": str(mail_id), "state": "pending", "due_at": time, "send_at": time, "links": links}
 
 
 async def test_a_mail_of_another_account_is_not_found(client: httpx.AsyncClient, database: Database) -> None:
