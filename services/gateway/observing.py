@@ -15,6 +15,7 @@ from shared.events import (
     BulkRequested,
     EmailFailed,
     EmailRequested,
+    EmailRescheduled,
     EmailSent,
     EventType,
     Namespace,
@@ -53,7 +54,7 @@ class Line(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What a record says. A cancellation is a line only: it must not make a mail that nobody asked for."""
+    """What a record says. Of a cancellation, or a new time, a line only: no mail is made that nobody asked for."""
 
     line: Line
     mail: Mail | None
@@ -72,7 +73,10 @@ def observe(record: Record, cluster_id: str, event_limit: int) -> list[Observati
                 return _observe_bulk(bulk, opened.belongs_to_scheduler, record)
             case EventType.CANCELLATION_REQUESTED:
                 wish = read_cancellation(opened)
-                return [_line_only(wish.id, wish.account, record)]
+                key = _TIMELINE.name(f"{wish.id}\ncancel\n{wish.account}")
+                return [_draw_only(wish.id, key, EventType.CANCELLATION_REQUESTED, wish.account, record, {})]
+            case EventType.RESCHEDULED:
+                return [_observe_rescheduled(read_model(opened, EmailRescheduled), record)]
             case EventType.SENT:
                 return [_observe_sent(read_model(opened, EmailSent), record)]
             case EventType.FAILED:
@@ -146,11 +150,17 @@ def _write(boxes: Sequence[Mailbox]) -> tuple[str, ...]:
     return tuple([str(box) for box in boxes]) if boxes else ()
 
 
-def _line_only(email_id: UUID, account: str, record: Record) -> Observation:
-    key = _TIMELINE.name(f"{email_id}\ncancel\n{account}")
-    return Observation(
-        _draw_line(email_id, key, EventType.CANCELLATION_REQUESTED, account, record, record.time, {}), None
-    )
+def _draw_only(
+    email_id: UUID, event_id: UUID, kind: EventType, account: str, record: Record, data: dict[str, Any]
+) -> Observation:
+    return Observation(_draw_line(email_id, event_id, kind, account, record, record.time, data), None)
+
+
+def _observe_rescheduled(event: EmailRescheduled, record: Record) -> Observation:
+    """A line only: anybody may publish where requests are published, and the scheduler alone knows the time."""
+    data = {"send_at": format_time(event.send_at), "rescheduled_at": event.rescheduled_at.isoformat()}
+    account = event.account[:_ACCOUNT_LIMIT]
+    return _draw_only(event.id, event.event_id(), EventType.RESCHEDULED, account, record, data)
 
 
 def _observe_sent(event: EmailSent, record: Record) -> Observation:

@@ -11,8 +11,8 @@ from uuid import UUID
 import structlog
 
 from services.scheduler.delayed import DelayedMail, Expiry, delay, merge
-from services.scheduler.failures import describe_cancelled, describe_unreadable, to_message
-from services.scheduler.store import CancelledMail, SchedulerStore
+from services.scheduler.failures import describe_unreadable, to_message
+from services.scheduler.store import SchedulerStore
 from shared.batching import Record
 from shared.events import (
     BulkRequested,
@@ -57,6 +57,7 @@ class Intake:
         expiry: Expiry,
         cancellation_kept: timedelta,
         event_limit: int,
+        on_cancellations: Callable[[], None],
     ) -> None:
         self._store = store
         self._results = results
@@ -65,20 +66,27 @@ class Intake:
         self._expiry = expiry
         self._cancellation_kept = cancellation_kept
         self._event_limit = event_limit
+        self._on_cancellations = on_cancellations
 
     async def handle(self, records: Sequence[Record]) -> None:
-        """Store what is ours, then tell what was refused or cancelled. Raises Unavailable."""
+        """Store what is ours, then tell what was refused; `on_cancellations` may tell those. Raises Unavailable."""
         cluster_id = await self._find_cluster_id()
         batch = _Batch()
         async for record in take_turns(records):
             self._sort(record, cluster_id, batch)
         if not (batch.mails or batch.cancellations or batch.refusals):
             return
-        cancelled = await self._store.add(merge(batch.mails), batch.cancellations, self._cancellation_kept)
-        await self._results.publish_all([*batch.refusals, *map(self._tell, cancelled)])
-        if cancelled:
-            await self._store.mark_announced([mail.id for mail in cancelled])
-        log.info("taken in", mails=len(batch.mails), cancelled=len(cancelled), refused=len(batch.refusals))
+        await self._store.add(merge(batch.mails), batch.cancellations, self._cancellation_kept)
+        if batch.cancellations:
+            self._on_cancellations()
+        if batch.refusals:
+            await self._results.publish_all(batch.refusals)
+        log.info(
+            "taken in",
+            mails=len(batch.mails),
+            cancellations=len(batch.cancellations),
+            refused=len(batch.refusals),
+        )
 
     def _sort(self, record: Record, cluster_id: str, batch: _Batch) -> None:
         try:
@@ -111,11 +119,6 @@ class Intake:
             exc.event_id = exc.event_id or mail_id
             failed = describe_unreadable(exc, opened.data, record.coordinates)
             batch.refusals.append(to_message(failed, self._failed_topic, traceparent, record.coordinates))
-
-    def _tell(self, cancelled: CancelledMail) -> Message:
-        mail = EmailRequested.model_validate_json(cancelled.event)
-        failed = describe_cancelled(mail, cancelled.cancelled_at)
-        return to_message(failed, self._failed_topic, cancelled.traceparent)
 
 
 def _read_traceparent(record: Record) -> str | None:

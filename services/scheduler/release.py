@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from aiokafka.errors import KafkaError
 
-from services.scheduler.delayed import address_release
+from services.scheduler.delayed import Expiry, address_release, move_expiry
 from services.scheduler.failures import SOURCE
 from services.scheduler.store import SchedulerStore
 from shared.due import DueRow
@@ -26,10 +26,13 @@ class Releaser:
     What is not acknowledged within `patience` keeps its state and its lease, and is published again after it.
     """
 
-    def __init__(self, store: SchedulerStore, requests: Publisher, topic: str, patience: timedelta) -> None:
+    def __init__(
+        self, store: SchedulerStore, requests: Publisher, topic: str, expiry: Expiry, patience: timedelta
+    ) -> None:
         self._store = store
         self._requests = requests
         self._topic = topic
+        self._expiry = expiry
         self._patience_s = patience.total_seconds()
 
     async def release(self, rows: Sequence[DueRow]) -> None:
@@ -56,11 +59,14 @@ class Releaser:
             log.error("the topic refuses a mail as too large; its max.message.bytes is too low", email_id=str(row.id))
 
     def _build(self, row: DueRow) -> Message:
-        event_type, key = address_release(row.columns["event"])
+        event: bytes = row.columns["event"]
+        if row.columns["rescheduled_at"]:
+            event = move_expiry(event, self._expiry.decide(row.columns["expires_at"], row.columns["due_at"]))
+        event_type, key = address_release(event)
         hop = begin_hop("publish email.requested", SpanKind.PRODUCER, row.columns["traceparent"])
         hop.end()
         headers = build_headers(event_type, UUID(key), SOURCE, datetime.now(UTC), hop.traceparent)
-        return Message(self._topic, key.encode(), row.columns["event"], headers)
+        return Message(self._topic, key.encode(), event, headers)
 
 
 async def _confirm(row: DueRow, ack: Ack, released: list[DueRow]) -> None:

@@ -1,6 +1,7 @@
 """The routes of mail that waits for its time."""
 
 from datetime import datetime
+from enum import Enum
 from typing import Annotated
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from shared.problems import Problem
 _ID = "01a2b3c4-d5e6-7f80-9a1b-2c3d4e5f6071"
 _SINCE, _UNTIL = "2030-01-01T00:00:00Z", "2030-02-01T00:00:00Z"
 _NINE, _TEN = "2030-01-31T09:00:00Z", "2030-01-31T10:00:00Z"
-_TAGS = ["Scheduled"]
+_TAGS: list[str | Enum] = ["Scheduled"]
 EmailId = Annotated[UUID, Path(description="the mail's id, as its 202 gave it")]
 
 

@@ -1,16 +1,17 @@
 """The scheduler's worker: its parts, and how they hang together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from aiokafka.errors import KafkaError
 
+from services.scheduler.announcing import Announcer
 from services.scheduler.delayed import Expiry
 from services.scheduler.intake import Intake
 from services.scheduler.release import Releaser
 from services.scheduler.settings import WorkerSettings
-from services.scheduler.store import RELEASES, SchedulerStore
+from services.scheduler.store import ANNOUNCEMENTS, RELEASES, SchedulerStore
 from shared.batching import BatchConsumer
 from shared.cleaning import Chore, Cleaner
 from shared.database import Database
@@ -24,6 +25,7 @@ from shared.survey import Survey
 from shared.topics import Topics, find_cluster_id
 
 _RELEASE_GROUP = 64  # mails of up to the event limit held in memory at once
+_TOLD_AT_ONCE = 64
 _PAUSE = timedelta(milliseconds=150)  # the precision of `send_at`, together with the way through Kafka
 
 
@@ -65,7 +67,8 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
     # Results stay uncompressed, so that any Kafka client reads them (R8).
     requests, results = (_create_publisher(settings, compress=compress) for compress in (True, False))
     lease = timedelta(seconds=settings.release_lease_s)
-    releaser = Releaser(store, requests, topics.requested, patience=lease)
+    expiry = Expiry(timedelta(hours=settings.default_expiry_hours), timedelta(hours=settings.expiry_limit_hours))
+    releaser = Releaser(store, requests, topics.requested, expiry, patience=lease)
     loop = DueLoop(
         "delayed",
         database,
@@ -75,7 +78,16 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         free=lambda: _RELEASE_GROUP if requests.available else 0,
         idle=_PAUSE,
     )
-    consumer = _create_consumer(settings, topics, store, results)
+    announcer = Announcer(database, store, results, topics)
+    telling = DueLoop(
+        "announcements",
+        database,
+        ANNOUNCEMENTS,
+        announcer.announce,
+        lease=lease,
+        free=lambda: _TOLD_AT_ONCE if results.available else 0,
+    )
+    consumer = _create_consumer(settings, topics, store, results, expiry, on_cancellations=telling.wake)
     health = HealthServer(
         settings.health_host,
         settings.health_port,
@@ -83,7 +95,7 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         settings.metrics_allowed_networks,
     )
     watching: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, database, store)]
-    return [health, database, _Producer(requests), _Producer(results), loop, consumer, *watching]
+    return [health, database, _Producer(requests), _Producer(results), loop, telling, consumer, *watching]
 
 
 def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:
@@ -118,16 +130,23 @@ def _create_publisher(settings: WorkerSettings, *, compress: bool) -> Publisher:
 
 
 def _create_consumer(
-    settings: WorkerSettings, topics: Topics, store: SchedulerStore, results: Publisher
+    settings: WorkerSettings,
+    topics: Topics,
+    store: SchedulerStore,
+    results: Publisher,
+    expiry: Expiry,
+    *,
+    on_cancellations: Callable[[], None],
 ) -> BatchConsumer:
     intake = Intake(
         store,
         results,
         failed_topic=topics.failed,
         find_cluster_id=_Cluster(settings.kafka).find_id,
-        expiry=Expiry(timedelta(hours=settings.default_expiry_hours), timedelta(hours=settings.expiry_limit_hours)),
+        expiry=expiry,
         cancellation_kept=timedelta(hours=settings.cancellation_kept_hours),
         event_limit=settings.event_limit,
+        on_cancellations=on_cancellations,
     )
     return BatchConsumer(
         f"{settings.topic_prefix}milena-scheduler",

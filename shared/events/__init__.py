@@ -34,7 +34,15 @@ from shared.events.requested import (
     EmailFields,
     EmailRequested,
 )
-from shared.events.results import Echo, EmailFailed, EmailSent, FailedRecipient, RecipientOutcome, Source
+from shared.events.results import (
+    Echo,
+    EmailFailed,
+    EmailRescheduled,
+    EmailSent,
+    FailedRecipient,
+    RecipientOutcome,
+    Source,
+)
 from shared.events.ticks import ScheduleTick
 from shared.events.wire import (
     Coordinates,
@@ -60,6 +68,7 @@ __all__ = [
     "EmailFailed",
     "EmailFields",
     "EmailRequested",
+    "EmailRescheduled",
     "EmailSent",
     "EventType",
     "FailedRecipient",

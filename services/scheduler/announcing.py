@@ -1,0 +1,68 @@
+"""What happened to mail that waits is told: it was cancelled, or moved to another time."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from services.scheduler.delayed import list_mails
+from services.scheduler.failures import SOURCE, describe_cancelled, to_message
+from services.scheduler.store import ANNOUNCEMENTS, SchedulerStore, ToldMail
+from shared.database import Database
+from shared.due import DueRow
+from shared.events import EmailRescheduled, EventType, build_headers
+from shared.producing import Message
+from shared.publisher import Publisher
+from shared.topics import Topics
+from shared.tracing import SpanKind, begin_hop
+
+log = structlog.get_logger(__name__)
+
+
+class Announcer:
+    """Publishes what the rows of `announcement` say, and deletes those the broker has acknowledged.
+
+    The rows are written together with what they tell, by whoever did it: the intake, or the API.
+    """
+
+    def __init__(self, database: Database, store: SchedulerStore, publisher: Publisher, topics: Topics) -> None:
+        self._database = database
+        self._store = store
+        self._publisher = publisher
+        self._topics = topics
+
+    async def announce(self, rows: Sequence[DueRow]) -> None:
+        """Handle what the due loop has leased. Raises Unavailable."""
+        mails = await self._store.find_told(sorted({row.columns["mail_id"] for row in rows}))
+        told = [(row, mails[row.columns["mail_id"]]) for row in rows if row.columns["mail_id"] in mails]
+        await self._publisher.publish_all([message for row, mail in told for message in self._tell(row.columns, mail)])
+        cancelled = [mail.id for row, mail in told if row.columns["kind"] == "cancelled"]
+        if cancelled:
+            await self._store.mark_announced(cancelled)
+        await ANNOUNCEMENTS.finish(self._database, rows)
+        log.info("told", cancelled=len(cancelled), rescheduled=len(rows) - len(cancelled))
+
+    def _tell(self, columns: dict[str, Any], mail: ToldMail) -> list[Message]:
+        if columns["kind"] == "rescheduled":
+            return self._tell_rescheduled(mail, columns["send_at"], columns["at"])
+        if mail.event is None:  # told already, by a process that died before it had deleted the row
+            return []
+        topic, trace = self._topics.failed, mail.traceparent
+        return [to_message(describe_cancelled(each, columns["at"]), topic, trace) for each in list_mails(mail.event)]
+
+    def _tell_rescheduled(self, mail: ToldMail, send_at: datetime, at: datetime) -> list[Message]:
+        if not mail.is_bulk:
+            ids = [mail.id]
+        elif mail.event:
+            ids = [each.id for each in list_mails(mail.event) if each.id]
+        else:
+            ids = []  # it has left meanwhile, and whose it was is not known any more
+        told = [EmailRescheduled(id=each, send_at=send_at, rescheduled_at=at, account=mail.account) for each in ids]
+        return [self._build(event, mail.traceparent) for event in told]
+
+    def _build(self, event: EmailRescheduled, traceparent: str | None) -> Message:
+        hop = begin_hop(f"publish {EventType.RESCHEDULED}", SpanKind.PRODUCER, traceparent)
+        hop.end()
+        headers = build_headers(EventType.RESCHEDULED, event.event_id(), SOURCE, event.rescheduled_at, hop.traceparent)
+        return Message(self._topics.requested, str(event.id).encode(), event.to_json(), headers)
