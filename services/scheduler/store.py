@@ -13,7 +13,12 @@ from shared.events import CancellationRequested
 
 # Taking a mail on and ruling out its cancellation are one conditional update (R6). A row found `releasing` was taken
 # by a process that died: it is published again, and the ledger makes the two one mail.
-RELEASES = DueTable("scheduler.delayed", where="state IN ('pending', 'releasing')", mark="state = 'releasing'")
+RELEASES = DueTable(
+    "scheduler.delayed",
+    where="state IN ('pending', 'releasing')",
+    mark="state = 'releasing'",
+    size="coalesce(octet_length(event), 0)",
+)
 ANNOUNCEMENTS = DueTable("scheduler.announcement")
 
 
@@ -132,6 +137,16 @@ class SchedulerStore:
             [row.id for row in rows],
             [row.token for row in rows],
         )
+
+    async def find_overdue(self) -> float:
+        """For how many seconds the oldest mail that has not left has been due; 0 where none is."""
+        rows = await self._database.fetch(
+            """
+            SELECT extract(epoch FROM now() - due_at)::float8 AS overdue_s FROM scheduler.delayed
+            WHERE state IN ('pending', 'releasing') AND due_at <= now() ORDER BY due_at LIMIT 1
+            """
+        )
+        return float(rows[0]["overdue_s"]) if rows else 0.0
 
     async def delete_ended(self, kept: timedelta, limit: int) -> int:
         """Delete up to `limit` rows whose mail left, or whose cancellation was told, longer ago than `kept`."""

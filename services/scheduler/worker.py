@@ -18,13 +18,15 @@ from shared.database import Database
 from shared.due import DueLoop
 from shared.health import HealthServer
 from shared.kafka_access import KafkaAccess
+from shared.metrics import RELEASE_OVERDUE_SECONDS
 from shared.process import Part
 from shared.publisher import Publisher, PublisherUnavailable
+from shared.refreshing import Refresher
 from shared.retention import Demand, Memory
 from shared.survey import Survey
 from shared.topics import Topics, find_cluster_id
 
-_RELEASE_GROUP = 64  # mails of up to the event limit held in memory at once
+_RELEASE_GROUP = 500  # mails, of 8 MiB together at most
 _TOLD_AT_ONCE = 64
 _PAUSE = timedelta(milliseconds=150)  # the precision of `send_at`, together with the way through Kafka
 
@@ -68,7 +70,7 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
     requests, results = (_create_publisher(settings, compress=compress) for compress in (True, False))
     lease = timedelta(seconds=settings.release_lease_s)
     expiry = Expiry(timedelta(hours=settings.default_expiry_hours), timedelta(hours=settings.expiry_limit_hours))
-    releaser = Releaser(store, requests, topics.requested, expiry, patience=lease)
+    releaser = Releaser(store, requests, topics.requested, expiry, settings.event_limit)
     loop = DueLoop(
         "delayed",
         database,
@@ -94,8 +96,16 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         {"kafka": consumer.check, "postgresql": database.check},
         settings.metrics_allowed_networks,
     )
-    watching: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, database, store)]
+    watching: list[Part] = [
+        Refresher(lambda: _show_overdue(store), period=timedelta(seconds=5)),
+        _create_survey(settings, topics),
+        _create_cleaner(settings, database, store),
+    ]
     return [health, database, _Producer(requests), _Producer(results), loop, telling, consumer, *watching]
+
+
+async def _show_overdue(store: SchedulerStore) -> None:
+    RELEASE_OVERDUE_SECONDS.set(await store.find_overdue())
 
 
 def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:

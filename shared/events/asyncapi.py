@@ -16,9 +16,9 @@ from shared.topics import TopicPlan, Topics
 PAGE = DOCS / "asyncapi.yaml"
 _TOPICS = Topics()
 _WORDS = {
-    _TOPICS.requested: "Mails to be sent, one or many with one content, and wishes to cancel; from the scheduler, that one has another time."
-    " Anyone may publish here"
-    " whom Kafka's ACLs let; no key, no header and no library of ours is needed.",
+    _TOPICS.requested: "Mails to be sent, one or many with one content, and wishes to cancel; the scheduler tells here"
+    " that one will leave at another time. Anyone may publish here whom Kafka's ACLs let; no key, no header and no"
+    " library of ours is needed.",
     _TOPICS.sent: "The relay has accepted the mail for these recipients. Written by senders only, uncompressed.",
     _TOPICS.failed: "Recipients who did not get the mail: for now (`final: false`) or for good. Uncompressed.",
     _TOPICS.tick: "What the scheduler says: a task has fallen due.",
