@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,9 +13,13 @@ import orjson
 import pytest
 
 from deploy.local.ports import find_free_port
+from services.scheduler.api import create_api
+from services.scheduler.settings import ApiSettings
 from services.scheduler.waiting_store import WaitingStore
 from shared.database import Database
+from tests.support.gateway import mint
 from tests.support.outage import DatabaseProxy
+from tests.support.races import count_cancelled, race
 from tests.support.records import Seen, TopicReader, publish
 from tests.support.services import ServiceProcess, ServiceRunner
 from tests.support.stack import Stack
@@ -290,6 +295,29 @@ async def test_what_was_changed_over_http_is_told_once_and_the_mail_leaves_at_it
     assert len([each for each in reader.seen if is_failed(each)]) == 4
     assert await database.fetch("SELECT 1 FROM scheduler.announcement") == []
     assert await database.fetch("SELECT 1 FROM scheduler.delayed WHERE event IS NOT NULL") == []
+
+
+async def test_wishes_at_the_moment_mail_is_due_leave_each_with_one_end(
+    stack: Stack, services: ServiceRunner, reader: TopicReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers; `make chaos` has a thousand, with senders, a relay, and workers that are killed."""
+    monkeypatch.setenv("MILENA_DATABASE_URL", stack.database_url)
+    for slot in ("0", "1"):
+        await start_worker(services, MILENA_SLOT=slot)
+    app, caller = create_api(ApiSettings()), await mint(stack.database_url)
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://x", headers=caller.headers) as api,
+    ):
+        races = await race(stack, api, build_mail(), 150, lead_s=3, over_s=2, seed=7)
+    ids = set(races.ids)
+    await reader.wait_for(lambda _: ids <= {each.key for each in reader.seen if is_failed(each) or is_released(each)})
+    await asyncio.sleep(1)  # time for a second end, which must not come
+    left = Counter(str(each.key) for each in reader.seen if is_released(each) and is_request(each))
+    cancelled = count_cancelled(reader.seen)
+    assert races.find_faults(left, cancelled) == []
+    assert set(left.values()) == set(cancelled.values()) == {1}, "the race was none, or something ended twice"
 
 
 async def test_a_mail_left_releasing_by_a_death_is_published_again_after_the_lease(
