@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Protocol
 from uuid import UUID
 
+from shared.composing.composer import serialise
 from shared.events import EmailRequested, EventType, build_headers, format_time
 from shared.metrics import EMAILS_ACCEPTED
 from shared.producing import Message
@@ -14,15 +15,6 @@ from shared.tracing import SpanKind, begin_hop, is_tracing
 
 SOURCE = "/milena/gateway"
 _write_time = lru_cache(maxsize=16)(format_time)  # mails of a batch share it
-
-
-class TooLarge(Exception):
-    """The serialised event has more bytes than the limit."""
-
-    def __init__(self, size: int, limit: int) -> None:
-        super().__init__(f"the event has {size} bytes, the limit is {limit}")
-        self.size = size
-        self.limit = limit
 
 
 class EventPublisher(Protocol):
@@ -58,9 +50,7 @@ class Acceptor:
 
     def prepare(self, email: EmailRequested, traceparent: str) -> Message:
         """The record of a mail. Raises TooLarge."""
-        value = email.to_json()
-        if len(value) > self._limit:
-            raise TooLarge(len(value), self._limit)
+        value = serialise(email, self._limit)
         key = str(email.id)
         time = _write_time(email.requested_at or datetime.now(UTC))
         return Message(

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from services.gateway.accepting import Acceptor
 from services.gateway.batch import setup_batch
-from services.gateway.bodies import NewBatch, NewEmail, SimpleEmail
+from services.gateway.bodies import NewBatch, SimpleEmail
 from services.gateway.cancelling import setup_cancelling
 from services.gateway.counting import setup_counting
 from services.gateway.idempotency import Idempotency
@@ -32,6 +32,7 @@ from services.gateway.templates import TemplateLookup, TemplateStore, setup_temp
 from services.gateway.templates.routes import BODIES as TEMPLATE_BODIES
 from shared.access import AccessStore, KeyLookup, LastUses
 from shared.apidocs import ProblemDocument, add_schemas
+from shared.composing.forms import NewEmail
 from shared.database import LIST_PLANNING, Database
 from shared.live import Feed, Live, Slots, TicketOffice
 from shared.middlewares import Endpoint

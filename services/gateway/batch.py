@@ -9,19 +9,21 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 
-from services.gateway.accepting import Acceptor, TooLarge
+from services.gateway.accepting import Acceptor
 from services.gateway.acknowledging import MAIL_UNKNOWN, explain
 from services.gateway.answers import BatchAccepted
-from services.gateway.attachments import AttachmentRules
-from services.gateway.bodies import Batch, NewBatch, read_batch, read_full, read_object
-from services.gateway.composing import Identity, compose_full
+from services.gateway.bodies import Batch, NewBatch, read_batch
 from services.gateway.examples import BATCH_EXAMPLES
 from services.gateway.idempotency import Idempotency, StillOpen
-from services.gateway.refusing import compose, explain_size
 from services.gateway.templates import TemplateLookup
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once
 from shared.authenticating import authenticate, take_mails
+from shared.bodies import read_object
+from shared.composing.attachments import AttachmentRules
+from shared.composing.composer import Identity, TooLarge, compose_full
+from shared.composing.forms import read_full
+from shared.composing.refusing import compose, explain_size
 from shared.events import derive_batch_entry_id
 from shared.problems import Problem, invalid_content
 from shared.producing import Message

@@ -3,37 +3,25 @@
 Errors leave as problems: 400 for what cannot be parsed, 422 with a pointer to each field otherwise.
 """
 
-from collections.abc import Set
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
-import orjson
 from fastapi import Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from starlette.requests import ClientDisconnect
 
 from shared.addresses import RECIPIENT_LIMIT, Mailbox
-from shared.events import CallbackSpec, EmailFields, EmailRequested, WireModel, list_errors
-from shared.events.requested import HeaderText, TemplateRef, Url
+from shared.bodies import UNKNOWN_FIELD, cut_off, parse_object, point_out, read_body
+from shared.composing.forms import NewEmail, refuse_names
+from shared.events import WireModel
+from shared.events.requested import HeaderText, Url
 from shared.events.wire import MailboxField, MailboxList
 from shared.problems import Problem, invalid_content
-
-Body = TypeVar("Body", bound=BaseModel)
 
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 _FIELD_LIMIT = 100
 BATCH_LIMIT = 1000  # mails
-_UNKNOWN = "unknown field"
-_WORDS = {"Extra inputs are not permitted": _UNKNOWN, "Field required": "is needed"}
-# R10: over HTTP these are the gateway's to say.
-_OWN_FIELDS = frozenset(
-    {"id", "account", "api_key_id", "requested_at", "test", "retry_of", "mailing_id", "batch_id", "template"}
-)
-
-
-TemplateName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-VersionNumber = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 def _empty_is_none(value: Any) -> Any:
@@ -63,26 +51,6 @@ class SimpleEmail(WireModel):
         return to
 
 
-class TemplateChoice(BaseModel):
-    """Which stored template a mail's content is taken from."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: TemplateName
-    version: VersionNumber | None = Field(default=None, description="absent: the latest")
-
-
-class NewEmail(EmailFields):
-    """A mail with everything Milena knows of."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    subject: HeaderText | None = Field(default=None, description="needed, unless there is a `template`")  # type: ignore[assignment]
-    template: TemplateChoice | None = Field(
-        default=None, description="a stored template, in place of subject, text and html; `variables` fill it in"
-    )
-
-
 class NewBatch(WireModel):
     """Many mails, each as `POST /v1/emails` takes it."""
 
@@ -99,31 +67,16 @@ class Batch(NamedTuple):
     all_or_nothing: bool
 
 
-async def read_object(request: Request) -> dict[str, Any]:
-    """The body as a JSON object. Raises Problem 400 or 422."""
-    return _parse_object(await _read_body(request))
-
-
-async def read_model(request: Request, model: type[Body]) -> Body:
-    """The body as one of our models; none at all is an empty object. Raises Problem 400, 422."""
-    headers = request.headers
-    is_empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
-    try:
-        return model.model_validate({} if is_empty else await read_object(request))
-    except ValidationError as exc:
-        raise invalid_content(_point(exc)) from None
-
-
 async def read_fields(request: Request) -> dict[str, Any]:
     """The body's fields, from JSON or either kind of form. Raises Problem 400 or 422."""
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == _MULTIPART:
         return await _read_multipart(request)
-    body = await _read_body(request)
+    body = await read_body(request)
     # curl -d says "form" whatever it sends.
     if media == _FORM and not body.lstrip().startswith(b"{"):
         return _collect(_parse_form(body))
-    return _parse_object(body)
+    return parse_object(body)
 
 
 def read_simple(fields: dict[str, Any]) -> SimpleEmail:
@@ -131,79 +84,18 @@ def read_simple(fields: dict[str, Any]) -> SimpleEmail:
     try:
         return SimpleEmail.model_validate(fields, by_name=False)
     except ValidationError as exc:
-        raise invalid_content(_point(exc)) from None
-
-
-def read_full(fields: dict[str, Any], default_sender: str | None) -> EmailRequested:
-    """Validate the full form; without `from` the mail is from `default_sender`. Raises Problem 422.
-
-    What the gateway itself has to say of the mail (id, account …) is still missing.
-    """
-    if fields.get("from") is None:
-        if default_sender is None:
-            detail = "is needed: the API key may send from more than one address"
-            raise invalid_content([{"detail": detail, "pointer": "/from"}])
-        fields = {**fields, "from": default_sender}
-    own = _OWN_FIELDS & fields.keys()
-    if own and isinstance(fields.get("template"), TemplateRef):  # resolved from a stored template; JSON has none
-        own -= {"template"}
-    _refuse(own, "", "is set by Milena; leave it out")
-    callback = fields.get("callback")
-    if isinstance(callback, dict):  # validated apart from the mail, where `extra` does not reach
-        _refuse(callback.keys() - CallbackSpec.model_fields.keys(), "/callback", _UNKNOWN)
-    try:
-        # Unknown fields are refused at every depth; the models themselves ignore them, as readers of events must.
-        return EmailRequested.model_validate(fields, extra="forbid", by_name=False)
-    except ValidationError as exc:
-        raise invalid_content(_point(exc)) from None
+        raise invalid_content(point_out(exc)) from None
 
 
 def read_batch(fields: dict[str, Any]) -> Batch:
     """The batch's own fields; each mail is for `read_full`. Raises Problem 422."""
-    _refuse(fields.keys() - NewBatch.model_fields.keys(), "", _UNKNOWN)
+    refuse_names(fields.keys() - NewBatch.model_fields.keys(), "", UNKNOWN_FIELD)
     emails, all_or_nothing = fields.get("emails"), fields.get("all_or_nothing", False)
     if not isinstance(emails, list) or not 1 <= len(emails) <= BATCH_LIMIT:
         raise invalid_content([{"detail": f"give an array of 1 to {BATCH_LIMIT} mails", "pointer": "/emails"}])
     if not isinstance(all_or_nothing, bool):
         raise invalid_content([{"detail": "must be true or false", "pointer": "/all_or_nothing"}])
     return Batch(emails, all_or_nothing)
-
-
-def _refuse(names: Set[str], under: str, detail: str) -> None:
-    if names:
-        raise invalid_content([{"detail": detail, "pointer": f"{under}/{name}"} for name in sorted(names)])
-
-
-def _point(exc: ValidationError) -> list[dict[str, str]]:
-    """Errors in the caller's terms."""
-    return [_reword(error) for error in list_errors(exc)]
-
-
-def _reword(error: dict[str, str]) -> dict[str, str]:
-    return {"detail": _WORDS.get(error["detail"], error["detail"]), "pointer": error["pointer"]}
-
-
-async def _read_body(request: Request) -> bytes:
-    try:
-        return await request.body()
-    except ClientDisconnect:
-        raise _cut_off() from None
-
-
-def _cut_off() -> Problem:
-    """Nobody is left to read it; without it, a client that goes away would look like a fault of ours in the log."""
-    return Problem(400, "malformed-request", "The connection ended before the body did.")
-
-
-def _parse_object(body: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        where = f"line {exc.lineno}, column {exc.colno}" if body else "it is empty"
-        raise Problem(400, "malformed-json", f"The body is not JSON ({where}): {exc.msg}.") from None
-    if not isinstance(value, dict):
-        raise invalid_content([{"detail": "the body must be a JSON object", "pointer": ""}])
-    return value
 
 
 def _parse_form(body: bytes) -> list[tuple[str, Any]]:
@@ -220,7 +112,7 @@ async def _read_multipart(request: Request) -> dict[str, Any]:
         async with request.form(max_files=0, max_fields=_FIELD_LIMIT, max_part_size=2**62) as form:
             return _collect(list(form.multi_items()))
     except ClientDisconnect:
-        raise _cut_off() from None
+        raise cut_off() from None
 
 
 def _collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import orjson
 import structlog
 from fastapi import Request, Response
 
-from services.gateway.composing import Identity, new_identity
 from services.gateway.idempotency_store import Answer, Claim, Taken, Wanted
 from shared.access import ApiKey
+from shared.composing.composer import Identity, new_identity
 from shared.metrics import IDEMPOTENT_REQUESTS
 from shared.problems import Problem, invalid_content
 from shared.retrying import Unavailable, answer_within

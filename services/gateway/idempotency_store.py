@@ -5,8 +5,8 @@ from datetime import UTC, timedelta
 from enum import Enum
 from uuid import UUID, uuid4
 
-from services.gateway.composing import Identity
 from shared.cleaning import delete_chosen
+from shared.composing.composer import Identity
 from shared.database import Database, DatabaseUnavailable
 
 KEPT = timedelta(hours=24)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from services.gateway.accepting import Acceptor, TooLarge
+from services.gateway.accepting import Acceptor
 from services.gateway.rereading import RecordReader, Spot
 from services.gateway.retries import Candidate, Relative, RetryRefused, choose, read_again, renew
 from services.gateway.retry_store import Noted, Reservation, RetryStore
 from services.gateway.store import ReadModel, Row
 from shared.access import ApiKey
 from shared.batching import Record
+from shared.composing.composer import TooLarge
 from shared.events import EmailRequested, new_email_id
 from shared.publisher import EventTooLarge, PublisherUnavailable
 

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.gateway.composing import EXPIRY_LIMIT
 from services.gateway.rereading import Spot
 from shared.batching import Record
+from shared.composing.composer import EXPIRY_LIMIT
 from shared.events import EmailRequested, EventType, UnreadableEvent, open_record, read_bulk, read_email
 from shared.states import FINAL_STATES, FailureReason, RecipientState
 

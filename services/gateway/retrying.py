@@ -9,11 +9,8 @@ from uuid import UUID
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.gateway.accepting import TooLarge
 from services.gateway.acknowledging import answer_publish_errors
 from services.gateway.answers import RetriesAccepted, RetryAccepted, RetryDone, RetryLeftOut
-from services.gateway.bodies import read_model
-from services.gateway.composing import Identity
 from services.gateway.idempotency import Idempotency
 from services.gateway.reading import find_own_email
 from services.gateway.replaying import ReplayUnavailable
@@ -24,6 +21,8 @@ from services.gateway.store import ReadModel, Row
 from shared.access import ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once, describe_problems
 from shared.authenticating import authenticate, take_mails
+from shared.bodies import read_model
+from shared.composing.composer import Identity, TooLarge
 from shared.cursors import read_time_cursor, write_time_cursor
 from shared.database import DatabaseUnavailable
 from shared.events.requested import Tag

@@ -6,19 +6,22 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from services.gateway.accepting import Acceptor, TooLarge
+from services.gateway.accepting import Acceptor
 from services.gateway.acknowledging import MAIL_UNKNOWN, answer_publish_errors
 from services.gateway.answers import Accepted
-from services.gateway.attachments import AttachmentRules
-from services.gateway.bodies import NewEmail, SimpleEmail, read_fields, read_full, read_object, read_simple
-from services.gateway.composing import Identity, compose_full, compose_simple
+from services.gateway.bodies import SimpleEmail, read_fields, read_simple
+from services.gateway.composing import compose_simple
 from services.gateway.examples import FORM_EXAMPLES, FULL_EXAMPLES, SIMPLE_EXAMPLES
 from services.gateway.idempotency import Idempotency
-from services.gateway.refusing import compose, explain_size
 from services.gateway.templates import TemplateLookup
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once
 from shared.authenticating import authenticate, take_mails
+from shared.bodies import read_object
+from shared.composing.attachments import AttachmentRules
+from shared.composing.composer import Identity, TooLarge, compose_full
+from shared.composing.forms import NewEmail, read_full
+from shared.composing.refusing import compose, explain_size
 from shared.events import EmailRequested
 from shared.middlewares import Endpoint
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.gateway.attachments import (
+from shared.access import ApiKey
+from shared.composing.attachments import (
     DEFAULT_REFUSED,
     AttachmentRules,
     find_extension,
@@ -18,9 +19,8 @@ from services.gateway.attachments import (
     measure,
     parse_refused,
 )
-from services.gateway.composing import UnacceptableFields, compose_full, new_identity
-from services.gateway.settings import AttachmentSettings
-from shared.access import ApiKey
+from shared.composing.composer import UnacceptableFields, compose_full, new_identity
+from shared.composing.settings import AttachmentSettings
 from shared.events import Attachment, EmailRequested, list_errors
 
 KEY = ApiKey("k", "default", "n", "mk_", frozenset(), ("*",), datetime.now(UTC))

@@ -9,11 +9,11 @@ import pytest
 from fastapi import FastAPI
 
 from services.gateway.accepting import Acceptor
-from services.gateway.attachments import AttachmentRules
 from services.gateway.batch import setup_batch
 from services.gateway.idempotency import Idempotency
 from services.gateway.idempotency_store import Claim
 from shared.access import ApiKey
+from shared.composing.attachments import AttachmentRules
 from shared.problems import Problem
 from shared.producing import Message
 from shared.publisher import OutcomeUnknown, PublishError, PublisherUnavailable

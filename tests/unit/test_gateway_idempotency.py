@@ -10,10 +10,12 @@ import pytest
 from fastapi import Request, Response
 
 from services.gateway import idempotency
-from services.gateway.bodies import read_full, read_simple
-from services.gateway.composing import Identity, compose_full, compose_simple, new_identity
+from services.gateway.bodies import read_simple
+from services.gateway.composing import compose_simple
 from services.gateway.idempotency import Idempotency, StillOpen, fingerprint, read_key
 from services.gateway.idempotency_store import Answer, Claim, Taken, Wanted
+from shared.composing.composer import Identity, compose_full, new_identity
+from shared.composing.forms import read_full
 from shared.database import DatabaseUnavailable
 from shared.problems import Problem
 from tests.support.gateway import FULL, SIMPLE, make_key

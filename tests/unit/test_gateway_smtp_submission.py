@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from services.gateway.accepting import Acceptor
-from services.gateway.attachments import AttachmentRules
 from services.gateway.smtp.submission import Submission
 from shared.access import ApiKey, ApiScope, KeyLookup, mint_key
+from shared.composing.attachments import AttachmentRules
 from shared.producing import Message
 from shared.publisher import EventTooLarge, OutcomeUnknown, PublishError, PublisherUnavailable
 from shared.quotas import Quotas

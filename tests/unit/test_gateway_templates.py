@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.gateway.bodies import read_full
-from services.gateway.composing import UnacceptableFields
 from services.gateway.templates.bodies import TemplateContent, show_template
 from services.gateway.templates.content import Content, StoredTemplate, Variable, complete, preview
 from services.gateway.templates.lookup import TemplateLookup
 from services.gateway.templates.store import TemplateStore
+from shared.composing.composer import UnacceptableFields
+from shared.composing.forms import read_full
 from shared.database import DatabaseUnavailable
 from shared.problems import Problem
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import structlog
 
-from services.gateway.accepting import Acceptor, TooLarge
-from services.gateway.attachments import AttachmentRules
-from services.gateway.composing import SenderNotAllowed, UnacceptableFields, compose_received
+from services.gateway.accepting import Acceptor
+from services.gateway.composing import compose_received
 from services.gateway.smtp.fields import Inexpressible
 from services.gateway.smtp.message import read_message
 from services.gateway.smtp.session import SmtpSession
 from shared.access import AccessUnavailable, ApiKey, ApiScope, KeyLookup
 from shared.addresses import RECIPIENT_LIMIT, InvalidAddress, check_address
+from shared.composing.attachments import AttachmentRules
+from shared.composing.composer import SenderNotAllowed, TooLarge, UnacceptableFields
 from shared.events import EmailRequested
 from shared.metrics import RATE_LIMITED, SMTP_MAILS
 from shared.networks import Address

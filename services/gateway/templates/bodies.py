@@ -5,9 +5,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from services.gateway.bodies import TemplateName
 from services.gateway.templates.content import Content, StoredTemplate, Variable
 from shared.apidocs import FieldError
+from shared.composing.forms import TemplateName
 from shared.events.requested import HeaderText, check_variables, point_at
 
 _SOURCE_LIMIT = 512 * 1024

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from services.gateway.composing import UnacceptableFields, point_at_error
+from shared.composing.composer import UnacceptableFields, point_at_error
 from shared.template_checking import check_template
 from shared.templates import TemplateError, render_content
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.gateway.bodies import TemplateChoice
 from services.gateway.templates.content import StoredTemplate
 from services.gateway.templates.store import TemplateStore
+from shared.composing.forms import TemplateChoice
 from shared.events import list_errors
 from shared.events.requested import TemplateRef
 from shared.problems import Problem, invalid_content

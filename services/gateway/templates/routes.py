@@ -9,8 +9,6 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from services.gateway.bodies import TemplateName, VersionNumber, read_model
-from services.gateway.composing import UnacceptableFields
 from services.gateway.templates.bodies import (
     DraftPreviewRequest,
     NewTemplate,
@@ -30,6 +28,9 @@ from services.gateway.templates.store import TemplateStore
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import describe_problems
 from shared.authenticating import authenticate
+from shared.bodies import read_model
+from shared.composing.composer import UnacceptableFields
+from shared.composing.forms import TemplateName, VersionNumber
 from shared.cursors import read_cursor, write_cursor
 from shared.problems import Problem, invalid_content
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from services.gateway.accepting import TooLarge
-from services.gateway.composing import Identity, SenderNotAllowed, UnacceptableFields
 from shared.access import ApiKey
+from shared.composing.composer import Identity, SenderNotAllowed, TooLarge, UnacceptableFields
 from shared.events import EmailRequested
 from shared.problems import Problem, invalid_content
 

@@ -1,0 +1,73 @@
+"""JSON bodies that routes read themselves.
+
+Errors leave as problems: 400 for what cannot be parsed, 422 with a pointer to each field otherwise.
+"""
+
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+
+from shared.events import list_errors
+from shared.problems import Problem, invalid_content
+
+Body = TypeVar("Body", bound=BaseModel)
+
+UNKNOWN_FIELD = "unknown field"
+_WORDS = {"Extra inputs are not permitted": UNKNOWN_FIELD, "Field required": "is needed"}
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """The body as a JSON object. Raises Problem 400 or 422."""
+    return parse_object(await read_body(request))
+
+
+async def read_model(request: Request, model: type[Body]) -> Body:
+    """The body as one of our models; none at all is an empty object. Raises Problem 400, 422."""
+    headers = request.headers
+    is_empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+    return parse_model({} if is_empty else await read_object(request), model)
+
+
+def parse_model(fields: dict[str, Any], model: type[Body]) -> Body:
+    """An object as one of our models. Raises Problem 422."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as exc:
+        raise invalid_content(point_out(exc)) from None
+
+
+def point_out(exc: ValidationError) -> list[dict[str, str]]:
+    """Errors in the caller's terms."""
+    return [_reword(error) for error in list_errors(exc)]
+
+
+def _reword(error: dict[str, str]) -> dict[str, str]:
+    return {"detail": _WORDS.get(error["detail"], error["detail"]), "pointer": error["pointer"]}
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body. Raises Problem 400 where the connection ends before it does."""
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        raise cut_off() from None
+
+
+def cut_off() -> Problem:
+    """Nobody is left to read it; without it, a client that goes away would look like a fault of ours in the log."""
+    return Problem(400, "malformed-request", "The connection ended before the body did.")
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A JSON object. Raises Problem 400 or 422."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        where = f"line {exc.lineno}, column {exc.colno}" if body else "it is empty"
+        raise Problem(400, "malformed-json", f"The body is not JSON ({where}): {exc.msg}.") from None
+    if not isinstance(value, dict):
+        raise invalid_content([{"detail": "the body must be a JSON object", "pointer": ""}])
+    return value
