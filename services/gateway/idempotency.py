@@ -8,6 +8,7 @@ the same content: the ledger sends it once. Without the header nothing of this i
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Protocol
 
@@ -119,6 +120,11 @@ class Idempotency:
             await answer_within(change, _NOTE_S)
         except Unavailable as exc:
             log.warning("an idempotency key is not noted", error=str(exc))
+
+
+def find_moment(request: Request, identity: Identity) -> datetime | None:
+    """For which moment a request is carried out, whenever that is: with an Idempotency-Key, that of its first try."""
+    return identity.requested_at if _HEADER.decode() in request.headers else None
 
 
 def read_key(values: Sequence[bytes]) -> str:

@@ -36,33 +36,39 @@ class Announcer:
         """Handle what the due loop has leased. Raises Unavailable."""
         mails = await self._store.find_told(sorted({row.columns["mail_id"] for row in rows}))
         told = [(row, mails[row.columns["mail_id"]]) for row in rows if row.columns["mail_id"] in mails]
-        await self._publisher.publish_all([message for row, mail in told for message in self._tell(row.columns, mail)])
+        await self._publisher.publish_all(
+            [message for row, mail in told for message in tell(row.columns, mail, self._topics)]
+        )
         cancelled = [mail.id for row, mail in told if row.columns["kind"] == "cancelled"]
         if cancelled:
             await self._store.mark_announced(cancelled)
         await ANNOUNCEMENTS.finish(self._database, rows)
         log.info("told", cancelled=len(cancelled), rescheduled=len(rows) - len(cancelled))
 
-    def _tell(self, columns: dict[str, Any], mail: ToldMail) -> list[Message]:
-        if columns["kind"] == "rescheduled":
-            return self._tell_rescheduled(mail, columns["send_at"], columns["at"])
-        if mail.event is None:  # told already, by a process that died before it had deleted the row
-            return []
-        topic, trace = self._topics.failed, mail.traceparent
-        return [to_message(describe_cancelled(each, columns["at"]), topic, trace) for each in list_mails(mail.event)]
 
-    def _tell_rescheduled(self, mail: ToldMail, send_at: datetime, at: datetime) -> list[Message]:
-        if not mail.is_bulk:
-            ids = [mail.id]
-        elif mail.event:
-            ids = [each.id for each in list_mails(mail.event) if each.id]
-        else:
-            ids = []  # it has left meanwhile, and whose it was is not known any more
-        told = [EmailRescheduled(id=each, send_at=send_at, rescheduled_at=at, account=mail.account) for each in ids]
-        return [self._build(event, mail.traceparent) for event in told]
+def tell(columns: dict[str, Any], mail: ToldMail, topics: Topics) -> list[Message]:
+    """The records of one row of `announcement`: of a bulk event one for each of its mails."""
+    if columns["kind"] == "rescheduled":
+        return _tell_rescheduled(mail, columns["send_at"], columns["at"], topics.requested)
+    if mail.event is None:  # told already, by a process that died before it had deleted the row
+        return []
+    told = [describe_cancelled(each, columns["at"]) for each in list_mails(mail.event)]
+    return [to_message(each, topics.failed, mail.traceparent) for each in told]
 
-    def _build(self, event: EmailRescheduled, traceparent: str | None) -> Message:
-        hop = begin_hop(f"publish {EventType.RESCHEDULED}", SpanKind.PRODUCER, traceparent)
-        hop.end()
-        headers = build_headers(EventType.RESCHEDULED, event.event_id(), SOURCE, event.rescheduled_at, hop.traceparent)
-        return Message(self._topics.requested, str(event.id).encode(), event.to_json(), headers)
+
+def _tell_rescheduled(mail: ToldMail, send_at: datetime, at: datetime, topic: str) -> list[Message]:
+    if not mail.is_bulk:
+        ids = [mail.id]
+    elif mail.event:
+        ids = [each.id for each in list_mails(mail.event) if each.id]
+    else:
+        ids = []  # it has left meanwhile, and whose it was is not known any more
+    told = [EmailRescheduled(id=each, send_at=send_at, rescheduled_at=at, account=mail.account) for each in ids]
+    return [_build(event, topic, mail.traceparent) for event in told]
+
+
+def _build(event: EmailRescheduled, topic: str, traceparent: str | None) -> Message:
+    hop = begin_hop(f"publish {EventType.RESCHEDULED}", SpanKind.PRODUCER, traceparent)
+    hop.end()
+    headers = build_headers(EventType.RESCHEDULED, event.event_id(), SOURCE, event.rescheduled_at, hop.traceparent)
+    return Message(topic, str(event.id).encode(), event.to_json(), headers)

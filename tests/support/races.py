@@ -17,7 +17,7 @@ from tests.support.records import Seen
 from tests.support.stack import Stack
 
 _EARLY = 10  # every so many's wish lies on the topic before the mail
-_OVER_HTTP, _ON_TOPIC = (-0.15, 0.15), (-0.4, 0.05)  # when a wish is uttered, in seconds from when its mail is due
+_OVER_HTTP, _ON_TOPIC = (-0.1, 0.15), (-0.3, 0.15)  # when a wish is uttered, in seconds from when its mail is due
 
 
 @dataclass
