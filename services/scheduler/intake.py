@@ -57,7 +57,7 @@ class Intake:
         expiry: Expiry,
         cancellation_kept: timedelta,
         event_limit: int,
-        on_cancellations: Callable[[], None],
+        on_cancellations: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._results = results

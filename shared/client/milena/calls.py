@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
-EMAILS, BATCH, EVENTS = "/v1/emails", "/v1/emails/batch", "/v1/events"
+EMAILS, BATCH, EVENTS, SCHEDULED = "/v1/emails", "/v1/emails/batch", "/v1/events", "/v1/scheduled"
 BATCH_LIMIT = 1000  # mails in one request
 BATCH_BYTES = 8 * 1024 * 1024  # of JSON; the gateway takes twice as many unless it is told otherwise
 
@@ -96,13 +96,27 @@ def retry(email_id: str, *, include_unknown: bool) -> Call:
     return _post(f"{_path(email_id)}/retry", {"include_unknown": include_unknown}, {})
 
 
+def reschedule(email_id: str, send_at: str) -> Call:
+    """Ask that a mail that waits leave at another time; asked twice it is the same time."""
+    return _ask("PATCH", f"{SCHEDULED}/{quote(email_id, safe='')}", {"send_at": send_at}, {})
+
+
+def list_scheduled(filters: Mapping[str, str], after: str | None) -> Call:
+    """Ask for a page of the mail that waits."""
+    return Call("GET", SCHEDULED, params={**filters, **({"after": after} if after else {})})
+
+
 def _path(email_id: str) -> str:
     return f"{EMAILS}/{quote(email_id, safe='')}"
 
 
 def _post(path: str, content: Any, headers: Mapping[str, str]) -> Call:
+    return _ask("POST", path, content, headers)
+
+
+def _ask(method: str, path: str, content: Any, headers: Mapping[str, str]) -> Call:
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    return Call("POST", path, headers={"content-type": "application/json", **headers}, body=body)
+    return Call(method, path, headers={"content-type": "application/json", **headers}, body=body)
 
 
 def _name(idempotency_key: str | None) -> dict[str, str]:
