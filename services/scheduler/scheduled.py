@@ -12,9 +12,10 @@ from services.scheduler.delayed import DelayedState
 from services.scheduler.waiting import Change, ScheduledMail, choose_list, refuse_change
 from services.scheduler.waiting_store import WaitingStore
 from shared.access import ApiScope
-from shared.apidocs import describe_problems
+from shared.apidocs import add_schemas, describe_body, describe_problems
 from shared.applications import DatabaseApi
 from shared.authenticating import authenticate
+from shared.bodies import read_model
 from shared.events.wire import Instant
 from shared.problems import Problem
 
@@ -80,9 +81,15 @@ class Reschedule(BaseModel):
     send_at: Instant = Field(description="the new time; one that is over means at once", examples=[_TEN])
 
 
+_RESCHEDULE_BODY = describe_body(
+    {"application/json": (Reschedule, {"later": {"summary": "An hour later", "value": {"send_at": _TEN}}})}
+)
+
+
 def setup_scheduled(api: DatabaseApi) -> None:
     """Add `/v1/scheduled`."""
     store = WaitingStore(api.database, api.lists)
+    add_schemas(api.app, Reschedule)
     _setup_reading(api, store)
     _setup_changing(api, store)
 
@@ -137,15 +144,17 @@ def _setup_changing(api: DatabaseApi, store: WaitingStore) -> None:
         tags=_TAGS,
         summary="Send it at another time",
         response_model_exclude_none=True,
-        responses=problems,
+        responses=problems | describe_problems(400),
+        openapi_extra=_RESCHEDULE_BODY,
     )
-    async def reschedule(change: Reschedule, request: Request, email_id: EmailId) -> ScheduledEmail:
+    async def reschedule(request: Request, email_id: EmailId) -> ScheduledEmail:
         """Move a mail that waits. 200: it leaves at the new time, and at no other.
 
         An `expires_at` that the request named stays, so the new time must lie before it; expiry by default goes along.
         The mail's timeline has the change as `email.rescheduled`. 409: it has left, or was cancelled.
         """
         key = await authenticate(request, api.keys, ApiScope.EMAILS_SEND)
+        change = await read_model(request, Reschedule)
         moved = await store.reschedule(email_id, key.account, change.send_at)
         if moved is None:
             found = await store.find(email_id, key.account)

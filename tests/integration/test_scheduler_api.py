@@ -256,3 +256,12 @@ async def test_a_body_that_says_no_time_is_pointed_at(
     answer = await client.patch(f"/v1/scheduled/{mail_id}", headers=key, json=body)
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+async def test_a_body_is_read_as_json_whatever_it_is_called(client: httpx.AsyncClient, database: Database) -> None:
+    key, mail_id = await create_key(database, "shop", *BOTH), await add_mail(database, "shop")
+    form = {**key, "content-type": "application/x-www-form-urlencoded"}  # as curl -d says
+    path = f"/v1/scheduled/{mail_id}"
+    assert (await client.patch(path, headers=form, content=b'{"send_at": "2030-01-01T10:00:00Z"}')).status_code == 200
+    answer = await client.patch(path, headers=form, content=b"send_at=tomorrow")
+    assert (answer.status_code, answer.json()["type"]) == (400, "/problems/malformed-json")
