@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from hashlib import blake2b
 from uuid import UUID
 
 from services.scheduler.delayed import DelayedState
-from shared.cursors import read_time_cursor, write_time_cursor
+from shared.cursors import mark_list, read_time_cursor, write_time_cursor
 from shared.problems import Problem, invalid_content
+from shared.ranges import check_range
 
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _LEAST_ID = UUID(int=0)
@@ -61,17 +61,14 @@ class WaitingList:
 
     @property
     def _mark(self) -> str:
-        parts = (self.account, self.state or "", self.since.isoformat(), self.until.isoformat())
-        return blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+        return mark_list(self.account, self.state or "", self.since.isoformat(), self.until.isoformat())
 
 
 def choose_list(
     account: str, state: DelayedState | None, since: datetime | None, until: datetime | None
 ) -> WaitingList:
     """The list that is asked for. Raises Problem 422 where no time lies in the range."""
-    if since and until and since >= until:
-        detail = "must be later than `from`; `from` is included, `to` is not"
-        raise invalid_content([{"detail": detail, "pointer": "/query/to"}])
+    check_range(since, until)
     return WaitingList(account, state, since or _FIRST, until or _LAST)
 
 
