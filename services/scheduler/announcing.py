@@ -35,15 +35,23 @@ class Announcer:
     async def announce(self, rows: Sequence[DueRow]) -> None:
         """Handle what the due loop has leased. Raises Unavailable."""
         mails = await self._store.find_told(sorted({row.columns["mail_id"] for row in rows}))
-        told = [(row, mails[row.columns["mail_id"]]) for row in rows if row.columns["mail_id"] in mails]
-        await self._publisher.publish_all(
-            [message for row, mail in told for message in tell(row.columns, mail, self._topics)]
-        )
-        cancelled = [mail.id for row, mail in told if row.columns["kind"] == "cancelled"]
+        told: list[DueRow] = []
+        messages: list[Message] = []
+        for row in rows:
+            mail = mails.get(row.columns["mail_id"])
+            try:
+                messages += tell(row.columns, mail, self._topics) if mail else []
+            except ValueError as exc:  # taken in by a release that read it; the others are told without it
+                mail_id = str(row.columns["mail_id"])
+                log.error("cannot tell what happened to a mail", email_id=mail_id, error=type(exc).__name__)
+            else:
+                told.append(row)
+        await self._publisher.publish_all(messages)
+        cancelled = [row.columns["mail_id"] for row in told if row.columns["kind"] == "cancelled"]
         if cancelled:
             await self._store.mark_announced(cancelled)
-        await ANNOUNCEMENTS.finish(self._database, rows)
-        log.info("told", cancelled=len(cancelled), rescheduled=len(rows) - len(cancelled))
+        await ANNOUNCEMENTS.finish(self._database, told)
+        log.info("told", cancelled=len(cancelled), rescheduled=len(told) - len(cancelled))
 
 
 def tell(columns: dict[str, Any], mail: ToldMail, topics: Topics) -> list[Message]:

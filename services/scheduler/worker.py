@@ -6,29 +6,20 @@ from datetime import timedelta
 
 from aiokafka.errors import KafkaError
 
-from services.scheduler.announcing import Announcer
-from services.scheduler.delayed import Expiry
+from services.scheduler.delayed_parts import create_delayed_parts, read_expiry
 from services.scheduler.intake import Intake
-from services.scheduler.release import Releaser
 from services.scheduler.settings import WorkerSettings
-from services.scheduler.store import ANNOUNCEMENTS, RELEASES, SchedulerStore
+from services.scheduler.store import SchedulerStore
 from shared.batching import BatchConsumer
 from shared.cleaning import Chore, Cleaner
 from shared.database import Database
-from shared.due import DueLoop
 from shared.health import HealthServer
 from shared.kafka_access import KafkaAccess
-from shared.metrics import RELEASE_OVERDUE_SECONDS
 from shared.process import Part
 from shared.publisher import Publisher, PublisherUnavailable
-from shared.refreshing import Refresher
 from shared.retention import Demand, Memory
 from shared.survey import Survey
 from shared.topics import Topics, find_cluster_id
-
-_RELEASE_GROUP = 500  # mails, of 8 MiB together at most
-_TOLD_AT_ONCE = 64
-_PAUSE = timedelta(milliseconds=150)  # the precision of `send_at`, together with the way through Kafka
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,44 +59,16 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
     store = SchedulerStore(database)
     # Results stay uncompressed, so that any Kafka client reads them (R8).
     requests, results = (_create_publisher(settings, compress=compress) for compress in (True, False))
-    lease = timedelta(seconds=settings.release_lease_s)
-    expiry = Expiry(timedelta(hours=settings.default_expiry_hours), timedelta(hours=settings.expiry_limit_hours))
-    releaser = Releaser(store, requests, topics.requested, expiry, settings.event_limit)
-    loop = DueLoop(
-        "delayed",
-        database,
-        RELEASES,
-        releaser.release,
-        lease=lease,
-        free=lambda: _RELEASE_GROUP if requests.available else 0,
-        idle=_PAUSE,
-    )
-    announcer = Announcer(database, store, results, topics)
-    telling = DueLoop(
-        "announcements",
-        database,
-        ANNOUNCEMENTS,
-        announcer.announce,
-        lease=lease,
-        free=lambda: _TOLD_AT_ONCE if results.available else 0,
-    )
-    consumer = _create_consumer(settings, topics, store, results, expiry, on_cancellations=telling.wake)
+    delayed = create_delayed_parts(settings, topics, database, requests, results)
+    consumer = _create_consumer(settings, topics, store, results, on_cancellations=delayed.tell)
     health = HealthServer(
         settings.health_host,
         settings.health_port,
         {"kafka": consumer.check, "postgresql": database.check},
         settings.metrics_allowed_networks,
     )
-    watching: list[Part] = [
-        Refresher(lambda: _show_overdue(store), period=timedelta(seconds=5)),
-        _create_survey(settings, topics),
-        _create_cleaner(settings, database, store),
-    ]
-    return [health, database, _Producer(requests), _Producer(results), loop, telling, consumer, *watching]
-
-
-async def _show_overdue(store: SchedulerStore) -> None:
-    RELEASE_OVERDUE_SECONDS.set(await store.find_overdue())
+    watching: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, database, store)]
+    return [health, database, _Producer(requests), _Producer(results), *delayed.parts, consumer, *watching]
 
 
 def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:
@@ -144,7 +107,6 @@ def _create_consumer(
     topics: Topics,
     store: SchedulerStore,
     results: Publisher,
-    expiry: Expiry,
     *,
     on_cancellations: Callable[[], None],
 ) -> BatchConsumer:
@@ -153,7 +115,7 @@ def _create_consumer(
         results,
         failed_topic=topics.failed,
         find_cluster_id=_Cluster(settings.kafka).find_id,
-        expiry=expiry,
+        expiry=read_expiry(settings),
         cancellation_kept=timedelta(hours=settings.cancellation_kept_hours),
         event_limit=settings.event_limit,
         on_cancellations=on_cancellations,
