@@ -77,8 +77,8 @@ class DueTable:
         if not self.size:
             return ""
         return f""",
-            summed AS (SELECT id, sum(size) OVER (ORDER BY due_at, id) - size AS before FROM due),
-            bounded AS (SELECT id FROM summed WHERE before < {self.most_bytes})"""
+            summed AS (SELECT id, size, sum(size) OVER (ORDER BY due_at, id) AS total FROM due),
+            bounded AS (SELECT id FROM summed WHERE total <= {self.most_bytes} OR total = size)"""
 
     async def finish(self, database: Database, rows: Sequence[DueRow]) -> set[UUID]:
         """Delete rows still held under their token; returns the ids that were."""

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from fastapi import Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.scheduler.delayed import DelayedState
-from services.scheduler.waiting import Change, ScheduledMail, choose_list, refuse_change
+from services.scheduler.waiting import Change, ScheduledMail, carry_out, choose_list
 from services.scheduler.waiting_store import WaitingStore
 from shared.access import ApiScope
 from shared.apidocs import add_schemas, describe_body, describe_problems
@@ -155,11 +156,9 @@ def _setup_changing(api: DatabaseApi, store: WaitingStore) -> None:
         """
         key = await authenticate(request, api.keys, ApiScope.EMAILS_SEND)
         change = await read_model(request, Reschedule)
-        moved = await store.reschedule(email_id, key.account, change.send_at)
-        if moved is None:
-            found = await store.find(email_id, key.account)
-            moved = refuse_change(found, Change.RESCHEDULE, change.send_at)
-        return _show(moved)
+        move = partial(store.reschedule, email_id, key.account, change.send_at)
+        find = partial(store.find, email_id, key.account)
+        return _show(await carry_out(Change.RESCHEDULE, move, find, change.send_at))
 
     @api.app.post(
         "/v1/scheduled/{email_id}/cancel",
@@ -175,8 +174,8 @@ def _setup_changing(api: DatabaseApi, store: WaitingStore) -> None:
         that nobody has seen yet. Asking twice does no harm. 409: it has left; then that one may still reach it.
         """
         key = await authenticate(request, api.keys, ApiScope.EMAILS_SEND)
-        cancelled = await store.cancel(email_id, key.account)
-        return _show(cancelled or refuse_change(await store.find(email_id, key.account), Change.CANCEL))
+        apply, find = (partial(each, email_id, key.account) for each in (store.cancel, store.find))
+        return _show(await carry_out(Change.CANCEL, apply, find))
 
 
 def _show(mail: ScheduledMail) -> ScheduledEmail:

@@ -1,5 +1,6 @@
 """What an account may see of mail that waits for its time, and what it may still change of it. Pure."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -37,6 +38,9 @@ class ScheduledMail:
     mail_count: int | None
 
 
+Attempt = Callable[[], Awaitable[ScheduledMail | None]]
+
+
 @dataclass(frozen=True, slots=True)
 class WaitingList:
     """An account's mail, soonest first, due at `since` or later and before `until`; `state` None: what still waits."""
@@ -72,8 +76,22 @@ def choose_list(
     return WaitingList(account, state, since or _FIRST, until or _LAST)
 
 
-def refuse_change(found: ScheduledMail | None, change: Change, send_at: datetime | None = None) -> ScheduledMail:
-    """Why a change did not happen; the mail where it is already as it is to be. Raises Problem 404, 409 or 422."""
+async def carry_out(change: Change, apply: Attempt, find: Attempt, send_at: datetime | None = None) -> ScheduledMail:
+    """Change a mail, or find that it is already as it is to be. Raises Problem 404, 409 or 422.
+
+    Between two statements the mail may have come, or have been moved by somebody else: then it is tried again.
+    """
+    while True:
+        done = await apply() or judge(await find(), change, send_at)
+        if done:
+            return done
+
+
+def judge(found: ScheduledMail | None, change: Change, send_at: datetime | None = None) -> ScheduledMail | None:
+    """Why a change did not happen: the mail, where it is already as it is to be; None where it may happen now.
+
+    Raises Problem 404, 409 or 422.
+    """
     if found is None:
         raise Problem(404, "not-found", "No such mail was scheduled.")
     if change is Change.CANCEL and found.state is DelayedState.CANCELLED:
@@ -85,4 +103,4 @@ def refuse_change(found: ScheduledMail | None, change: Change, send_at: datetime
     if send_at and found.expires_at and found.expires_at <= send_at:
         detail = f"must lie before the mail's expires_at, {found.expires_at.isoformat()}"
         raise invalid_content([{"detail": detail, "pointer": "/send_at"}])
-    return found
+    return found if found.due_at == send_at else None

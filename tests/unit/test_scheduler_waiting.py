@@ -10,7 +10,7 @@ import pytest
 from services.scheduler.announcing import tell
 from services.scheduler.delayed import DelayedState, Expiry, delay, list_mails, move_expiry
 from services.scheduler.store import ToldMail
-from services.scheduler.waiting import Change, ScheduledMail, choose_list, refuse_change
+from services.scheduler.waiting import Change, ScheduledMail, carry_out, choose_list, judge
 from shared.composing.composer import TooLarge, serialise
 from shared.events import BulkRequested, EmailRequested, EmailRescheduled, EventType
 from shared.problems import Problem
@@ -94,23 +94,36 @@ class TestKeeping:
 class TestChanging:
     def test_what_nobody_scheduled_is_not_found(self) -> None:
         with pytest.raises(Problem) as caught:
-            refuse_change(None, Change.CANCEL)
+            judge(None, Change.CANCEL)
         assert caught.value.status == 404
 
     def test_what_is_as_it_is_to_be_is_no_problem(self) -> None:
-        assert refuse_change(show(), Change.RESCHEDULE, NINE) == show()
+        assert judge(show(), Change.RESCHEDULE, NINE) == show()
         cancelled = show(DelayedState.CANCELLED)
-        assert refuse_change(cancelled, Change.CANCEL) is cancelled
+        assert judge(cancelled, Change.CANCEL) is cancelled
+
+    async def test_a_mail_that_comes_between_two_looks_is_changed_all_the_same(self) -> None:
+        """Found pending after it could not be cancelled: a 200 must not say so of a mail that will be sent."""
+        applied, found = iter([None, show(DelayedState.CANCELLED)]), iter([show()])
+
+        async def apply() -> ScheduledMail | None:
+            return next(applied)
+
+        async def find() -> ScheduledMail | None:
+            return next(found)
+
+        assert (await carry_out(Change.CANCEL, apply, find)).state is DelayedState.CANCELLED
+        assert judge(show(due_at=NINE), Change.RESCHEDULE, NINE + timedelta(hours=1)) is None
 
     @pytest.mark.parametrize("state", [DelayedState.RELEASING, DelayedState.RELEASED, DelayedState.CANCELLED])
     def test_too_late_is_said_with_the_state(self, state: DelayedState) -> None:
         with pytest.raises(Problem) as caught:
-            refuse_change(show(state), Change.RESCHEDULE, NINE)
+            judge(show(state), Change.RESCHEDULE, NINE)
         assert (caught.value.status, caught.value.slug, caught.value.extra["state"]) == (409, "not-scheduled", state)
 
     def test_a_time_at_which_it_would_have_expired_is_pointed_at(self) -> None:
         with pytest.raises(Problem) as caught:
-            refuse_change(show(expires_at=NINE), Change.RESCHEDULE, NINE)
+            judge(show(expires_at=NINE), Change.RESCHEDULE, NINE)
         assert caught.value.errors[0]["pointer"] == "/send_at"
 
 
