@@ -107,6 +107,13 @@ RELEASE_LAG = Histogram(
 RELEASE_OVERDUE_SECONDS = Gauge(
     "milena_release_overdue_seconds", "For how long the oldest delayed mail that has not left has been due; 0: none"
 )
+BULK_HANDED_OUT = Counter("milena_bulk_handed_out_total", "Bulk mails given to the senders")
+BULK_RESULTS = Counter("milena_bulk_results_total", "Results that changed where a bulk mail stands")
+BULK_WINDOW = Gauge("milena_bulk_window", "Bulk mails that may be without a result at once")
+BULK_IN_FLIGHT = Gauge("milena_bulk_in_flight", "Bulk mails handed out that have had no result yet")
+BULK_WAITING_SECONDS = Gauge(
+    "milena_bulk_waiting_seconds", "How long the bulk mail has waited that is due longest; what is paused is left out"
+)
 
 # due loops and callback
 DUE_LEASED = Counter("milena_due_leased_total", "Rows a due loop has taken on", ["loop"])

@@ -57,8 +57,19 @@ class Acceptor:
             self._topic, key.encode(), value, build_headers(EventType.REQUESTED, key, SOURCE, time, traceparent)
         )
 
-    async def accept_all(self, prepared: Sequence[Message]) -> list[PublishError | None]:
-        """Publish mails in one go; None for each that the broker holds. Raises PublishError, nothing written."""
+    def prepare_bulk(self, bulk_id: UUID, value: bytes, requested_at: datetime, traceparent: str) -> Message:
+        """The record of a bulk event; whoever wrote it has kept to the limit."""
+        headers = build_headers(EventType.BULK_REQUESTED, bulk_id, SOURCE, _write_time(requested_at), traceparent)
+        return Message(self._topic, str(bulk_id).encode(), value, headers)
+
+    async def accept_all(
+        self, prepared: Sequence[Message], counts: Sequence[int] | None = None
+    ) -> list[PublishError | None]:
+        """Publish in one go; None for each record that the broker holds. Raises PublishError, nothing written.
+
+        `counts`: how many mails each of them holds; by default one.
+        """
         ends = await self._publisher.publish_each(prepared)
-        EMAILS_ACCEPTED.inc(ends.count(None))
+        held = counts or [1] * len(ends)
+        EMAILS_ACCEPTED.inc(sum(count for count, end in zip(held, ends, strict=True) if end is None))
         return ends

@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from services.gateway.accepting import Acceptor
 from services.gateway.batch import setup_batch
 from services.gateway.bodies import NewBatch, SimpleEmail
+from services.gateway.bulk import BulkLimits, setup_bulk
+from services.gateway.bulk_form import NewBulk
 from services.gateway.cancelling import setup_cancelling
 from services.gateway.counting import setup_counting
 from services.gateway.idempotency import Idempotency
@@ -95,6 +97,7 @@ def _setup_mails(
     once, stored, rules = Idempotency(KeyStore(database)), TemplateLookup(templates), settings.attachment_rules
     hot_posts = setup_sending(app, keys, acceptor, once, stored, rules)
     setup_batch(app, keys, acceptor, once, stored, rules)
+    setup_bulk(app, keys, acceptor, once, stored, rules, BulkLimits(settings.event_limit, settings.batch_limit))
     setup_reading(app, keys, emails)
     setup_cancelling(app, keys, emails, publisher, requested)
     setup_templates(app, keys, templates)
@@ -123,10 +126,12 @@ def _setup_edge(
         # JSON escapes and form encoding can make a body three times as long as its event.
         body_limit=3 * settings.event_limit,
         body_note=f"A mail may have at most {settings.event_limit} bytes as an event, everything included.",
-        body_limits={"/v1/emails/batch": settings.batch_limit},
+        body_limits=dict.fromkeys(("/v1/emails/batch", "/v1/emails/bulk"), settings.batch_limit),
         hot_posts=hot_posts,
     )
-    add_schemas(app, SimpleEmail, NewEmail, NewBatch, RetryOptions, RetryFilter, *TEMPLATE_BODIES, ProblemDocument)
+    add_schemas(
+        app, SimpleEmail, NewEmail, NewBatch, NewBulk, RetryOptions, RetryFilter, *TEMPLATE_BODIES, ProblemDocument
+    )
 
 
 def _create_publisher(settings: ApiSettings) -> Publisher:

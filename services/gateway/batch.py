@@ -1,13 +1,11 @@
 """`POST /v1/emails/batch`: many mails in one request, each judged by itself, all published in one go."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
 
 from services.gateway.accepting import Acceptor
@@ -16,6 +14,7 @@ from services.gateway.answers import BatchAccepted
 from services.gateway.bodies import Batch, NewBatch, read_batch
 from services.gateway.examples import BATCH_EXAMPLES
 from services.gateway.idempotency import Idempotency, StillOpen, find_moment
+from services.gateway.telling import answer, show_end, show_problem
 from services.gateway.templates import TemplateLookup
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once
@@ -34,9 +33,6 @@ from shared.turns import take_turns
 
 _TURN_S = 0.005  # between mails; single requests are not to wait for a thousand of them
 _BODY = describe_body({"application/json": (NewBatch, BATCH_EXAMPLES)})
-
-Result = dict[str, Any]
-"""`{"id", "status": "queued"}` or `{"problem": {…}}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +117,11 @@ async def _send(
         hop.end(error=type(exc).__name__)
         raise explain(exc, judged.batch_id, MAIL_UNKNOWN) from exc
     hop.end(attributes={"messaging.batch.message_count": len(acceptable)})
-    return _answer(judged, ends)
+    left = iter(ends)
+    results = [
+        show_end(_read_id(mail), next(left)) if isinstance(mail, Message) else show_problem(mail) for mail in mails
+    ]
+    return answer(judged.batch_id, results, is_open=any(ends))
 
 
 async def _resolve(templates: TemplateLookup, key: ApiKey, fields: Any, moment: datetime | None) -> Any:
@@ -155,38 +155,10 @@ def _refuse(judged: Judged) -> Problem:
     acceptable, count = len(judged.acceptable), len(judged.mails)
     detail = f"None was sent: {count - acceptable} of {count} cannot be accepted; `results` says why."
     innocent = Problem(422, "batch-refused", "This mail is acceptable; it was not sent because others are not.")
-    results = [_show_problem(innocent if isinstance(mail, Message) else mail) for mail in judged.mails]
+    results = [show_problem(innocent if isinstance(mail, Message) else mail) for mail in judged.mails]
     return Problem(422, "batch-refused", detail, results=results)
 
 
-def _answer(judged: Judged, ends: Sequence[PublishError | None]) -> Response | StillOpen:
-    """Raises Problem 503 where none was accepted, and some may have been."""
-    left = iter(ends)
-    results = [
-        _show_end(mail, next(left)) if isinstance(mail, Message) else _show_problem(mail) for mail in judged.mails
-    ]
-    counts = Counter(_class(result) for result in results)
-    if not counts["accepted"]:
-        detail = "Kafka has not confirmed any of the mails in time. They may still be sent under the ids in `results`."
-        raise Problem(503, "outcome-unknown", detail, outcome="unknown", batch_id=judged.batch_id, results=results)
-    told = {name: counts[name] for name in ("accepted", "refused", "unknown")}
-    body = orjson.dumps({"batch_id": judged.batch_id, **told, "results": results})
-    response = Response(body, 202, media_type="application/json")
-    return StillOpen(response) if any(ends) else response
-
-
-def _show_end(mail: Message, end: PublishError | None) -> Result:
+def _read_id(mail: Message) -> str:
     assert mail.key is not None
-    email_id = mail.key.decode()
-    return _show_problem(explain(end, email_id, MAIL_UNKNOWN)) if end else {"id": email_id, "status": "queued"}
-
-
-def _show_problem(problem: Problem) -> Result:
-    return {"problem": problem.to_document()}
-
-
-def _class(result: Result) -> str:
-    problem = result.get("problem")
-    if problem is None:
-        return "accepted"
-    return "unknown" if problem.get("outcome") == "unknown" else "refused"
+    return mail.key.decode()

@@ -78,3 +78,20 @@ BATCH_EXAMPLES = {
         "value": {"emails": [_FULL, {**_FULL, "to": ["cleo@example.org"]}], "all_or_nothing": True},
     },
 }
+
+BULK_EXAMPLES = {
+    "two": {
+        "summary": "An invitation for two",
+        "value": {
+            "from": "Shop <no-reply@example.com>",
+            "subject": "{{ name }}, you are invited",
+            "text": "Dear {{ name }}, your code is {{ code }}. This was sent to {{ address }}.",
+            "priority": "bulk",
+            "tags": ["invitation"],
+            "recipients": [
+                {"to": "ann@example.org", "name": "Ann", "variables": {"code": "A1"}},
+                {"to": "Bob <bob@example.net>", "variables": {"code": "B2"}, "metadata": {"customer": 12}},
+            ],
+        },
+    },
+}

@@ -169,6 +169,7 @@ def renew(
         "api_key_id": api_key_id,
         "requested_at": now,
         "send_at": None,
+        "paced": False,
         "expires_at": _renew_expiry(mail, candidate.row, record.coordinates.time, now),
     }
     return mail.model_copy(update=kept | own)

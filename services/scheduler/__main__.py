@@ -7,6 +7,7 @@ import typer
 import uvloop
 
 from services.scheduler.settings import ApiSettings, WorkerSettings
+from shared.failpoints import EVERYWHERE, arm_failpoints
 from shared.process import calm_collector, run_parts
 from shared.settings import DatabaseSettings, load_settings
 from shared.telemetry import set_up_telemetry
@@ -36,6 +37,11 @@ def worker() -> None:
 
     settings = load_settings(WorkerSettings)
     set_up_telemetry(settings, service="scheduler-worker", slot=settings.slot)
+    try:
+        arm_failpoints(settings.test_failpoints, EVERYWHERE)
+    except ValueError as exc:
+        typer.echo(f"MILENA_TEST_FAILPOINTS: {exc}", err=True)
+        raise typer.Exit(2) from None
 
     async def run() -> None:
         await run_parts(create_worker(settings), grace_s=60)

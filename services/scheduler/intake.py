@@ -10,8 +10,10 @@ from uuid import UUID
 
 import structlog
 
+from services.scheduler.bulk_store import BulkStore
 from services.scheduler.delayed import DelayedMail, Expiry, delay, merge
 from services.scheduler.failures import describe_unreadable, to_message
+from services.scheduler.pacing.rows import BulkRow, keep_bulk, keep_mail, merge_rows
 from services.scheduler.store import SchedulerStore
 from shared.batching import Record
 from shared.events import (
@@ -34,12 +36,15 @@ from shared.turns import take_turns
 
 log = structlog.get_logger(__name__)
 
+_ROWS_AT_ONCE = 2000
+
 
 @dataclass(slots=True)
 class _Batch:
     """What a batch of records asks for."""
 
     mails: list[DelayedMail] = field(default_factory=list)
+    bulk: list[BulkRow] = field(default_factory=list)
     cancellations: list[CancellationRequested] = field(default_factory=list)
     refusals: list[Message] = field(default_factory=list)
 
@@ -50,8 +55,10 @@ class Intake:
     def __init__(
         self,
         store: SchedulerStore,
+        bulk: BulkStore,
         results: Publisher,
         *,
+        on_bulk: Callable[[], None] = lambda: None,
         failed_topic: str,
         find_cluster_id: Callable[[], Awaitable[str]],
         expiry: Expiry,
@@ -60,6 +67,8 @@ class Intake:
         on_cancellations: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
+        self._bulk = bulk
+        self._on_bulk = on_bulk
         self._results = results
         self._failed_topic = failed_topic
         self._find_cluster_id = find_cluster_id
@@ -74,9 +83,10 @@ class Intake:
         batch = _Batch()
         async for record in take_turns(records):
             self._sort(record, cluster_id, batch)
-        if not (batch.mails or batch.cancellations or batch.refusals):
+        if not (batch.mails or batch.bulk or batch.cancellations or batch.refusals):
             return
         await self._store.add(merge(batch.mails), batch.cancellations, self._cancellation_kept)
+        await self._add_bulk(batch)
         if batch.cancellations:
             self._on_cancellations()
         if batch.refusals:
@@ -84,9 +94,20 @@ class Intake:
         log.info(
             "taken in",
             mails=len(batch.mails),
+            bulk=len(batch.bulk),
             cancellations=len(batch.cancellations),
             refused=len(batch.refusals),
         )
+
+    async def _add_bulk(self, batch: _Batch) -> None:
+        """Cancellations have been kept by now; whoever is cancelled here is told by a loop of its own."""
+        rows = merge_rows(batch.bulk)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            await self._bulk.add(rows[start : start + _ROWS_AT_ONCE])
+        if batch.cancellations:
+            await self._bulk.cancel_mails([wish.id for wish in batch.cancellations])
+        if rows:
+            self._on_bulk()
 
     def _sort(self, record: Record, cluster_id: str, batch: _Batch) -> None:
         try:
@@ -108,13 +129,18 @@ class Intake:
         mail_id: UUID | None = None
         try:
             event: EmailRequested | BulkRequested
+            received_at, limit = record.coordinates.time, self._event_limit
             if opened.type is EventType.BULK_REQUESTED:
                 event = read_bulk(opened, cluster_id, record.coordinates)
             else:
                 event = read_email(opened, cluster_id, record.coordinates)
                 mail_id = event.id if opened.data.get("id") is None else None
-            received_at = record.coordinates.time
-            batch.mails.append(delay(event, received_at, traceparent, self._expiry, self._event_limit))
+            if event.priority != "bulk":
+                batch.mails.append(delay(event, received_at, traceparent, self._expiry, limit))
+            elif isinstance(event, BulkRequested):
+                batch.bulk.extend(keep_bulk(event, received_at, traceparent, limit))
+            else:
+                batch.bulk.append(keep_mail(event, received_at, traceparent, limit, len(batch.bulk)))
         except UnreadableEvent as exc:
             exc.event_id = exc.event_id or mail_id
             failed = describe_unreadable(exc, opened.data, record.coordinates)

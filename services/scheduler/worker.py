@@ -6,8 +6,11 @@ from datetime import timedelta
 
 from aiokafka.errors import KafkaError
 
+from services.scheduler.bulk_store import BulkStore
 from services.scheduler.delayed_parts import create_delayed_parts, read_expiry
 from services.scheduler.intake import Intake
+from services.scheduler.pacing.handing_out import HandingOut
+from services.scheduler.pacing.parts import create_bulk_parts, list_bulk_chores
 from services.scheduler.settings import WorkerSettings
 from services.scheduler.store import SchedulerStore
 from shared.batching import BatchConsumer
@@ -60,7 +63,8 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
     # Results stay uncompressed, so that any Kafka client reads them (R8).
     requests, results = (_create_publisher(settings, compress=compress) for compress in (True, False))
     delayed = create_delayed_parts(settings, topics, database, requests, results)
-    consumer = _create_consumer(settings, topics, store, results, on_cancellations=delayed.tell)
+    handing_out, bulk_parts = create_bulk_parts(settings, topics, database, requests, results)
+    consumer = _create_consumer(settings, topics, database, results, handing_out, on_cancellations=delayed.tell)
     health = HealthServer(
         settings.health_host,
         settings.health_port,
@@ -68,7 +72,8 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         settings.metrics_allowed_networks,
     )
     watching: list[Part] = [_create_survey(settings, topics), _create_cleaner(settings, database, store)]
-    return [health, database, _Producer(requests), _Producer(results), *delayed.parts, consumer, *watching]
+    parts = [*delayed.parts, *bulk_parts, consumer, *watching]
+    return [health, database, _Producer(requests), _Producer(results), *parts]
 
 
 def _create_survey(settings: WorkerSettings, topics: Topics) -> Survey:
@@ -88,6 +93,7 @@ def _create_cleaner(settings: WorkerSettings, database: Database, store: Schedul
     chores = [
         Chore("scheduler.delayed", lambda limit: store.delete_ended(kept, limit)),
         Chore("scheduler.cancellation", store.delete_cancellations),
+        *list_bulk_chores(database, kept),
     ]
     return Cleaner("scheduler", database, chores)
 
@@ -105,14 +111,17 @@ def _create_publisher(settings: WorkerSettings, *, compress: bool) -> Publisher:
 def _create_consumer(
     settings: WorkerSettings,
     topics: Topics,
-    store: SchedulerStore,
+    database: Database,
     results: Publisher,
+    handing_out: HandingOut,
     *,
     on_cancellations: Callable[[], None],
 ) -> BatchConsumer:
     intake = Intake(
-        store,
+        SchedulerStore(database),
+        BulkStore(database),
         results,
+        on_bulk=handing_out.wake,
         failed_topic=topics.failed,
         find_cluster_id=_Cluster(settings.kafka).find_id,
         expiry=read_expiry(settings),

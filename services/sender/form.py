@@ -92,6 +92,8 @@ class Form(NamedTuple):
 
 def fill_in(mail: EmailRequested, identity: Identity, memo: Memo) -> BuiltMessage | None:
     """The message of one mail of a bulk event; None where it goes the long way."""
+    if mail.variables is None:  # no template at all; the memo has its parts
+        return None
     if memo.form is ...:
         memo.form = _make_form(mail)
     if memo.form is None or "self" in (mail.variables or ()):

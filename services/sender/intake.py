@@ -153,5 +153,6 @@ def _echo(mail: EmailRequested) -> dict[str, Any]:
         "mailing_id": mail.mailing_id,
         "batch_id": mail.batch_id,
         "test": mail.test,
+        "paced": mail.paced,
     }
     return {name: value for name, value in echo.items() if value}

@@ -61,7 +61,7 @@ def compose_full(
 ) -> EmailRequested:
     """The event of a mail in the full form. Raises SenderNotAllowed, UnacceptableFields."""
     check_senders(key, mail)
-    _check_expiry(mail, identity.requested_at)
+    check_expiry(mail, identity.requested_at)
     html = mail.html if mail.variables is None else _render(mail, mail.variables).html
     if faults := [*rules.find_faults(mail.attachments), *find_missing_images(html, mail.attachments)]:
         raise UnacceptableFields(faults)
@@ -109,7 +109,8 @@ def check_sender(key: ApiKey, field: str, address: str) -> None:
         raise SenderNotAllowed(field)
 
 
-def _check_expiry(mail: EmailRequested, now: datetime) -> None:
+def check_expiry(mail: EmailRequested, now: datetime) -> None:
+    """Raises UnacceptableFields where the mail would expire before it is sent, or too late."""
     if mail.expires_at is None:
         return
     release = max(mail.send_at, now) if mail.send_at else now

@@ -16,7 +16,7 @@ from shared.problems import invalid_content
 
 # R10: over HTTP these are the gateway's to say.
 _OWN_FIELDS = frozenset(
-    {"id", "account", "api_key_id", "requested_at", "test", "retry_of", "mailing_id", "batch_id", "template"}
+    {"id", "account", "api_key_id", "requested_at", "test", "retry_of", "mailing_id", "batch_id", "template", "paced"}
 )
 
 TemplateName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from shared.addresses import Mailbox, check_effort
+from shared.addresses import Mailbox, check_effort, check_name
 from shared.events.identity import Namespace
 from shared.events.requested import (
     DEFAULT_ACCOUNT,
@@ -19,6 +19,7 @@ from shared.events.requested import (
     HeaderText,
     Reference,
     Tag,
+    TemplateRef,
     Url,
     check_headers,
     check_metadata,
@@ -37,18 +38,21 @@ class BulkEntry(WireModel):
 
     id: UUID | None = None
     to: MailboxField
-    name: HeaderText | None = None
+    name: Annotated[HeaderText, AfterValidator(check_name)] | None = None
     variables: Annotated[dict[str, Any], AfterValidator(check_variables)] = Field(default_factory=dict)
     metadata: Annotated[dict[str, Any], AfterValidator(check_metadata)] = Field(default_factory=dict)
+    retry_of: UUID | None = None
 
     @property
     def mailbox(self) -> Mailbox:
         """Whom the mail is addressed to."""
-        return Mailbox(self.to.address, self.name.strip()) if self.name else self.to
+        return Mailbox(self.to.address, self.name) if self.name else self.to
 
 
 class BulkRequested(WireModel):
     """One content, as templates, for many recipients; data of `email.bulk_requested`. No cc, no bcc.
+
+    With `plain` the content is no template: every mail has it as it stands, and `variables` count for nothing.
 
     It is read whole or not at all: with one entry that cannot be read, none of its mails is sent.
     """
@@ -71,7 +75,13 @@ class BulkRequested(WireModel):
     mailing_id: Reference | None = None
     batch_id: Reference | None = None
     account: Account = DEFAULT_ACCOUNT
+    api_key_id: Reference | None = None
+    template: TemplateRef | None = None
+    on_unknown: Literal["resend", "hold"] = "resend"
     test: bool = False
+    plain: bool = False
+    requested_at: Instant | None = None
+    paced: bool = Field(default=False, description="the scheduler let it go, and waits for its results (R2)")
 
     @model_validator(mode="before")
     @classmethod
@@ -95,9 +105,14 @@ class BulkRequested(WireModel):
         """The event's value on the topic: what is not the default."""
         return self.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True).encode()
 
+    def list_ids(self) -> list[UUID]:
+        """The email ids of its mails, in their order."""
+        assert self.bulk_id is not None, "read_bulk has given it one"
+        entries = Namespace(self.bulk_id)
+        return [entry.id or entries.name(str(index)) for index, entry in enumerate(self.mails)]
+
     def list_mails(self) -> list[EmailRequested]:
         """The mails this event stands for, in its order; they share whatever they have in common."""
-        assert self.bulk_id is not None, "read_bulk has given it one"
         common = _list_defaults() | {
             "from_": self.from_,
             "reply_to": self.reply_to,
@@ -115,20 +130,25 @@ class BulkRequested(WireModel):
             "mailing_id": self.mailing_id,
             "batch_id": self.batch_id,
             "account": self.account,
+            "api_key_id": self.api_key_id,
+            "template": self.template,
+            "on_unknown": self.on_unknown,
             "test": self.test,
+            "requested_at": self.requested_at,
+            "paced": self.paced,
         }
-        entries = Namespace(self.bulk_id)
         return [
             _make_mail(
                 {
                     **common,
-                    "id": entry.id or entries.name(str(index)),
+                    "id": email_id,
                     "to": [entry.mailbox],
-                    "variables": entry.variables,
+                    "variables": None if self.plain else entry.variables,
                     "metadata": entry.metadata,
+                    "retry_of": entry.retry_of,
                 }
             )
-            for index, entry in enumerate(self.mails)
+            for email_id, entry in zip(self.list_ids(), self.mails, strict=True)
         ]
 
 

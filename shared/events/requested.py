@@ -306,6 +306,7 @@ class EmailRequested(EmailFields):
     api_key_id: Reference | None = None
     test: bool = False
     requested_at: Instant | None = None
+    paced: bool = Field(default=False, description="the scheduler let it go, and waits for its results (R2)")
 
     def to_json(self) -> bytes:
         """The event's value on the topic: what is not the default, so a plain mail stays small."""
@@ -314,8 +315,8 @@ class EmailRequested(EmailFields):
     def compute_digest(self, content: bytes | None = None) -> str:
         """Fingerprint of the mail (R5): equal for the same mail however it was written or rescheduled.
 
-        Left out are send_at, priority and expires_at, and what is bookkeeping (id, key, times). `content` is what
-        `fingerprint_content` gave for a mail that differs in recipients, variables and metadata only.
+        Left out are send_at, priority and expires_at, and what is bookkeeping (id, key, times, pacing). `content` is
+        what `fingerprint_content` gave for a mail that differs in recipients, variables and metadata only.
         """
         own: tuple[Any, ...] = ([str(box) for box in self.to], self.cc, self.bcc, self.variables, self.metadata)
         if self.test:  # another mail than one that is to be sent

@@ -22,6 +22,7 @@ class Echo(WireModel):
     mailing_id: str | None = None
     batch_id: str | None = None
     test: bool = Field(default=False, description="simulated: nothing was transmitted")
+    paced: bool = Field(default=False, description="bulk mail that the scheduler let go")
 
 
 class RecipientOutcome(WireModel):

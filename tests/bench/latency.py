@@ -22,7 +22,7 @@ _CONNECTIONS = 50
 _WARM_UP_S = 3.0
 
 
-class _Poster:
+class Poster:
     """Posts at a rate; knows when each mail was posted and when its 202 came, by id."""
 
     def __init__(self, connections: list[HttpConnection], body: bytes) -> None:
@@ -62,7 +62,7 @@ async def measure_latency(servers: RealServers, rate: float, seconds: float) -> 
             url, authorization = f"{processes[0].url}/v1/emails", caller.headers["Authorization"]
             connections = [await HttpConnection.open(url, authorization) for _ in range(_CONNECTIONS)]
             body = json.dumps(make_body()).encode()
-            warm_up, poster = _Poster(connections, body), _Poster(connections, body)
+            warm_up, poster = Poster(connections, body), Poster(connections, body)
             await warm_up.post_at(rate, min(_WARM_UP_S, seconds))
             await poster.post_at(rate, seconds)
             wanted = len(warm_up.posted) + len(poster.posted)

@@ -42,6 +42,7 @@ KEYS = (
     "races",
     "storm",
     "neighbours",
+    "bulk",
     *MATRIX_KEYS,
 )
 _COLUMNS = ("mails", "sent", "lost", "doubles", "hidden_doubles", "unknown", "takeovers", "redeliveries", "deadlocks")

@@ -5,7 +5,6 @@ Judged at the SMTP sink and on the result topics; what the cancelling request an
 
 import asyncio
 import random
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from tests.support.gateway import Caller, mint, poll, serve_gateway
 from tests.support.records import TopicReader
 from tests.support.servers import RealServers, run_apart
 from tests.support.services import ServiceRunner
-from tests.support.smtp import Script, SmtpServer, run_smtp
+from tests.support.smtp import Script, SmtpServer, run_smtp_apart
 from tests.support.stack import Stack
 
 MAIL = {"from": "shop@example.com", "to": ["ann@example.org"], "subject": "s", "text": "t"}
@@ -48,36 +47,24 @@ class Sink:
 @contextmanager
 def run_sink() -> Iterator[Sink]:
     """Mail to busy…@ is put off at its first try, that to the addresses in _AT_DOT is answered so, once."""
-    ready, ended = threading.Event(), threading.Event()
     found: list[Sink] = []
 
-    async def run() -> None:
-        def answer(step: str, argument: str) -> str | None:
-            sink = found[0]
-            if step == "rcpt" and argument.startswith("busy") and argument not in sink.refused:
-                sink.refused.add(argument)
-                return "450 4.2.1 mailbox busy"
-            if step == "rcpt" and argument in _AT_DOT and argument not in sink.refused:
-                sink.refused.add(argument)
-                sink.next_dot = _AT_DOT[argument]
-            if step == "dot":
-                said, sink.next_dot = sink.next_dot, None
-                return said
-            return None
+    def answer(step: str, argument: str) -> str | None:
+        sink = found[0]
+        if step == "rcpt" and argument.startswith("busy") and argument not in sink.refused:
+            sink.refused.add(argument)
+            return "450 4.2.1 mailbox busy"
+        if step == "rcpt" and argument in _AT_DOT and argument not in sink.refused:
+            sink.refused.add(argument)
+            sink.next_dot = _AT_DOT[argument]
+        if step == "dot":
+            said, sink.next_dot = sink.next_dot, None
+            return said
+        return None
 
-        async with run_smtp(Script(answer)) as server:
-            found.append(Sink(server))
-            ready.set()
-            await asyncio.to_thread(ended.wait)
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    ready.wait()
-    try:
+    with run_smtp_apart(Script(answer)) as server:
+        found.append(Sink(server))
         yield found[0]
-    finally:
-        ended.set()
-        thread.join()
 
 
 @dataclass(frozen=True)

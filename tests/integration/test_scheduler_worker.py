@@ -17,6 +17,7 @@ from services.scheduler.api import create_api
 from services.scheduler.settings import ApiSettings
 from services.scheduler.waiting_store import WaitingStore
 from shared.database import Database
+from shared.events import derive_bulk_entry_id
 from tests.support.gateway import mint
 from tests.support.outage import DatabaseProxy
 from tests.support.races import count_cancelled, race
@@ -67,17 +68,17 @@ def is_failed(record: Seen) -> bool:
     return record.topic.endswith("failed")
 
 
-async def find_state(database: Database, mail_id: UUID) -> str | None:
-    rows = await database.fetch("SELECT state FROM scheduler.delayed WHERE id = $1", mail_id)
+async def find_state(database: Database, mail_id: UUID, table: str = "delayed") -> str | None:
+    rows = await database.fetch(f"SELECT state FROM scheduler.{table} WHERE id = $1", mail_id)
     return rows[0]["state"] if rows else None
 
 
-async def wait_for_state(database: Database, mail_id: UUID, state: str) -> None:
+async def wait_for_state(database: Database, mail_id: UUID, state: str, table: str = "delayed") -> None:
     for _ in range(500):
-        if await find_state(database, mail_id) == state:
+        if await find_state(database, mail_id, table) == state:
             return
         await asyncio.sleep(0.02)
-    raise AssertionError(f"the row never was {state}, but {await find_state(database, mail_id)}")
+    raise AssertionError(f"the row never was {state}, but {await find_state(database, mail_id, table)}")
 
 
 async def test_a_delayed_mail_leaves_once_at_its_time(
@@ -119,11 +120,12 @@ async def test_bulk_mail_without_a_time_leaves_at_once_and_everything_else_is_le
     (released,) = await reader.wait_for(is_released)
     assert released.data["id"] == str(bulk)
     assert "priority" not in released.data
-    assert [row["id"] for row in await database.fetch("SELECT id FROM scheduler.delayed")] == [bulk]
+    assert [row["id"] for row in await database.fetch("SELECT id FROM scheduler.bulk_mail")] == [bulk]
+    assert await database.fetch("SELECT FROM scheduler.delayed") == []
     assert not any(is_failed(record) for record in reader.seen)
 
 
-async def test_a_bulk_event_waits_for_its_time_whole_and_one_that_cannot_be_read_is_answered(
+async def test_a_bulk_events_mails_wait_for_their_time_and_one_that_cannot_be_read_is_answered(
     stack: Stack, services: ServiceRunner, reader: TopicReader
 ) -> None:
     bulk_id = str(uuid4())
@@ -141,8 +143,9 @@ async def test_a_bulk_event_waits_for_its_time_whole_and_one_that_cannot_be_read
     assert failed.data["errors"][0]["pointer"] == "/mails/3/to"
     assert "id" not in failed.data
     (released,) = await reader.wait_for(lambda record: record.headers.get("ce_type") == "email.bulk_requested")
-    assert released.key == released.headers["ce_id"] == released.data["bulk_id"] == bulk_id
-    assert released.data["mails"] == mails
+    assert released.key == released.headers["ce_id"] == released.data["bulk_id"]
+    ids = [str(derive_bulk_entry_id(UUID(bulk_id), number)) for number in range(3)]
+    assert released.data["mails"] == [{"id": ids[number], **mails[number]} for number in range(3)]
     assert not {"priority", "send_at"} & set(released.data)
     assert "expires_at" in released.data
 
@@ -233,7 +236,7 @@ async def test_a_cancellation_that_comes_first_takes_effect_when_the_mail_arrive
     assert failed.data["id"] == str(mine)
     (released,) = await reader.wait_for(is_released)
     assert released.data["id"] == str(foreign)
-    assert await find_state(database, mine) == "cancelled"
+    assert await find_state(database, mine, "bulk_mail") == "cancelled"
 
 
 async def test_a_cancellation_after_release_changes_nothing(
@@ -242,10 +245,10 @@ async def test_a_cancellation_after_release_changes_nothing(
     await start_worker(services)
     mail_id = uuid4()
     await publish(stack.bootstrap_servers, stack.topics.requested, build_mail(priority="bulk", id=str(mail_id)))
-    await wait_for_state(database, mail_id, "released")
+    await wait_for_state(database, mail_id, "queued", "bulk_mail")
     await publish(stack.bootstrap_servers, stack.topics.requested, {"id": str(mail_id), "cancel": True})
     await asyncio.sleep(1)
-    assert await find_state(database, mail_id) == "released"
+    assert await find_state(database, mail_id, "bulk_mail") == "queued"
     assert not any(is_failed(record) for record in reader.seen)
 
 

@@ -3,9 +3,10 @@
 import asyncio
 import re
 import ssl
+import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -302,3 +303,25 @@ async def run_smtp(script: Script | None = None, port: int = 0) -> AsyncIterator
         yield server
     finally:
         await server.stop()
+
+
+@contextmanager
+def run_smtp_apart(script: Script | None = None) -> Iterator[SmtpServer]:
+    """The same in a thread of its own, for fixtures that outlive a test's loop."""
+    ready, ended = threading.Event(), threading.Event()
+    found: list[SmtpServer] = []
+
+    async def run() -> None:
+        async with run_smtp(script) as server:
+            found.append(server)
+            ready.set()
+            await asyncio.to_thread(ended.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    ready.wait()
+    try:
+        yield found[0]
+    finally:
+        ended.set()
+        thread.join()

@@ -217,6 +217,22 @@ def test_a_large_batch_takes_several_requests_each_under_its_own_key(run: Run) -
     assert [each.headers["idempotency-key"] for each in api.requests] == ['"june"', '"june-1"', '"june-2"']
 
 
+def test_one_content_for_many_gives_each_recipient_a_handle(run: Run) -> None:
+    def accept(request: httpx.Request) -> httpx.Response:
+        if len(api.requests) == 2:
+            return problem(403, "sender-not-allowed")
+        return httpx.Response(202, json={"results": [{"id": f"{n}"} for n in range(request.content.count(b'"to"'))]})
+
+    api = FakeApi(accept)
+    recipients = [{"to": f"u{n}@example.org", "variables": {"n": n}} for n in range(1001)]
+    content = {"from_": "a@example.com", "subject": "{{ n }}", "text": "t"}
+    handles = run(api, lambda client: client.send_bulk(recipients, idempotency_key="june", **content))
+    assert (handles[999].id, type(handles[1000])) == ("999", milena.SenderNotAllowed)
+    first, second = api.bodies()
+    assert (first["from"], len(first["recipients"]), second["recipients"]) == ("a@example.com", 1000, recipients[1000:])
+    assert [each.headers["idempotency-key"] for each in api.requests] == ['"june"', '"june-1"']
+
+
 def test_wait_asks_more_and_more_rarely_until_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = status("deferred", complete=False)
     api = FakeApi(problem(404, "email-not-found"), waiting, waiting, waiting, status("sent")).pass_time(monkeypatch)

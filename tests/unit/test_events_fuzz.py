@@ -225,6 +225,13 @@ def schedule(record: Record) -> None:
                 assert not mail.traceparent or "\0" not in mail.traceparent
             return []
 
+    class Bulk:
+        async def add(self, rows: object) -> None:
+            pass
+
+        async def cancel_mails(self, ids: object) -> None:
+            pass
+
     class Results:
         async def publish_all(self, messages: list[Message]) -> None:
             told.extend(messages)
@@ -234,6 +241,7 @@ def schedule(record: Record) -> None:
 
     intake = SchedulerIntake(
         Store(),  # type: ignore[arg-type]
+        Bulk(),  # type: ignore[arg-type]
         Results(),  # type: ignore[arg-type]
         failed_topic="f",
         find_cluster_id=find_cluster_id,

@@ -4,8 +4,9 @@
 side.
 """
 
-from services.gateway.templates.lookup import TemplateLookup
+from services.gateway.templates.content import StoredTemplate
+from services.gateway.templates.lookup import TemplateLookup, complain
 from services.gateway.templates.routes import setup_templates
 from services.gateway.templates.store import TemplateStore
 
-__all__ = ["TemplateLookup", "TemplateStore", "setup_templates"]
+__all__ = ["StoredTemplate", "TemplateLookup", "TemplateStore", "complain", "setup_templates"]

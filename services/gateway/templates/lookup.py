@@ -44,18 +44,26 @@ class TemplateLookup:
         """
         if fields.get("template") is None:
             return fields
-        choice = _read_choice(fields["template"])
-        given = fields.get("variables")
-        _check_neighbours(fields, given)
-        found = await self._find(account, choice, moment)
-        given = given or {}
+        given = fields.get("variables") or {}
+        found, fields = await self.take_content(account, fields, moment)
         missing = found.content.find_missing(given)
         if missing:
-            raise invalid_content([_complain(found, name) for name in missing])
+            raise invalid_content([complain(found, name) for name in missing])
+        return {**fields, "variables": found.content.fill_in(given)}
+
+    async def take_content(
+        self, account: str, fields: dict[str, Any], moment: datetime | None = None
+    ) -> tuple[StoredTemplate, dict[str, Any]]:
+        """The template that `fields` name, and the fields with its content; the variables are left to the caller.
+
+        Raises Problem 422, 503.
+        """
+        choice = _read_choice(fields["template"])
+        _check_neighbours(fields, fields.get("variables"))
+        found = await self._find(account, choice, moment)
         content = found.content
         own = {"subject": content.subject, "text": content.text, "html": content.html}
-        ref = TemplateRef(name=found.name, version=found.version)
-        return {**fields, **own, "variables": content.fill_in(given), "template": ref}
+        return found, {**fields, **own, "template": TemplateRef(name=found.name, version=found.version)}
 
     async def _find(self, account: str, choice: TemplateChoice, moment: datetime | None) -> StoredTemplate:
         try:
@@ -95,7 +103,8 @@ def _check_neighbours(fields: dict[str, Any], variables: Any) -> None:
         raise invalid_content(errors)
 
 
-def _complain(template: StoredTemplate, name: str) -> dict[str, str]:
+def complain(template: StoredTemplate, name: str) -> dict[str, str]:
+    """The error of a variable that a template needs and that is not given."""
     description = template.content.variables[name].description
     detail = f"is needed by the template `{template.name}`" + (f": {description}" if description else "")
     return {"detail": detail, "pointer": f"/variables/{name}"}

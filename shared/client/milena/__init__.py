@@ -33,7 +33,7 @@ from milena.errors import (
     WebhookRejected,
 )
 from milena.handles import AsyncHandle, Handle
-from milena.mail import Attachment, Mail
+from milena.mail import Attachment, Mail, Recipient
 from milena.retrying import Patience
 from milena.status import EmailStatus, Event, RecipientStatus, ScheduledEmail
 from milena.version import VERSION as __version__  # noqa: N811
@@ -64,6 +64,7 @@ __all__ = [
     "OutcomeUnknown",
     "Patience",
     "RateLimited",
+    "Recipient",
     "RecipientStatus",
     "ScheduledEmail",
     "ScopeMissing",

@@ -14,7 +14,7 @@ from milena.errors import MilenaError
 from milena.events import Subscription
 from milena.flows import Flow
 from milena.handles import DEFAULT_WAIT_S, AsyncHandle
-from milena.mail import Mail, compose, name_filters
+from milena.mail import Mail, Recipient, compose, name_filters
 from milena.retrying import Patience
 from milena.status import EmailStatus, Event, ScheduledEmail
 from milena.transport import Caller, describe_connection, describe_request, describe_stream, read_answer, read_loss
@@ -47,6 +47,17 @@ class AsyncClient(Caller):
     ) -> list[AsyncHandle | MilenaError]:
         """See Client.send_batch."""
         found = await self._run(flows.send_batch([compose(mail) for mail in mails], idempotency_key, self._patience))
+        return [AsyncHandle(self, each, is_new=True) if isinstance(each, str) else each for each in found]
+
+    async def send_bulk(
+        self,
+        recipients: Iterable[Recipient | Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+        **content: Unpack[Mail],
+    ) -> list[AsyncHandle | MilenaError]:
+        """See Client.send_bulk."""
+        found = await self._run(flows.send_bulk(compose(content), list(recipients), idempotency_key, self._patience))
         return [AsyncHandle(self, each, is_new=True) if isinstance(each, str) else each for each in found]
 
     def email(self, email_id: str) -> AsyncHandle:

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
-EMAILS, BATCH, EVENTS, SCHEDULED = "/v1/emails", "/v1/emails/batch", "/v1/events", "/v1/scheduled"
+EMAILS, BATCH, BULK, EVENTS = "/v1/emails", "/v1/emails/batch", "/v1/emails/bulk", "/v1/events"
+SCHEDULED = "/v1/scheduled"
 BATCH_LIMIT = 1000  # mails in one request
 BATCH_BYTES = 8 * 1024 * 1024  # of JSON; the gateway takes twice as many unless it is told otherwise
 
@@ -57,7 +58,7 @@ def send(mail: Mapping[str, Any], idempotency_key: str | None) -> Call:
 
 
 def cut_batch(mails: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Mails by as many as one request takes: BATCH_LIMIT of them, and about BATCH_BYTES."""
+    """Mails, or recipients, by as many as one request takes: BATCH_LIMIT of them, and about BATCH_BYTES."""
     some: list[Mapping[str, Any]] = []
     weight = 0
     for mail in mails:
@@ -74,6 +75,11 @@ def cut_batch(mails: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, 
 def send_batch(mails: Sequence[Mapping[str, Any]], idempotency_key: str | None) -> Call:
     """Send many mails, once for each key."""
     return _post(BATCH, {"emails": list(mails)}, _name(idempotency_key))
+
+
+def send_bulk(content: Mapping[str, Any], recipients: Sequence[Mapping[str, Any]], idempotency_key: str | None) -> Call:
+    """Send one content to many, once for each key."""
+    return _post(BULK, {**content, "recipients": list(recipients)}, _name(idempotency_key))
 
 
 def read_status(email_id: str) -> Call:

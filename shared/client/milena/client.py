@@ -14,7 +14,7 @@ from milena.errors import MilenaError
 from milena.events import Subscription
 from milena.flows import Flow
 from milena.handles import DEFAULT_WAIT_S, Handle
-from milena.mail import Mail, compose, name_filters
+from milena.mail import Mail, Recipient, compose, name_filters
 from milena.retrying import Patience
 from milena.status import EmailStatus, Event, ScheduledEmail
 from milena.transport import Caller, describe_connection, describe_request, describe_stream, read_answer, read_loss
@@ -51,6 +51,21 @@ class Client(Caller):
     ) -> list[Handle | MilenaError]:
         """Send many mails, up to 1,000 in one request; for each, in order, its handle or the error it met."""
         found = self._run(flows.send_batch([compose(mail) for mail in mails], idempotency_key, self._patience))
+        return [Handle(self, each, is_new=True) if isinstance(each, str) else each for each in found]
+
+    def send_bulk(
+        self,
+        recipients: Iterable[Recipient | Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+        **content: Unpack[Mail],
+    ) -> list[Handle | MilenaError]:
+        """Send one content to many, filled in for each; for each, in order, the handle of his mail or its error.
+
+        Subject, text and html are templates over `name`, `address` and each recipient's variables. Up to 1,000 go in
+        one request, all or none of them.
+        """
+        found = self._run(flows.send_bulk(compose(content), list(recipients), idempotency_key, self._patience))
         return [Handle(self, each, is_new=True) if isinstance(each, str) else each for each in found]
 
     def email(self, email_id: str) -> Handle:

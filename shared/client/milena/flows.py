@@ -3,7 +3,7 @@
 The two clients differ only in how they carry a step out, so that there is one copy of all there is to know.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import datetime
 from itertools import count
 from typing import Any, TypeAlias, TypeVar
@@ -61,11 +61,37 @@ def send_batch(
 
     Raises ApiError, ConnectionFailed where the first of them fails; later ones leave the ids that there are.
     """
+    return (yield from _send_in_turn(mails, idempotency_key, lambda some, key: _send_some(some, key, patience)))
+
+
+def send_bulk(
+    content: Mapping[str, Any],
+    recipients: Sequence[Mapping[str, Any]],
+    idempotency_key: str | None,
+    patience: Patience,
+) -> Flow[list[str | MilenaError]]:
+    """Gives the id of each recipient's mail, or its error, in order; as many requests as are needed.
+
+    Raises ApiError, ConnectionFailed where the first of them fails; later ones leave the ids that there are.
+    """
+
+    def send_some(some: Sequence[Mapping[str, Any]], key: str | None) -> Flow[list[str | MilenaError]]:
+        answer = yield from perform(calls.send_bulk(content, some, key), patience)
+        return [_read_result(each) for each in answer.read()["results"]]
+
+    return (yield from _send_in_turn(recipients, idempotency_key, send_some))
+
+
+def _send_in_turn(
+    items: Sequence[Mapping[str, Any]],
+    idempotency_key: str | None,
+    send_some: Callable[[Sequence[Mapping[str, Any]], str | None], Flow[list[str | MilenaError]]],
+) -> Flow[list[str | MilenaError]]:
     results: list[str | MilenaError] = []
-    for number, some in enumerate(calls.cut_batch(mails)):
+    for number, some in enumerate(calls.cut_batch(items)):
         key = f"{idempotency_key}-{number}" if idempotency_key and number else idempotency_key
         try:
-            results += yield from _send_some(some, key, patience)
+            results += yield from send_some(some, key)
         except MilenaError as exc:
             if not number:
                 raise

@@ -73,6 +73,15 @@ class Mail(TypedDict, total=False):
     on_unknown: Literal["resend", "hold"]
 
 
+class Recipient(TypedDict, total=False):
+    """Who gets one content with others (`send_bulk`); `to` is needed, `name` is for the To header and `{{ name }}`."""
+
+    to: str | Mapping[str, str]
+    name: str
+    variables: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+
 def compose(mail: Mail | Mapping[str, Any]) -> dict[str, Any]:
     """The mail as the API takes it; what is None is left out. Raises ValueError for a time without a zone, OSError."""
     given = {name: value for name, value in cast(Mapping[str, Any], mail).items() if value is not None}

@@ -1,0 +1,89 @@
+"""The tables of paced bulk mail (R2)."""
+
+from sqlalchemy import (
+    ARRAY,
+    UUID,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+)
+
+from services.scheduler.pacing.states import BulkState
+from services.scheduler.tables import metadata
+
+_TIME = DateTime(timezone=True)
+
+bulk_lane = Table(
+    "bulk_lane",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("kind", Text, nullable=False, comment="batch, mailing, or loose: mail that belongs to neither"),
+    Column("name", Text, nullable=False, comment="batch_id, mailing_id, or empty"),
+    Column("paused", Boolean, nullable=False),
+    Column("cancelled_at", _TIME, comment="what is pending is cancelled, little by little, and nothing leaves"),
+    *(Column(state.value, BigInteger, nullable=False, comment="mails in this state") for state in BulkState),
+    Column("waiting", Boolean, comment="generated: something is pending"),
+    Column("flying", Boolean, comment="generated: something has left and had no result"),
+    Column("handed_at", _TIME, comment="when mail last left"),
+    Column("result_at", _TIME, comment="when a result last came"),
+    Column("created_at", _TIME, nullable=False),
+    Column("changed_at", _TIME, nullable=False),
+)
+
+bulk_content = Table(
+    "bulk_content",
+    metadata,
+    Column("lane", BigInteger, primary_key=True),
+    Column("id", UUID, primary_key=True, comment="hash of the body"),
+    Column("body", LargeBinary, nullable=False, comment="JSON object: what mails share, unrendered"),
+    Column("used_at", _TIME, nullable=False),
+)
+
+bulk_mail = Table(
+    "bulk_mail",
+    metadata,
+    Column("id", UUID, primary_key=True, comment="the email id"),
+    Column("lane", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("number", Integer, nullable=False, comment="its place in its lane, among mails due at the same time"),
+    Column("due_at", _TIME, nullable=False),
+    Column("expires_at", _TIME, comment="as it was given; once handed out, as it was published"),
+    Column("content", UUID, comment="of bulk_content; none: `own` is a whole mail"),
+    Column("own", LargeBinary, comment="JSON object: what is this mail's alone; dropped once it is sent"),
+    Column("traceparent", Text),
+    Column("attempt", Integer, nullable=False, comment="of the last result"),
+    Column("handed_at", _TIME),
+    Column("ended_at", _TIME),
+)
+
+bulk_window = Table(
+    "bulk_window",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, comment="1: there is one window"),
+    Column("size", Integer, nullable=False),
+    Column("in_flight", Integer, nullable=False, comment="mails in state queued"),
+    Column("rate", Double, nullable=False, comment="results a second, as last measured"),
+    Column("latency_s", Double, nullable=False, comment="of a mail that nothing is before"),
+    Column("results", Integer, nullable=False, comment="first results since the last measurement"),
+    Column("fastest_s", Double, nullable=False, comment="the shortest way of those"),
+    Column("measured_at", _TIME, nullable=False),
+)
+
+bulk_group = Table(
+    "bulk_group",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    Column("kind", Text, nullable=False, comment="release: to be published; cancellation: to be told"),
+    Column("mails", ARRAY(UUID), nullable=False),
+    Column("due_at", _TIME, nullable=False),
+    Column("lease_token", UUID),
+    Column("lease_until", _TIME),
+)

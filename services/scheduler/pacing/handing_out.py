@@ -1,0 +1,138 @@
+"""Handing out: bulk mail leaves as fast as results come back (R2)."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from services.scheduler.delayed import Expiry
+from services.scheduler.pacing.contents import Contents
+from services.scheduler.pacing.fairness import share_out
+from services.scheduler.pacing.messages import Writer, list_places
+from services.scheduler.pacing.window import measure
+from services.scheduler.pacing_store import PacingStore, QueuedMail, View
+from shared.due import DueRow
+from shared.metrics import BULK_HANDED_OUT
+from shared.publisher import EventTooLarge, Publisher
+from shared.retrying import Unavailable
+
+log = structlog.get_logger(__name__)
+
+_IDLE_S, _FULL_S, _FAILURE_S = 0.15, 0.05, 1.0
+_STOPPING_S = 20.0
+_WORTH_IT = 8  # a part of the window: a transaction for every mail that comes back would cost more than the mail
+
+
+class HandingOut:
+    """Takes what the window has room for, publishes it, and forgets the group once the broker has it.
+
+    A process that dies in between leaves a group whose lease runs out: it is published again, with the same ids.
+    """
+
+    def __init__(
+        self, store: PacingStore, requests: Publisher, writer: Writer, *, lease: timedelta, expiry: Expiry
+    ) -> None:
+        self._store = store
+        self._requests = requests
+        self._writer = writer
+        self._contents = Contents(store)
+        self._lease = lease
+        self._expiry = expiry
+        self._stopping = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+
+    async def start(self) -> None:
+        """Begin in the background."""
+        self._stopping.clear()
+        self._task = asyncio.create_task(self._run(), name="bulk-hand-out")
+
+    async def stop(self) -> None:
+        """Take nothing more; what has been taken is published, unless Kafka is away for too long."""
+        task, self._task = self._task, None
+        if task:
+            self._stopping.set()
+            self._woken.set()
+            await asyncio.wait([task], timeout=_STOPPING_S)
+            task.cancel()
+            await asyncio.wait([task])
+
+    def wake(self) -> None:
+        """Look again: results have come back, or mail has come in."""
+        self._woken.set()
+
+    async def hand_out(self) -> int:
+        """One round. Returns how many mails have left. Raises Unavailable, PublishError."""
+        if not self._requests.available:
+            return 0
+        view = await self._store.look()
+        adjusted = measure(view.window)
+        if adjusted:
+            await self._store.adjust(adjusted, view.measured_at)
+        shares = share_out(_find_room(view), view.claims)
+        if not shares:
+            return 0
+        taken = await self._store.take(shares, view.stuck, self._lease, self._expiry.default, self._expiry.limit)
+        if taken is None:
+            return 0
+        group, mails = taken
+        await self._publish(group, mails)
+        BULK_HANDED_OUT.inc(len(mails))
+        return len(mails)
+
+    async def publish_again(self, groups: Sequence[DueRow]) -> None:
+        """Groups whose lease ran out before the broker had them. Raises Unavailable, PublishError."""
+        for group in groups:
+            mails = await self._store.list_queued(group)
+            log.warning("a hand-out is begun again", mails=len(mails))
+            await self._publish(group, mails)
+
+    async def _publish(self, group: DueRow, mails: Sequence[QueuedMail]) -> None:
+        bodies = await self._contents.load(list_places(mails))
+        messages = self._writer.write(group.id, mails, bodies, datetime.now(UTC))
+        try:
+            async with asyncio.timeout(self._lease.total_seconds()):
+                await self._requests.publish_all(messages)
+        except TimeoutError:
+            log.warning("kafka has not acknowledged in time", mails=len(mails))
+            return
+        except EventTooLarge:
+            log.error("the topic refuses bulk mail as too large; its max.message.bytes is too low", mails=len(mails))
+            return
+        await self._store.finish(group)
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._woken.clear()
+            try:
+                left = await self.hand_out()
+            except Exception as exc:
+                self._report(exc)
+                await _wait(self._stopping, _FAILURE_S)
+                continue
+            self._failing = False
+            if not left:
+                await _wait(self._woken, _IDLE_S)
+
+    def _report(self, exc: Exception) -> None:
+        """An outage is said once; a bug every time."""
+        if not isinstance(exc, Unavailable):
+            log.error("handing out failed", exc_info=exc)
+        elif not self._failing:
+            log.warning("handing out waits", error=str(exc))
+        self._failing = True
+
+
+def _find_room(view: View) -> int:
+    waiting = sum(claim.waiting for claim in view.claims)
+    free = view.free
+    return free if free >= min(waiting, view.window.size // _WORTH_IT) else 0
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
