@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from shared.access import AccessStore, KeyLookup, LastUses
 from shared.apidocs import ProblemDocument, add_schemas
-from shared.database import Database
+from shared.database import LIST_PLANNING, Database
 from shared.settings import HttpSettings
 from shared.web import setup_web
 
@@ -19,11 +19,13 @@ _BODY_LIMIT = 64 * 1024
 class DatabaseApi:
     """An application without routes yet. An outage of `database` in a route is a 503 by itself.
 
-    What routes need to end, at the end of the application, stands in `leaving`.
+    `lists` is the same database, planned as lists are to be; a slow one never takes the last connection of who looks up
+    a key. What routes need to end, at the end of the application, stands in `leaving`.
     """
 
     app: FastAPI
     database: Database
+    lists: Database
     keys: KeyLookup
     leaving: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
@@ -39,7 +41,7 @@ def create_database_api(
 ) -> DatabaseApi:
     """Build one. `body_limit`: bytes of a body, `body_limits` of those to certain paths; `streamed`: see setup_web."""
     database = Database(database_url, application_name=f"milena-{service}-api")
-
+    lists = Database(database_url, pool_size=2, application_name=f"milena-{service}-lists", planning=LIST_PLANNING)
     store = AccessStore(database)
     uses = LastUses(store)
     keys = KeyLookup(store, on_use=uses.note)
@@ -53,6 +55,7 @@ def create_database_api(
             await leave()
         await uses.stop()
         await database.close()
+        await lists.close()
 
     app = FastAPI(title=f"Milena {service}", docs_url=None, redoc_url=None, lifespan=live)
     app.router.redirect_slashes = False  # it would name whatever host and scheme a proxy hides
@@ -66,4 +69,4 @@ def create_database_api(
         streamed=streamed,
     )
     add_schemas(app, ProblemDocument)
-    return DatabaseApi(app, database, keys, leaving)
+    return DatabaseApi(app, database, lists, keys, leaving)

@@ -6,6 +6,7 @@ Base64url without padding, of a JSON array of strings.
 import base64
 import binascii
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,11 @@ def write_time_cursor(moment: datetime, item_id: UUID, of: str = "") -> str:
     `of` tells the list from others: its cursors are refused there.
     """
     return write_cursor(moment.isoformat(), str(item_id), *([of] if of else []))
+
+
+def mark_list(*parts: str) -> str:
+    """What tells a list from others (`of`): its account, its filters, its range."""
+    return blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
 
 def read_cursor(text: str, count: int, pointer: str) -> list[str]:

@@ -35,6 +35,9 @@ _GONE = (
 )
 _REPEAT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _DEADLOCK_TRIES = 5
+# Whatever PostgreSQL believes of the next value, a page is never found by sorting all that has it; and plans are made
+# once for each connection, for over a hundred partitions that takes longer than carrying them out.
+LIST_PLANNING = {"plan_cache_mode": "force_generic_plan", "enable_sort": "off", "enable_seqscan": "off"}
 _STALL_S = 5.0  # a statement that took longer met a server that stood still: leases may have run out meanwhile
 
 

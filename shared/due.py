@@ -41,12 +41,15 @@ class DueTable:
     """Statements on one table of due rows.
 
     `name` is schema-qualified; `where` narrows what may fall due; `mark` is what the lease itself writes
-    (`state = 'releasing'`), so that taking a row and changing its state are one conditional update.
+    (`state = 'releasing'`), so that taking a row and changing its state are one conditional update. Where `size` says
+    how many bytes a row brings along, a lease takes no more than `most_bytes`, or one row that is larger.
     """
 
     name: str
     where: str = "true"
     mark: str = ""
+    size: str = ""
+    most_bytes: int = 8 * 1024 * 1024
 
     async def lease(self, database: Database, limit: int, lease: timedelta) -> list[DueRow]:
         """Take on up to `limit` rows that are due and not leased, oldest first."""
@@ -55,11 +58,11 @@ class DueTable:
         rows = await database.fetch(
             f"""
             WITH due AS (
-                SELECT id FROM {self.name}
+                SELECT id, due_at, {self.size or "0"} AS size FROM {self.name}
                 WHERE due_at <= now() AND (lease_until IS NULL OR lease_until < now()) AND ({self.where})
-                ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+                ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED){self._bound()}
             UPDATE {self.name} AS t SET lease_token = $2, lease_until = now() + $3{mark}
-            FROM due WHERE t.id = due.id RETURNING t.*
+            FROM {"bounded" if self.size else "due"} AS taken WHERE t.id = taken.id RETURNING t.*
             """,
             limit,
             token,
@@ -68,6 +71,14 @@ class DueTable:
         # RETURNING promises no order.
         rows.sort(key=itemgetter("due_at"))
         return [DueRow(row["id"], token, dict(row)) for row in rows]
+
+    def _bound(self) -> str:
+        """What fits: the rows left over were locked in vain, which others see for no longer than this statement."""
+        if not self.size:
+            return ""
+        return f""",
+            summed AS (SELECT id, size, sum(size) OVER (ORDER BY due_at, id) AS total FROM due),
+            bounded AS (SELECT id FROM summed WHERE total <= {self.most_bytes} OR total = size)"""
 
     async def finish(self, database: Database, rows: Sequence[DueRow]) -> set[UUID]:
         """Delete rows still held under their token; returns the ids that were."""

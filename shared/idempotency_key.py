@@ -20,6 +20,11 @@ def read_idempotency_key(request: HTTPConnection) -> str | None:
     return read_key(given) if given else None
 
 
+def has_idempotency_key(request: HTTPConnection) -> bool:
+    """Whether the request has one, right or wrong."""
+    return any(name == _HEADER for name, _ in request.scope["headers"])
+
+
 def read_key(values: Sequence[bytes]) -> str:
     """The key of the header's fields: a string of RFC 8941, or the same without its quotes. Raises Problem 400."""
     value = values[0].strip()

@@ -98,6 +98,16 @@ STAGING_SAFETY = Gauge(
     "milena_staging_safety", "1 for each setting in force that keeps mail from recipients", ["setting"]
 )
 
+# scheduler: waiting mail
+RELEASE_LAG = Histogram(
+    "milena_release_lag_seconds",
+    "From when a delayed mail was due to the broker's acknowledgement of its release",
+    buckets=_LATENCY,
+)
+RELEASE_OVERDUE_SECONDS = Gauge(
+    "milena_release_overdue_seconds", "For how long the oldest delayed mail that has not left has been due; 0: none"
+)
+
 # scheduler: bulk mail
 BULK_HANDED_OUT = Counter("milena_bulk_handed_out_total", "Bulk mails given to the senders")
 BULK_RESULTS = Counter("milena_bulk_results_total", "Results that changed where a bulk mail stands")

@@ -183,6 +183,14 @@ _TYPES = (
         "Settle it as sent or failed instead.",
     ),
     ProblemType(
+        "not-scheduled",
+        (409,),
+        "Not scheduled",
+        "The mail does not wait for its time any more: it has been handed to the senders, or was cancelled (`state`).",
+        "Look at the mail's status. One that has left may still be stopped where it waits for another attempt:"
+        " `POST /v1/emails/{id}/cancel`.",
+    ),
+    ProblemType(
         "last-admin-key",
         (409,),
         "Last admin key",

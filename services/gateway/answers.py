@@ -122,7 +122,7 @@ class Email(BaseModel):
     mailing_id: str | None = None
     batch_id: str | None = None
     retry_of: str | None = Field(default=None, description="the mail that this one tries again")
-    send_at: datetime | None = None
+    send_at: datetime | None = Field(default=None, description="when it leaves, or left, after every change")
     expires_at: datetime | None = None
     created_at: datetime = Field(description="when Kafka held it")
     updated_at: datetime = Field(description="when something last became known of it")
@@ -143,7 +143,9 @@ class EmailItem(BaseModel):
     tags: list[str]
     mailing_id: str | None = None
     batch_id: str | None = None
-    send_at: datetime | None = None
+    send_at: datetime | None = Field(
+        default=None, description="as it was requested; a later change: `GET /v1/emails/{id}`"
+    )
     created_at: datetime = Field(description="when Kafka held it")
     updated_at: datetime = Field(description="when something last became known of it")
     links: EmailLinks
@@ -180,7 +182,7 @@ class TimelineEvent(BaseModel):
     response: str | None = Field(default=None, description="the relay's own words", examples=[_LINE])
     message_id: str | None = None
     complete: bool | None = Field(default=None, description="true on the event that completes the mail")
-    send_at: datetime | None = None
+    send_at: datetime | None = Field(default=None, description="of a request, and of `email.rescheduled`")
     detail: str | None = Field(default=None, description="what a reader may need to know about it")
     errors: list[dict[str, str]] | None = None
 

@@ -17,7 +17,7 @@ from services.gateway.counting import setup_counting
 from services.gateway.idempotency import Idempotency
 from services.gateway.idempotency_store import KeyStore
 from services.gateway.key_routes import setup_keys
-from services.gateway.list_store import PLANNING, ListStore
+from services.gateway.list_store import ListStore
 from services.gateway.listening import setup_listening
 from services.gateway.listing import setup_listing
 from services.gateway.readiness import ToleratedAbsence
@@ -35,7 +35,7 @@ from services.gateway.templates.routes import BODIES as TEMPLATE_BODIES
 from shared.access import AccessStore, KeyLookup, LastUses
 from shared.apidocs import ProblemDocument, add_schemas
 from shared.composing.forms import NewEmail
-from shared.database import Database
+from shared.database import LIST_PLANNING, Database
 from shared.live import Feed, Live, Slots, TicketOffice
 from shared.middlewares import Endpoint
 from shared.process import calm_collector
@@ -55,7 +55,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
     url = settings.database_url.get_secret_value()
     database = Database(url, pool_size=10, application_name="milena-gateway-api")
     # Lists have connections of their own: planned in their way, and never the last one of who looks up a key.
-    lists = Database(url, pool_size=4, application_name="milena-gateway-lists", planning=PLANNING)
+    lists = Database(url, pool_size=4, application_name="milena-gateway-lists", planning=LIST_PLANNING)
     publisher = _create_publisher(settings)
     access = AccessStore(database)
     uses = LastUses(access)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from services.gateway.acknowledging import MAIL_UNKNOWN, explain
 from services.gateway.answers import BatchAccepted
 from services.gateway.bodies import Batch, NewBatch, read_batch
 from services.gateway.examples import BATCH_EXAMPLES
-from services.gateway.idempotency import Idempotency, StillOpen
+from services.gateway.idempotency import Idempotency, StillOpen, find_moment
 from services.gateway.telling import answer, show_end, show_problem
 from services.gateway.templates import TemplateLookup
 from shared.access import ApiKey, ApiScope, KeyLookup
@@ -97,18 +98,21 @@ async def _send(
     batch_id = str(identity.id)
     mails = [
         judge(
-            await _resolve(templates, key, fields),
+            await _resolve(templates, key, fields, find_moment(request, identity)),
             Identity(derive_batch_entry_id(identity.id, index), identity.requested_at, batch_id),
         )
         async for index, fields in take_turns(enumerate(batch.emails), turn_s=_TURN_S)
     ]
     judged = Judged(batch_id, mails)
     acceptable = judged.acceptable
-    if not acceptable or (batch.all_or_nothing and len(acceptable) < len(mails)):
-        raise _refuse(judged)
-    take_mails(request, len(acceptable))
     try:
+        if not acceptable or (batch.all_or_nothing and len(acceptable) < len(mails)):
+            raise _refuse(judged)
+        take_mails(request, len(acceptable))
         ends = await acceptor.accept_all(acceptable)
+    except Problem as problem:
+        hop.end(error=problem.slug)
+        raise
     except PublishError as exc:
         hop.end(error=type(exc).__name__)
         raise explain(exc, judged.batch_id, MAIL_UNKNOWN) from exc
@@ -120,12 +124,12 @@ async def _send(
     return answer(judged.batch_id, results, is_open=any(ends))
 
 
-async def _resolve(templates: TemplateLookup, key: ApiKey, fields: Any) -> Any:
+async def _resolve(templates: TemplateLookup, key: ApiKey, fields: Any, moment: datetime | None) -> Any:
     """A mail with the content of the template it names, or the problem with that."""
     if not isinstance(fields, dict) or "template" not in fields:
         return fields
     try:
-        return await templates.resolve(key.account, fields)
+        return await templates.resolve(key.account, fields, moment)
     except Problem as problem:
         return problem
 

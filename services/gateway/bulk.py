@@ -1,5 +1,6 @@
 """`POST /v1/emails/bulk`: one content for up to 1,000 recipients, each a mail of its own."""
 
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from services.gateway.acknowledging import MAIL_UNKNOWN, explain
 from services.gateway.answers import BatchAccepted
 from services.gateway.bulk_form import Entry, Filling, NewBulk, check_names, compose_bulk, divide, read_bulk_form
 from services.gateway.examples import BULK_EXAMPLES
-from services.gateway.idempotency import Idempotency, StillOpen
+from services.gateway.idempotency import Idempotency, StillOpen, find_moment
 from services.gateway.telling import answer, show_end
 from services.gateway.templates import StoredTemplate, TemplateLookup
 from shared.access import ApiKey, ApiScope, KeyLookup
@@ -85,7 +86,7 @@ async def _send(
     rules: AttachmentRules,
     limits: BulkLimits,
 ) -> Response | StillOpen:
-    content, entries = await _compose(templates, key, fields, identity, rules)
+    content, entries = await _compose(templates, key, fields, identity, rules, find_moment(request, identity))
     try:
         parts = divide(content, entries, event_limit=limits.event, total_limit=limits.total)
     except TooLarge as exc:
@@ -107,13 +108,18 @@ async def _send(
 
 
 async def _compose(
-    templates: TemplateLookup, key: ApiKey, fields: dict[str, Any], identity: Identity, rules: AttachmentRules
+    templates: TemplateLookup,
+    key: ApiKey,
+    fields: dict[str, Any],
+    identity: Identity,
+    rules: AttachmentRules,
+    moment: datetime | None,
 ) -> tuple[EmailRequested, list[Entry]]:
     """The content and each recipient's part of it. Raises Problem 403, 422, 503."""
     check_names(fields)
     template: StoredTemplate | None = None
     if fields.get("template") is not None:
-        template, fields = await templates.take_content(key.account, fields)
+        template, fields = await templates.take_content(key.account, fields, moment)
     bulk = read_bulk_form(fields, template, key.only_sender)
     content = compose(lambda mail, key, identity: compose_bulk(mail, key, identity, rules), bulk, key, identity)
     filling = Filling(bulk, identity.id)

@@ -27,14 +27,16 @@ class Dossier:
     """What is known of one id. Merging two of them is how observations add up, in any order.
 
     `mail` has no content, and is None where only a cancellation was seen; `lines` are its timeline's event ids;
-    `asked_at` is the first request that the sender may act on, `retry_at` the latest retry that was announced; `spots`
-    are where its requests lie, eight at most, each with whether the scheduler is to hold it.
+    `asked_at` is the first request that the sender may act on, `retry_at` the latest retry that was announced, `moved`
+    when its `send_at` was last changed, and to which time; `spots` are where its requests lie, eight at most, each with
+    whether the scheduler is to hold it.
     """
 
     mail: Mail | None
     lines: frozenset[UUID]
     asked_at: datetime | None = None
     retry_at: datetime | None = None
+    moved: tuple[datetime, datetime] | None = None
     spots: frozenset[tuple[bool, int, int]] = frozenset()
 
     def merge(self, other: "Dossier") -> "Dossier":
@@ -42,14 +44,17 @@ class Dossier:
         mail = self.mail.merge(other.mail) if self.mail and other.mail else self.mail or other.mail
         asked_at = [each for each in (self.asked_at, other.asked_at) if each]
         retry_at = [each for each in (self.retry_at, other.retry_at) if each]
+        moved = max((each for each in (self.moved, other.moved) if each), default=None)
         spots = frozenset(sorted(self.spots | other.spots)[:_SPOTS])
-        return Dossier(mail, self.lines | other.lines, min(asked_at, default=None), max(retry_at, default=None), spots)
+        lines = self.lines | other.lines
+        return Dossier(mail, lines, min(asked_at, default=None), max(retry_at, default=None), moved, spots)
 
     def pack(self) -> bytes:
         """As bytes, for `unpack`."""
         lines = "".join(each.hex for each in sorted(self.lines))
         mail = _pack_mail(self.mail) if self.mail else None
-        packed = orjson.dumps([mail, lines, _to_us(self.asked_at), _to_us(self.retry_at), list(self.spots)])
+        moved = [_to_us(time) for time in self.moved or ()]
+        packed = orjson.dumps([mail, lines, _to_us(self.asked_at), _to_us(self.retry_at), moved, list(self.spots)])
         return bytes(memoryview(packed))  # a copy: orjson's own holds on to 4 KiB
 
     @property
@@ -64,24 +69,27 @@ def open_dossier(observed: Observation) -> Dossier:
     """What one record says, without content."""
     line, mail = observed.line, observed.mail
     requests = [line.data["held"]] if line.type == EventType.REQUESTED else []
-    retry_at = line.data.get("retry_at")
+    retry_at, moved_at = line.data.get("retry_at"), line.data.get("rescheduled_at")
+    moved = (datetime.fromisoformat(moved_at), datetime.fromisoformat(line.data["send_at"])) if moved_at else None
     return Dossier(
         strip(mail) if mail else None,
         frozenset((line.event_id,)),
         None if all(requests) else line.at,
         datetime.fromisoformat(retry_at) if retry_at else None,
+        moved,
         frozenset((held, line.record.partition, line.record.offset) for held in requests),
     )
 
 
 def unpack(packed: bytes, email_id: UUID) -> Dossier:
     """What `pack` packed."""
-    mail, lines, asked_at, retry_at, spots = orjson.loads(packed)
+    mail, lines, asked_at, retry_at, moved, spots = orjson.loads(packed)
     return Dossier(
         _unpack_mail(mail, email_id) if mail else None,
         frozenset(UUID(hex=lines[start : start + 32]) for start in range(0, len(lines), 32)),
         _from_us(asked_at),
         _from_us(retry_at),
+        (_read_us(moved[0]), _read_us(moved[1])) if moved else None,
         frozenset((held, part, offset) for held, part, offset in spots),
     )
 

@@ -7,6 +7,7 @@ the same content: the ledger sends it once. Without the header nothing of this i
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from fastapi import Request, Response
 from services.gateway.idempotency_store import Answer, Claim, Taken, Wanted
 from shared.access import ApiKey
 from shared.composing.composer import Identity, new_identity
-from shared.idempotency_key import read_idempotency_key, refuse_in_flight, refuse_reused
+from shared.idempotency_key import has_idempotency_key, read_idempotency_key, refuse_in_flight, refuse_reused
 from shared.metrics import IDEMPOTENT_REQUESTS
 from shared.problems import Problem, invalid_content
 from shared.retrying import Unavailable, answer_within
@@ -114,6 +115,11 @@ class Idempotency:
             await answer_within(change, _NOTE_S)
         except Unavailable as exc:
             log.warning("an idempotency key is not noted", error=str(exc))
+
+
+def find_moment(request: Request, identity: Identity) -> datetime | None:
+    """For which moment a request is carried out, whenever that is: with an Idempotency-Key, that of its first try."""
+    return identity.requested_at if has_idempotency_key(request) else None
 
 
 def fingerprint(path: str, payload: Mapping[str, Any], *, is_test: bool = False) -> bytes:

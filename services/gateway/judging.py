@@ -97,13 +97,15 @@ def find_state(dossier: Dossier, stored: Stored, window: Window) -> Mail | None:
 def find_overdue(mail: Mail, dossier: Dossier, now: datetime, patience: timedelta) -> timedelta | None:
     """For how long the mail has been waiting for an outcome, where that is longer than `patience`.
 
-    A mail scheduled for later or to be tried again later waits from then on; an unknown one waits for an operator.
+    A mail scheduled for later (as it was last changed), or to be tried again later, waits from then on; an unknown one
+    waits for an operator.
     """
     if mail.status not in WAITING:
         return None
     match mail.status:
         case MailStatus.SCHEDULED:
-            times = (mail.created_at, mail.request.send_at if mail.request else None)
+            asked = mail.request.send_at if mail.request else None
+            times = (mail.created_at, dossier.moved[1] if dossier.moved else asked)
         case MailStatus.DEFERRED:
             times = (mail.updated_at, dossier.retry_at)
         case _:

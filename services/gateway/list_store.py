@@ -42,13 +42,9 @@ STATEMENTS |= {kind: _BY_LABEL.format(kind=kind.value) for kind in (ListFilter.R
 """By filter; $1 account, $2 the earliest time, $3 and $4 the position that the page comes after, $5 its length, $6 the
 filter's value."""
 
-# Plans are made once for each connection, for over a hundred partitions that takes longer than carrying them out; and
-# whatever PostgreSQL believes of the next value, a page is never found by sorting all that has it.
-PLANNING = {"plan_cache_mode": "force_generic_plan", "enable_sort": "off", "enable_seqscan": "off"}
-
 
 class ListStore:
-    """What the API lists. `database` plans by PLANNING."""
+    """What the API lists. `database` plans by LIST_PLANNING."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

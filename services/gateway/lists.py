@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from hashlib import blake2b
 from uuid import UUID
 
-from shared.cursors import read_time_cursor, write_time_cursor
-from shared.problems import Problem, invalid_content
+from shared.cursors import mark_list, read_time_cursor, write_time_cursor
+from shared.problems import Problem
+from shared.ranges import check_range
 
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _LEAST_ID = UUID(int=0)  # a position with it comes before every mail of its moment
@@ -51,8 +51,8 @@ class MailList:
 
     @property
     def _mark(self) -> str:
-        parts = (self.account, self.kind or "", self.value, self.since.isoformat(), self.until.isoformat())
-        return blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+        range_ = (self.since.isoformat(), self.until.isoformat())
+        return mark_list(self.account, self.kind or "", self.value, *range_)
 
 
 def choose_list(
@@ -68,14 +68,3 @@ def choose_list(
     check_range(since, until)
     kind, value = given[0] if given else (None, "")
     return MailList(account, kind, value, since or _FIRST, until or _LAST)
-
-
-def check_range(since: datetime | None, until: datetime | None) -> None:
-    """Raise Problem 422 where `from` is not before `to`."""
-    if since and until and since >= until:
-        raise refuse_range("must be later than `from`; `from` is included, `to` is not", "to")
-
-
-def refuse_range(detail: str, name: str) -> Problem:
-    """422 that points at the parameter `name`."""
-    return invalid_content([{"detail": detail, "pointer": f"/query/{name}"}])

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from services.gateway.lines import Line, Observation, draw_line
-from services.gateway.outcomes import observe_failed, observe_plain, observe_sent
+from services.gateway.outcomes import ACCOUNT_LIMIT, observe_failed, observe_plain, observe_sent
 from services.gateway.plain_results import read_plain_sent
 from services.gateway.projection import Mail, RequestSeen
 from shared.addresses import Mailbox
@@ -17,6 +17,7 @@ from shared.events import (
     BulkRequested,
     EmailFailed,
     EmailRequested,
+    EmailRescheduled,
     EmailSent,
     EventType,
     Namespace,
@@ -48,7 +49,10 @@ def observe(record: Record, cluster_id: str, event_limit: int) -> list[Observati
                 return _observe_bulk(bulk, opened.belongs_to_scheduler, record)
             case EventType.CANCELLATION_REQUESTED:
                 wish = read_cancellation(opened)
-                return [_line_only(wish.id, wish.account, record)]
+                key = _TIMELINE.name(f"{wish.id}\ncancel\n{wish.account}")
+                return [_draw_only(wish.id, key, EventType.CANCELLATION_REQUESTED, wish.account, record, {})]
+            case EventType.RESCHEDULED:
+                return [_observe_rescheduled(read_model(opened, EmailRescheduled), record)]
             case EventType.SENT:
                 plain = read_plain_sent(opened.data)
                 return [observe_plain(plain, record) if plain else observe_sent(read_model(opened, EmailSent), record)]
@@ -113,9 +117,16 @@ def _write(boxes: Sequence[Mailbox]) -> tuple[str, ...]:
     return tuple([str(box) for box in boxes]) if boxes else ()
 
 
-def _line_only(email_id: UUID, account: str, record: Record) -> Observation:
-    key = _TIMELINE.name(f"{email_id}\ncancel\n{account}")
-    named = record.header("ce_id")
+def _draw_only(
+    email_id: UUID, event_id: UUID, kind: EventType, account: str, record: Record, data: dict[str, Any]
+) -> Observation:
     return Observation(
-        draw_line(email_id, key, EventType.CANCELLATION_REQUESTED, account, record, record.time, {}, named), None
+        draw_line(email_id, event_id, kind, account, record, record.time, data, record.header("ce_id")), None
     )
+
+
+def _observe_rescheduled(event: EmailRescheduled, record: Record) -> Observation:
+    """A line only: anybody may publish where requests are published, and the scheduler alone knows the time."""
+    data = {"send_at": format_time(event.send_at), "rescheduled_at": event.rescheduled_at.isoformat()}
+    account = event.account[:ACCOUNT_LIMIT]
+    return _draw_only(event.id, event.event_id(), EventType.RESCHEDULED, account, record, data)

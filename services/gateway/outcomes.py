@@ -12,13 +12,13 @@ from shared.events import EmailFailed, EmailSent, EventType, format_time
 from shared.states import FailureReason, RecipientState
 
 # Requests keep to it. A result may say anything, but no index holds any length, and a batch must not fail for one.
-_ACCOUNT_LIMIT = 64
+ACCOUNT_LIMIT = 64
 _SENT = EventType.SENT.value
 
 
 def observe_plain(event: PlainSent, record: Record) -> Observation:
     """What nearly every mail ends with. By position, as everything that is made for every record."""
-    at, code, account = record.time, _read_code(event.response), event.account[:_ACCOUNT_LIMIT]
+    at, code, account = record.time, _read_code(event.response), event.account[:ACCOUNT_LIMIT]
     address, attempt, message_id, relay, response = (
         event.address,
         event.attempt,
@@ -53,7 +53,7 @@ def observe_sent(event: EmailSent, record: Record) -> Observation:
         Outcome(address, RecipientState.SENT, event.attempt, at, code, None, event.response, None, event.relay)
         for address in event.recipients
     ]
-    account = event.account[:_ACCOUNT_LIMIT]
+    account = event.account[:ACCOUNT_LIMIT]
     mail = Mail(
         event.id,
         account,
@@ -95,7 +95,7 @@ def observe_failed(event: EmailFailed, email_id: UUID, record: Record) -> Observ
         )
         for each in event.recipients
     ]
-    account = event.account[:_ACCOUNT_LIMIT]
+    account = event.account[:ACCOUNT_LIMIT]
     mail = Mail(
         email_id,
         account,

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from services.gateway.store import NEW_TIME
 from shared.database import Database
 
 Row = dict[str, Any]
@@ -19,10 +20,11 @@ _FIND_RUN = """
     SELECT extract(epoch FROM now() - started_at)::float8 AS age_s, accepted, faults, states::text AS states
     FROM gateway.reconciliation
 """
-# The condition and the order are those of the index emails_waiting.
-_LONGEST_WAIT = """
-    SELECT extract(epoch FROM now() - greatest(created_at, send_at))::float8 AS age_s FROM gateway.emails
+# The condition and the order are those of the index emails_waiting; one that was moved to a later time does not wait.
+_LONGEST_WAIT = f"""
+    SELECT extract(epoch FROM now() - greatest(created_at, send_at))::float8 AS age_s FROM gateway.emails AS mail
     WHERE status IN ('queued', 'scheduled', 'deferred') AND greatest(created_at, send_at) <= now()
+      AND NOT (status = 'scheduled' AND coalesce(({NEW_TIME.format(mail="mail")})::timestamptz > now(), false))
     ORDER BY greatest(created_at, send_at) LIMIT 1
 """
 

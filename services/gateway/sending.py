@@ -12,7 +12,7 @@ from services.gateway.answers import Accepted
 from services.gateway.bodies import SimpleEmail, read_fields, read_simple
 from services.gateway.composing import compose_simple
 from services.gateway.examples import FORM_EXAMPLES, FULL_EXAMPLES, SIMPLE_EXAMPLES
-from services.gateway.idempotency import Idempotency
+from services.gateway.idempotency import Idempotency, find_moment
 from services.gateway.templates import TemplateLookup
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body, describe_once
@@ -123,7 +123,7 @@ async def _send_full(
     rules: AttachmentRules,
 ) -> Response:
     if "template" in fields:
-        fields = await templates.resolve(key.account, fields)
+        fields = await templates.resolve(key.account, fields, find_moment(request, identity))
     mail = read_full(fields, key.only_sender)
     return await _accept(request, acceptor, compose(partial(compose_full, rules=rules), mail, key, identity))
 

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql
 from services.gateway.buckets import find_own_bucket, read_day
 from services.gateway.tables import SCHEMA, emails, timeline
 from shared.database import Database
+from shared.events import EventType
 
 Row = dict[str, Any]
 FENCE = "hashtext('gateway read model')"  # the advisory lock: workers share it, a rebuild holds it alone
@@ -71,6 +72,16 @@ _SETTLE_EMAILS = """
         AND kept.addressees -> 'all' = jsonb_build_array(excluded.recipients -> 0 -> 'address')
     RETURNING id
 """
+NEW_TIME = f"""
+    SELECT data ->> 'send_at' FROM gateway.timeline AS line
+    WHERE line.bucket = {{mail}}.bucket AND line.email_id = {{mail}}.id AND line.account = {{mail}}.account
+      AND line.type = '{EventType.RESCHEDULED}' ORDER BY data ->> 'rescheduled_at' DESC LIMIT 1
+"""
+"""The time a mail was last moved to; `send_at` of its row is as it was requested."""
+_FIND_EMAIL = f"""
+    SELECT mail.*, CASE WHEN mail.send_at IS NOT NULL THEN ({NEW_TIME.format(mail="mail")}) END AS moved_to
+    FROM gateway.emails AS mail WHERE bucket = $1 AND id = $2
+"""
 _KNOWN_BUCKETS = "SELECT id, bucket FROM gateway.locator WHERE id = ANY($1)"
 _LOAD_EMAILS = "SELECT * FROM gateway.emails WHERE bucket = $1 AND id = ANY($2)"
 _LOAD_LINES = """
@@ -94,11 +105,11 @@ class ReadModel:
         self.patience_s = patience_s
 
     async def find_email(self, email_id: UUID) -> Row | None:
-        """The mail's row."""
+        """The mail's row, and `moved_to`: its `send_at` as it was last changed."""
         bucket = await self._find_bucket(email_id)
         if bucket is None:
             return None
-        rows = await self._database.fetch(_LOAD_EMAILS, bucket, [email_id])
+        rows = await self._database.fetch(_FIND_EMAIL, bucket, email_id)
         return decode(rows[0]) if rows else None
 
     async def list_events(self, bucket: date, email_id: UUID) -> list[Row]:

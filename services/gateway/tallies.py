@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from services.gateway.lists import check_range, refuse_range
+from shared.ranges import check_range, refuse_range
 
 POINT_LIMIT = 1500
 MINUTES_KEPT = timedelta(days=7)

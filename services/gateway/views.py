@@ -9,7 +9,13 @@ from shared.events import EventType
 
 Row = dict[str, Any]
 
-_RANK = {EventType.REQUESTED: 0, EventType.CANCELLATION_REQUESTED: 1, EventType.SENT: 2, EventType.FAILED: 3}
+_RANK = {
+    EventType.REQUESTED: 0,
+    EventType.CANCELLATION_REQUESTED: 1,
+    EventType.RESCHEDULED: 1,
+    EventType.SENT: 2,
+    EventType.FAILED: 3,
+}
 _SHOWN = ("attempt", "reason", "final", "retry_at", "relay", "response", "message_id", "send_at", "errors")
 
 
@@ -33,7 +39,7 @@ def show_email(row: Row) -> Email:
         mailing_id=row["mailing_id"],
         batch_id=row["batch_id"],
         retry_of=row["retry_of"],
-        send_at=row["send_at"],
+        send_at=row.get("moved_to") or row["send_at"],
         expires_at=row["expires_at"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

@@ -24,6 +24,7 @@ from shared.health import HealthServer
 from shared.kafka_access import KafkaAccess
 from shared.metrics import RECORDS_PROJECTED
 from shared.process import Part
+from shared.refreshing import Refresher
 from shared.retention import Demand, Memory
 from shared.retrying import Unavailable
 from shared.survey import Survey
@@ -145,7 +146,7 @@ def create_worker(settings: WorkerSettings) -> list[Part]:
     kept = timedelta(days=settings.read_model_retention_days)
     demand = Demand(read, settings.event_limit, memories=(Memory("MILENA_READ_MODEL_RETENTION_DAYS", kept, read),))
     upkeep: list[Part] = [
-        Gauges(ReconciliationStore(database)),
+        Refresher(Gauges(ReconciliationStore(database)).refresh),
         Survey(settings.kafka, demand),
         create_cleaner(database, kept),
     ]

@@ -22,13 +22,19 @@ class DelayedState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DelayedMail:
-    """One mail or bulk event to keep. `event` is what will be published, without `send_at` and `priority`."""
+    """One mail or bulk event to keep. `event` is what will be published, without `send_at` and `priority`.
+
+    `expires_at` is the publisher's own, where there is one; `bulk_id` and `mail_count` are a bulk event's.
+    """
 
     id: UUID
     account: str
     due_at: datetime
     event: bytes
     traceparent: str | None
+    expires_at: datetime | None = None
+    bulk_id: UUID | None = None
+    mail_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,25 @@ def delay(
     if len(stored) > event_limit:
         detail = f"with id and expires_at written in, the event has {len(stored)} bytes, the limit is {event_limit}"
         raise UnreadableEvent([{"detail": detail, "pointer": ""}])
-    return DelayedMail(_identify(event), event.account, due_at, stored, traceparent)
+    bulk = (event.bulk_id, len(event.mails)) if isinstance(event, BulkRequested) else (None, None)
+    return DelayedMail(_identify(event), event.account, due_at, stored, traceparent, event.expires_at, *bulk)
+
+
+def move_expiry(event: bytes, expires_at: datetime) -> bytes:
+    """A stored event that leaves at another time than it was stored for: with another `expires_at`.
+
+    In whole seconds: so it is never longer than what was measured against the limit.
+    """
+    data = orjson.loads(event)
+    data["expires_at"] = expires_at.replace(microsecond=0)
+    return orjson.dumps(data, option=orjson.OPT_UTC_Z)
+
+
+def list_mails(event: bytes) -> list[EmailRequested]:
+    """The mails that a stored event stands for: one, or those of a bulk event."""
+    if address_release(event)[0] is EventType.BULK_REQUESTED:
+        return BulkRequested.model_validate_json(event).list_mails()
+    return [EmailRequested.model_validate_json(event)]
 
 
 def _identify(event: EmailRequested | BulkRequested) -> UUID:

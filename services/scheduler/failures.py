@@ -18,7 +18,7 @@ from shared.events import (
 )
 from shared.producing import Message
 from shared.states import FailureReason, RecipientState
-from shared.tracing import continue_trace
+from shared.tracing import SpanKind, begin_hop
 
 SOURCE = "/milena/scheduler"  # ce_source of everything the scheduler publishes
 
@@ -68,7 +68,7 @@ def describe_unreadable(error: UnreadableEvent, data: dict[str, Any], record: Co
 def to_message(failed: EmailFailed, topic: str, traceparent: str | None, record: Coordinates | None = None) -> Message:
     """The record to publish; its key is the email id, or none."""
     assert failed.failed_at is not None
-    headers = build_headers(
-        EventType.FAILED, failed.event_id(record), SOURCE, failed.failed_at, continue_trace(traceparent)
-    )
+    hop = begin_hop(f"publish {EventType.FAILED}", SpanKind.PRODUCER, traceparent)
+    hop.end()
+    headers = build_headers(EventType.FAILED, failed.event_id(record), SOURCE, failed.failed_at, hop.traceparent)
     return Message(topic, str(failed.id).encode() if failed.id else None, failed.to_json(), headers)

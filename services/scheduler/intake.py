@@ -12,9 +12,9 @@ import structlog
 
 from services.scheduler.bulk_store import BulkStore
 from services.scheduler.delayed import DelayedMail, Expiry, delay, merge
-from services.scheduler.failures import describe_cancelled, describe_unreadable, to_message
+from services.scheduler.failures import describe_unreadable, to_message
 from services.scheduler.pacing.rows import BulkRow, keep_bulk, keep_mail, merge_rows
-from services.scheduler.store import CancelledMail, SchedulerStore
+from services.scheduler.store import SchedulerStore
 from shared.batching import Record
 from shared.events import (
     BulkRequested,
@@ -64,6 +64,7 @@ class Intake:
         expiry: Expiry,
         cancellation_kept: timedelta,
         event_limit: int,
+        on_cancellations: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._bulk = bulk
@@ -74,25 +75,27 @@ class Intake:
         self._expiry = expiry
         self._cancellation_kept = cancellation_kept
         self._event_limit = event_limit
+        self._on_cancellations = on_cancellations
 
     async def handle(self, records: Sequence[Record]) -> None:
-        """Store what is ours, then tell what was refused or cancelled. Raises Unavailable."""
+        """Store what is ours, then tell what was refused; `on_cancellations` may tell those. Raises Unavailable."""
         cluster_id = await self._find_cluster_id()
         batch = _Batch()
         async for record in take_turns(records):
             self._sort(record, cluster_id, batch)
         if not (batch.mails or batch.bulk or batch.cancellations or batch.refusals):
             return
-        cancelled = await self._store.add(merge(batch.mails), batch.cancellations, self._cancellation_kept)
+        await self._store.add(merge(batch.mails), batch.cancellations, self._cancellation_kept)
         await self._add_bulk(batch)
-        await self._results.publish_all([*batch.refusals, *map(self._tell, cancelled)])
-        if cancelled:
-            await self._store.mark_announced([mail.id for mail in cancelled])
+        if batch.cancellations:
+            self._on_cancellations()
+        if batch.refusals:
+            await self._results.publish_all(batch.refusals)
         log.info(
             "taken in",
             mails=len(batch.mails),
             bulk=len(batch.bulk),
-            cancelled=len(cancelled),
+            cancellations=len(batch.cancellations),
             refused=len(batch.refusals),
         )
 
@@ -142,11 +145,6 @@ class Intake:
             exc.event_id = exc.event_id or mail_id
             failed = describe_unreadable(exc, opened.data, record.coordinates)
             batch.refusals.append(to_message(failed, self._failed_topic, traceparent, record.coordinates))
-
-    def _tell(self, cancelled: CancelledMail) -> Message:
-        mail = EmailRequested.model_validate_json(cancelled.event)
-        failed = describe_cancelled(mail, cancelled.cancelled_at)
-        return to_message(failed, self._failed_topic, cancelled.traceparent)
 
 
 def _read_traceparent(record: Record) -> str | None:

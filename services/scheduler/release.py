@@ -1,20 +1,19 @@
 """Mail whose time has come goes back to `email.requested`."""
 
-import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
-from aiokafka.errors import KafkaError
 
-from services.scheduler.delayed import address_release
+from services.scheduler.delayed import Expiry, address_release, move_expiry
 from services.scheduler.failures import SOURCE
 from services.scheduler.store import SchedulerStore
 from shared.due import DueRow
 from shared.events import build_headers
-from shared.producing import Ack, Message
-from shared.publisher import EventTooLarge, Publisher
+from shared.metrics import RELEASE_LAG, observe_all
+from shared.producing import Message
+from shared.publisher import Publisher
 from shared.tracing import SpanKind, begin_hop
 
 log = structlog.get_logger(__name__)
@@ -23,50 +22,49 @@ log = structlog.get_logger(__name__)
 class Releaser:
     """Publishes leased rows (already `releasing`) and marks those the broker has acknowledged.
 
-    What is not acknowledged within `patience` keeps its state and its lease, and is published again after it.
+    What is not acknowledged in time keeps its state and its lease, and is published again after it.
     """
 
-    def __init__(self, store: SchedulerStore, requests: Publisher, topic: str, patience: timedelta) -> None:
+    def __init__(
+        self, store: SchedulerStore, requests: Publisher, topic: str, expiry: Expiry, event_limit: int
+    ) -> None:
         self._store = store
         self._requests = requests
         self._topic = topic
-        self._patience_s = patience.total_seconds()
+        self._expiry = expiry
+        self._event_limit = event_limit
 
     async def release(self, rows: Sequence[DueRow]) -> None:
-        """Handle what the due loop has leased. Raises Unavailable."""
-        acks: list[tuple[DueRow, Ack]] = []
-        released: list[DueRow] = []
-        try:
-            async with asyncio.timeout(self._patience_s):
-                for row in rows:
-                    await self._send(row, acks)
-                for row, ack in acks:
-                    # Shielded: a cancelled future would not stop the producer, and hide what came of it.
-                    await _confirm(row, asyncio.shield(ack), released)
-        except TimeoutError:
-            log.warning("kafka has not acknowledged in time", left=len(rows) - len(released))
+        """Handle what the due loop has leased. Raises Unavailable, PublishError."""
+        fitting = [row for row in rows if self._fits(row)]
+        if not fitting:
+            return
+        ends = await self._requests.publish_each([self._build(row) for row in fitting])
+        released = [row for row, end in zip(fitting, ends, strict=True) if end is None]
+        if len(released) < len(fitting):
+            log.warning("kafka has not acknowledged all, the others come again", left=len(fitting) - len(released))
         if released:
             await self._store.mark_released(released)
+            self._observe(released)
             log.info("released", mails=len(released))
 
-    async def _send(self, row: DueRow, acks: list[tuple[DueRow, Ack]]) -> None:
-        try:
-            acks.append((row, await self._requests.send(self._build(row))))
-        except EventTooLarge:
-            log.error("the topic refuses a mail as too large; its max.message.bytes is too low", email_id=str(row.id))
+    def _fits(self, row: DueRow) -> bool:
+        """One that is larger than what is read today would hold up all that are handed over behind it."""
+        if len(row.columns["event"]) <= self._event_limit:
+            return True
+        log.error("a mail is larger than MILENA_EVENT_LIMIT now allows, and cannot leave", email_id=str(row.id))
+        return False
+
+    def _observe(self, rows: Sequence[DueRow]) -> None:
+        now = datetime.now(UTC)
+        observe_all(RELEASE_LAG, [max(0.0, (now - row.columns["due_at"]).total_seconds()) for row in rows])
 
     def _build(self, row: DueRow) -> Message:
-        event_type, key = address_release(row.columns["event"])
+        event: bytes = row.columns["event"]
+        if row.columns["rescheduled_at"]:
+            event = move_expiry(event, self._expiry.decide(row.columns["expires_at"], row.columns["due_at"]))
+        event_type, key = address_release(event)
         hop = begin_hop("publish email.requested", SpanKind.PRODUCER, row.columns["traceparent"])
         hop.end()
         headers = build_headers(event_type, UUID(key), SOURCE, datetime.now(UTC), hop.traceparent)
-        return Message(self._topic, key.encode(), row.columns["event"], headers)
-
-
-async def _confirm(row: DueRow, ack: Ack, released: list[DueRow]) -> None:
-    try:
-        await ack
-    except KafkaError as exc:
-        log.warning("kafka refused a mail, it comes again", email_id=str(row.id), error=type(exc).__name__)
-    else:
-        released.append(row)
+        return Message(self._topic, key.encode(), event, headers)

@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import select
-
-from services.scheduler.delayed import DelayedMail, DelayedState
-from services.scheduler.tables import delayed
+from services.scheduler.delayed import DelayedMail
 from shared.cleaning import delete_chosen
 from shared.database import Database
 from shared.due import DueRow, DueTable
@@ -16,28 +13,24 @@ from shared.events import CancellationRequested
 
 # Taking a mail on and ruling out its cancellation are one conditional update (R6). A row found `releasing` was taken
 # by a process that died: it is published again, and the ledger makes the two one mail.
-RELEASES = DueTable("scheduler.delayed", where="state IN ('pending', 'releasing')", mark="state = 'releasing'")
+RELEASES = DueTable(
+    "scheduler.delayed",
+    where="state IN ('pending', 'releasing')",
+    mark="state = 'releasing'",
+    size="coalesce(octet_length(event), 0)",
+)
+ANNOUNCEMENTS = DueTable("scheduler.announcement")
 
 
 @dataclass(frozen=True, slots=True)
-class CancelledMail:
-    """A mail whose cancellation has not been told yet."""
+class ToldMail:
+    """A mail of which something is to be told; `event` None: it has left, or its cancellation has been told."""
 
     id: UUID
-    event: bytes
-    cancelled_at: datetime
+    account: str
+    event: bytes | None
     traceparent: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduledMail:
-    """What an account may know of a mail that waits or waited."""
-
-    id: UUID
-    state: DelayedState
-    due_at: datetime
-    released_at: datetime | None
-    cancelled_at: datetime | None
+    is_bulk: bool
 
 
 class SchedulerStore:
@@ -48,8 +41,8 @@ class SchedulerStore:
 
     async def add(
         self, mails: Sequence[DelayedMail], cancellations: Sequence[CancellationRequested], kept: timedelta
-    ) -> list[CancelledMail]:
-        """Take in mails and cancellations; returns the mails among them whose cancellation is still to be told.
+    ) -> None:
+        """Take in mails and cancellations. What was cancelled by it is to be told: a row of `announcement` says so.
 
         `mails` come merged, in the order of their ids. Whatever order mail and cancellation come in, and through
         whichever process: each is committed before it looks for the other, so one of them finds the other.
@@ -59,10 +52,8 @@ class SchedulerStore:
         if mails:
             await self._insert(mails)
         ids = sorted({*(mail.id for mail in mails), *(each.id for each in cancellations)})
-        if not ids:
-            return []
-        await self._cancel(ids)
-        return await self._list_untold(ids)
+        if ids:
+            await self._cancel(ids)
 
     async def _keep(self, cancellations: Sequence[CancellationRequested], kept: timedelta) -> None:
         asked = sorted({(each.account, each.id) for each in cancellations})
@@ -80,43 +71,49 @@ class SchedulerStore:
     async def _insert(self, mails: Sequence[DelayedMail]) -> None:
         await self._database.fetch(
             """
-            INSERT INTO scheduler.delayed (id, account, due_at, event, traceparent, state, cancelled_at)
-            SELECT given.*, CASE WHEN kept.id IS NULL THEN 'pending' ELSE 'cancelled' END,
-                   CASE WHEN kept.id IS NOT NULL THEN now() END
-            FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bytea[], $5::text[])
-                 AS given(id, account, due_at, event, traceparent)
-            LEFT JOIN scheduler.cancellation AS kept
-                 ON kept.id = given.id AND kept.account = given.account AND kept.keep_until > now()
-            ORDER BY given.id
-            ON CONFLICT (id) DO NOTHING
+            WITH added AS (
+                INSERT INTO scheduler.delayed (id, account, due_at, event, traceparent, expires_at, bulk_id, mail_count,
+                                               state, cancelled_at)
+                SELECT given.*, CASE WHEN kept.id IS NULL THEN 'pending' ELSE 'cancelled' END,
+                       CASE WHEN kept.id IS NOT NULL THEN now() END
+                FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bytea[], $5::text[], $6::timestamptz[],
+                            $7::uuid[], $8::integer[])
+                     AS given(id, account, due_at, event, traceparent, expires_at, bulk_id, mail_count)
+                LEFT JOIN scheduler.cancellation AS kept
+                     ON kept.id = given.id AND kept.account = given.account AND kept.keep_until > now()
+                ORDER BY given.id
+                ON CONFLICT (id) DO NOTHING
+                RETURNING id, state, cancelled_at)
+            INSERT INTO scheduler.announcement (mail_id, kind, at)
+            SELECT id, 'cancelled', cancelled_at FROM added WHERE state = 'cancelled'
             """,
-            [mail.id for mail in mails],
-            [mail.account for mail in mails],
-            [mail.due_at for mail in mails],
-            [mail.event for mail in mails],
-            [mail.traceparent for mail in mails],
+            *map(list, zip(*map(_write, mails), strict=True)),
         )
 
     async def _cancel(self, ids: Sequence[UUID]) -> None:
         await self._database.fetch(
             """
-            UPDATE scheduler.delayed AS mail SET state = 'cancelled', cancelled_at = now()
-            FROM scheduler.cancellation AS kept
-            WHERE mail.id = ANY($1::uuid[]) AND mail.state = 'pending'
-              AND kept.id = mail.id AND kept.account = mail.account AND kept.keep_until > now()
+            WITH cancelled AS (
+                UPDATE scheduler.delayed AS mail SET state = 'cancelled', cancelled_at = now()
+                FROM scheduler.cancellation AS kept
+                WHERE mail.id = ANY($1::uuid[]) AND mail.state = 'pending'
+                  AND kept.id = mail.id AND kept.account = mail.account AND kept.keep_until > now()
+                RETURNING mail.id, mail.cancelled_at)
+            INSERT INTO scheduler.announcement (mail_id, kind, at) SELECT id, 'cancelled', cancelled_at FROM cancelled
             """,
             ids,
         )
 
-    async def _list_untold(self, ids: Sequence[UUID]) -> list[CancelledMail]:
+    async def find_told(self, ids: Sequence[UUID]) -> dict[UUID, ToldMail]:
+        """The mails that announcements are of. One cancelled keeps its content until that has been told."""
         rows = await self._database.fetch(
             """
-            SELECT id, event, cancelled_at, traceparent FROM scheduler.delayed
-            WHERE id = ANY($1::uuid[]) AND state = 'cancelled' AND announced_at IS NULL ORDER BY id
+            SELECT id, account, event, traceparent, bulk_id IS NOT NULL AS is_bulk
+            FROM scheduler.delayed WHERE id = ANY($1::uuid[])
             """,
             ids,
         )
-        return [CancelledMail(row["id"], row["event"], row["cancelled_at"], row["traceparent"]) for row in rows]
+        return {row["id"]: ToldMail(**row) for row in rows}
 
     async def mark_announced(self, ids: Sequence[UUID]) -> None:
         """The broker has acknowledged these cancellations' results; their content is no longer needed."""
@@ -140,6 +137,16 @@ class SchedulerStore:
             [row.id for row in rows],
             [row.token for row in rows],
         )
+
+    async def find_overdue(self) -> float:
+        """For how many seconds the oldest mail that has not left has been due; 0 where none is."""
+        rows = await self._database.fetch(
+            """
+            SELECT extract(epoch FROM now() - due_at)::float8 AS overdue_s FROM scheduler.delayed
+            WHERE state IN ('pending', 'releasing') AND due_at <= now() ORDER BY due_at LIMIT 1
+            """
+        )
+        return float(rows[0]["overdue_s"]) if rows else 0.0
 
     async def delete_ended(self, kept: timedelta, limit: int) -> int:
         """Delete up to `limit` rows whose mail left, or whose cancellation was told, longer ago than `kept`."""
@@ -166,12 +173,15 @@ class SchedulerStore:
             limit,
         )
 
-    async def find(self, mail_id: UUID, account: str) -> ScheduledMail | None:
-        """One mail of this account, None where the scheduler never held it."""
-        columns = (delayed.c.state, delayed.c.due_at, delayed.c.released_at, delayed.c.cancelled_at)
-        query = select(*columns).where(delayed.c.id == mail_id, delayed.c.account == account)
-        async with self._database.transaction() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
-            return None
-        return ScheduledMail(mail_id, DelayedState(row.state), row.due_at, row.released_at, row.cancelled_at)
+
+def _write(mail: DelayedMail) -> tuple[object, ...]:
+    return (
+        mail.id,
+        mail.account,
+        mail.due_at,
+        mail.event,
+        mail.traceparent,
+        mail.expires_at,
+        mail.bulk_id,
+        mail.mail_count,
+    )

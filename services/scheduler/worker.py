@@ -1,6 +1,6 @@
 """The scheduler's worker: its parts, and how they hang together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -8,18 +8,16 @@ from aiokafka.errors import KafkaError
 
 from services.scheduler.batch_parts import create_batch_parts, list_batch_chores
 from services.scheduler.bulk_store import BulkStore
-from services.scheduler.delayed import Expiry
+from services.scheduler.delayed_parts import create_delayed_parts, read_expiry
 from services.scheduler.intake import Intake
 from services.scheduler.pacing.handing_out import HandingOut
 from services.scheduler.pacing.parts import create_bulk_parts, list_bulk_chores
-from services.scheduler.release import Releaser
 from services.scheduler.settings import WorkerSettings
-from services.scheduler.store import RELEASES, SchedulerStore
+from services.scheduler.store import SchedulerStore
 from services.scheduler.task_parts import create_task_parts
 from shared.batching import BatchConsumer
 from shared.cleaning import Chore, Cleaner
 from shared.database import Database
-from shared.due import DueLoop
 from shared.health import HealthServer
 from shared.kafka_access import KafkaAccess
 from shared.process import Part
@@ -27,9 +25,6 @@ from shared.publisher import Publisher, PublisherUnavailable
 from shared.retention import Demand, Memory
 from shared.survey import Survey
 from shared.topics import Topics, find_cluster_id
-
-_RELEASE_GROUP = 64  # mails of up to the event limit held in memory at once
-_PAUSE = timedelta(milliseconds=150)  # the precision of `send_at`, together with the way through Kafka
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +64,9 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
     store = SchedulerStore(database)
     # Results stay uncompressed, so that any Kafka client reads them (R8).
     requests, results = (_create_publisher(settings, compress=compress) for compress in (True, False))
-    lease = timedelta(seconds=settings.release_lease_s)
-    releaser = Releaser(store, requests, topics.requested, patience=lease)
-    loop = DueLoop(
-        "delayed",
-        database,
-        RELEASES,
-        releaser.release,
-        lease=lease,
-        free=lambda: _RELEASE_GROUP if requests.available else 0,
-        idle=_PAUSE,
-    )
+    delayed = create_delayed_parts(settings, topics, database, requests, results)
     handing_out, bulk_parts = create_bulk_parts(settings, topics, database, requests, results)
-    consumer = _create_consumer(settings, topics, database, results, handing_out)
+    consumer = _create_consumer(settings, topics, database, results, handing_out, on_cancellations=delayed.tell)
     health = HealthServer(
         settings.health_host,
         settings.health_port,
@@ -93,7 +78,7 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         _create_survey(settings, topics, tasks.memories),
         _create_cleaner(settings, database, store, tasks.chores),
     ]
-    loops = [loop, *tasks.parts, *bulk_parts, *create_batch_parts(database, results, topics)]
+    loops = [*delayed.parts, *tasks.parts, *bulk_parts, *create_batch_parts(database, results, topics)]
     return [health, database, _Producer(requests), _Producer(results), *loops, consumer, *watching]
 
 
@@ -134,7 +119,13 @@ def _create_publisher(settings: WorkerSettings, *, compress: bool) -> Publisher:
 
 
 def _create_consumer(
-    settings: WorkerSettings, topics: Topics, database: Database, results: Publisher, handing_out: HandingOut
+    settings: WorkerSettings,
+    topics: Topics,
+    database: Database,
+    results: Publisher,
+    handing_out: HandingOut,
+    *,
+    on_cancellations: Callable[[], None],
 ) -> BatchConsumer:
     intake = Intake(
         SchedulerStore(database),
@@ -143,9 +134,10 @@ def _create_consumer(
         on_bulk=handing_out.wake,
         failed_topic=topics.failed,
         find_cluster_id=_Cluster(settings.kafka).find_id,
-        expiry=Expiry(timedelta(hours=settings.default_expiry_hours), timedelta(hours=settings.expiry_limit_hours)),
+        expiry=read_expiry(settings),
         cancellation_kept=timedelta(hours=settings.cancellation_kept_hours),
         event_limit=settings.event_limit,
+        on_cancellations=on_cancellations,
     )
     return BatchConsumer(
         f"{settings.topic_prefix}milena-scheduler",

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from shared.bodies import UNKNOWN_FIELD, point_out
 from shared.events import CallbackSpec, EmailFields, EmailRequested
 from shared.events.requested import HeaderText, TemplateRef
+from shared.events.wire import MailboxField
 from shared.problems import invalid_content
 
 # R10: over HTTP these are the gateway's to say.
@@ -36,6 +37,9 @@ class NewEmail(EmailFields):
 
     model_config = ConfigDict(extra="forbid")
 
+    from_: MailboxField | None = Field(  # type: ignore[assignment]
+        default=None, alias="from", description="an allowed sender of the API key; absent: its only one"
+    )
     subject: HeaderText | None = Field(default=None, description="needed, unless there is a `template`")  # type: ignore[assignment]
     template: TemplateChoice | None = Field(
         default=None, description="a stored template, in place of subject, text and html; `variables` fill it in"

@@ -36,7 +36,15 @@ from shared.events.requested import (
     EmailFields,
     EmailRequested,
 )
-from shared.events.results import Echo, EmailFailed, EmailSent, FailedRecipient, RecipientOutcome, Source
+from shared.events.results import (
+    Echo,
+    EmailFailed,
+    EmailRescheduled,
+    EmailSent,
+    FailedRecipient,
+    RecipientOutcome,
+    Source,
+)
 from shared.events.ticks import BatchCounts, BatchFinished, ScheduleTick
 from shared.events.wire import (
     Coordinates,
@@ -64,6 +72,7 @@ __all__ = [
     "EmailFailed",
     "EmailFields",
     "EmailRequested",
+    "EmailRescheduled",
     "EmailSent",
     "EventType",
     "FailedRecipient",

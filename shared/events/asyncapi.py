@@ -16,8 +16,9 @@ from shared.topics import TopicPlan, Topics
 PAGE = DOCS / "asyncapi.yaml"
 _TOPICS = Topics()
 _WORDS = {
-    _TOPICS.requested: "Mails to be sent, one or many with one content, and wishes to cancel. Anyone may publish here"
-    " whom Kafka's ACLs let; no key, no header and no library of ours is needed.",
+    _TOPICS.requested: "Mails to be sent, one or many with one content, and wishes to cancel; the scheduler tells here"
+    " that one will leave at another time. Anyone may publish here whom Kafka's ACLs let; no key, no header and no"
+    " library of ours is needed.",
     _TOPICS.sent: "The relay has accepted the mail for these recipients. Written by senders only, uncompressed.",
     _TOPICS.failed: "Recipients who did not get the mail: for now (`final: false`) or for good. Uncompressed.",
     _TOPICS.tick: "What the scheduler says: a task has fallen due, a batch has come to its end.",
@@ -33,6 +34,7 @@ _SUMMARIES = {
     EventType.REQUESTED: "Send this mail",
     EventType.BULK_REQUESTED: "Send one content to many, each a mail of its own",
     EventType.CANCELLATION_REQUESTED: "Do not send this mail, if it still waits",
+    EventType.RESCHEDULED: "The mail, which still waits, will leave at another time",
     EventType.SENT: "The relay accepted the mail for these recipients",
     EventType.FAILED: "The mail was not sent to these recipients, for now or for good",
     EventType.TICK: "An occurrence of a task has fallen due",

@@ -1,4 +1,4 @@
-"""What the world learns of a mail: `email.sent`, `email.failed`."""
+"""What the world learns of a mail: `email.sent`, `email.failed`, and of one that waits, `email.rescheduled`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -100,6 +100,19 @@ class EmailFailed(Echo):
             final=self.final,
             recipients=addresses_of(self.recipients),
         )
+
+
+class EmailRescheduled(WireModel):
+    """A mail that waits has got another `send_at`. It stands where the mail's request stands, behind it."""
+
+    id: UUID
+    send_at: Instant
+    rescheduled_at: Instant
+    account: str = DEFAULT_ACCOUNT
+
+    def event_id(self) -> UUID:
+        """`ce_id`: one for each change, equal whenever that is told again."""
+        return derive_event_id(self.id, EventType.RESCHEDULED, reason=self.rescheduled_at.isoformat())
 
 
 def addresses_of(recipients: Iterable[FailedRecipient]) -> list[str]:

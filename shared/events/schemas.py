@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from shared.events.bulk import BulkRequested
 from shared.events.requested import CancellationRequested, EmailRequested
-from shared.events.results import EmailFailed, EmailSent
+from shared.events.results import EmailFailed, EmailRescheduled, EmailSent
 from shared.events.ticks import BatchFinished, ScheduleTick
 from shared.events.wire import EventType, WireModel
 
@@ -22,6 +22,7 @@ MODELS: dict[EventType, type[WireModel]] = {
     EventType.REQUESTED: EmailRequested,
     EventType.BULK_REQUESTED: BulkRequested,
     EventType.CANCELLATION_REQUESTED: CancellationRequested,
+    EventType.RESCHEDULED: EmailRescheduled,
     EventType.SENT: EmailSent,
     EventType.FAILED: EmailFailed,
     EventType.TICK: ScheduleTick,

@@ -34,6 +34,7 @@ class EventType(StrEnum):
     REQUESTED = "email.requested"
     BULK_REQUESTED = "email.bulk_requested"
     CANCELLATION_REQUESTED = "email.cancellation_requested"
+    RESCHEDULED = "email.rescheduled"
     SENT = "email.sent"
     FAILED = "email.failed"
     TICK = "schedule.tick"

@@ -8,8 +8,8 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from services.gateway.list_store import PLANNING
 from services.gateway.lists import ListFilter
+from shared.database import LIST_PLANNING
 
 INDEXES: dict[ListFilter | None, str] = {
     None: "emails_by_time",
@@ -34,7 +34,7 @@ async def find_faults(database_url: str, statement: str, arguments: Sequence[obj
     """Carry a statement out as the API's connections do, by the plan they keep, and say what is wrong with the plan."""
     connection = await asyncpg.connect(database_url)
     try:
-        for name, value in PLANNING.items():
+        for name, value in LIST_PLANNING.items():
             await connection.execute(f"SET {name} = {value}")
         parents = {row["name"]: row["parent"] for row in await connection.fetch(_PARENTS)}
         await connection.execute(f"PREPARE list AS {statement}")

@@ -7,6 +7,7 @@ from tests.bench import wire
 from tests.bench.accept import accept_with_bare_api, accept_with_gateway
 from tests.bench.batch import accept_batches, produce_bare
 from tests.bench.celery_queue import drain_celery, send_through_celery
+from tests.bench.delayed import release_in_time
 from tests.bench.drain import drain_bulk, drain_singles
 from tests.bench.figures import Figures
 from tests.bench.latency import measure_latency
@@ -206,6 +207,17 @@ COMPARISONS = (
                 "ticks",
                 "tasks that all fall due in one moment, told on schedule.tick and run; one worker, one job runner",
                 lambda bench: run_tasks(bench.servers, bench.scale(10_000, 500)),
+            ),
+        ),
+    ),
+    Comparison(
+        "delayed",
+        2,
+        (
+            Scenario(
+                "delayed",
+                "delayed mails falling due within a minute, evenly, 1 scheduler: from due to the record on Kafka",
+                lambda bench: release_in_time(bench.servers, bench.scale(100_000, 3_000), bench.scale(60, 3)),
             ),
         ),
     ),

@@ -39,6 +39,7 @@ KEYS = (
     "hanging",
     "transactions",
     "dying_publisher",
+    "races",
     "storm",
     "neighbours",
     "tasks",

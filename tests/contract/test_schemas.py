@@ -25,6 +25,7 @@ SENT: dict[str, Any] = {
     "outstanding": 0,
 }
 BULK: dict[str, Any] = {"bulk_id": ID, "from": "a@x.org", "subject": "s", "text": "t", "mails": [{"to": "b@y.org"}]}
+MOVED = {"id": ID, "send_at": "2026-01-31T09:00:00Z", "rescheduled_at": "2026-01-30T09:00:00.125Z"}
 TICK: dict[str, Any] = {
     "occurrence_id": ID,
     "task_id": 1,
@@ -51,6 +52,7 @@ VALID: list[tuple[EventType, dict[str, Any]]] = [
     (EventType.REQUESTED, {**MAIL, "attachments": [{"filename": "a.txt", "content": "aGk="}]}),
     (EventType.REQUESTED, {**MAIL, "send_at": "2026-01-31T09:00:00+01:00", "priority": "bulk"}),
     (EventType.CANCELLATION_REQUESTED, {"id": ID, "cancel": True}),
+    (EventType.RESCHEDULED, MOVED),
     (EventType.BULK_REQUESTED, BULK),
     (EventType.SENT, SENT),
     (EventType.SENT, {**SENT, "complete": True, "outcomes": [{"address": "ann@y.org", "state": "sent", "attempt": 1}]}),
@@ -75,6 +77,7 @@ INVALID: list[tuple[EventType, dict[str, Any]]] = [
     (EventType.REQUESTED, {**MAIL, "tags": ["two words"]}),
     (EventType.REQUESTED, {**MAIL, "send_at": "tomorrow"}),
     (EventType.CANCELLATION_REQUESTED, {"id": ID, "cancel": False}),
+    (EventType.RESCHEDULED, {**MOVED, "send_at": None}),
     (EventType.BULK_REQUESTED, {**BULK, "mails": []}),
     (EventType.SENT, {**SENT, "recipients": "ann@y.org"}),
     (EventType.FAILED, {"id": ID, "reason": "bad_luck", "final": True}),

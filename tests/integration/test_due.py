@@ -80,6 +80,14 @@ async def test_rows_come_oldest_first_and_not_before_their_time(database: Databa
     assert [row.id for row in await TABLE.lease(database, 10, LEASE)] == sooner + later
 
 
+async def test_a_lease_takes_no_more_bytes_than_it_may_or_one_row_that_has_more(database: Database) -> None:
+    ids = [(await add_rows(database, 1, timedelta(seconds=ago)))[0] for ago in (-50, -40, -30, -20)]
+    sizes = f"CASE id WHEN '{ids[0]}' THEN 4 WHEN '{ids[2]}' THEN 30 ELSE 5 END"
+    table = DueTable("public.errand", where="state = 'pending'", size=sizes, most_bytes=10)
+    for expected in ([ids[0], ids[1]], [ids[2]], [ids[3]], []):
+        assert [row.id for row in await table.lease(database, 10, LEASE)] == expected
+
+
 async def test_an_unfinished_row_comes_again_after_its_lease_and_not_before(database: Database) -> None:
     (row_id,) = await add_rows(database, 1)
     (first,) = await TABLE.lease(database, 10, timedelta(milliseconds=400))

@@ -14,14 +14,14 @@ from fastapi import FastAPI
 
 from services.gateway.answers import Stats
 from services.gateway.counting import setup_counting
-from services.gateway.list_store import PLANNING, STATEMENTS, ListStore
+from services.gateway.list_store import STATEMENTS, ListStore
 from services.gateway.listing import setup_listing
 from services.gateway.lists import ListFilter
 from services.gateway.tally_store import READ, TallyStore
 from services.gateway.worker import Projector
 from shared.access import AccessStore, ApiScope, KeyLookup
 from shared.batching import Record
-from shared.database import Database
+from shared.database import LIST_PLANNING, Database
 from shared.events import new_email_id
 from shared.kafka_access import KafkaAccess
 from shared.settings import HttpSettings
@@ -73,7 +73,7 @@ class ReadModel:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, planning=PLANNING)
+    database = Database(database_url, planning=LIST_PLANNING)
     yield database
     await database.close()
 

@@ -313,10 +313,7 @@ async def test_the_worker_shows_the_last_reconcile_and_the_oldest_mail_that_wait
     await database.fetch(f"{age} '1 hour' WHERE status = 'queued'")
     await database.fetch(f"{age} '9 hour' WHERE status = 'sent'")
     await reconcile(stack)
-    gauges = Gauges(ReconciliationStore(database), timedelta(milliseconds=50))
-    await gauges.start()
-    await asyncio.sleep(0.3)
-    await gauges.stop()
+    await Gauges(ReconciliationStore(database)).refresh()
     await database.close()
     assert 3600 <= (REGISTRY.get_sample_value("milena_oldest_waiting_seconds") or 0) < 3700
     assert REGISTRY.get_sample_value("milena_reconciled_mails", {"state": "scheduled"}) == 1

@@ -5,13 +5,17 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from services.gateway.templates.lookup import TemplateLookup
+from services.gateway.templates.store import TemplateStore
 from shared.access import ApiScope
+from shared.database import Database
 from tests.support.gateway import Caller, mint, read_requests, serve_gateway
 from tests.support.servers import RealServers, run_apart
 from tests.support.stack import Stack
@@ -247,3 +251,23 @@ async def test_a_new_version_and_a_deletion_act_within_five_seconds(client: http
     while (await client.post("/v1/emails", json=body)).status_code != 422:
         assert time.monotonic() - deleted_at < 5
         await asyncio.sleep(0.1)
+
+
+async def test_a_request_that_is_repeated_takes_the_version_of_its_first_try(
+    gateway: Gateway, client: httpx.AsyncClient, name: str
+) -> None:
+    await client.put(f"/v1/templates/{name}", json={**CONTENT, "subject": "Hi {{ name }}"})
+    database = Database(gateway.stack.database_url, pool_size=1)
+    try:
+        age = (
+            "UPDATE gateway.template_versions SET created_at = now() - interval '1 min' WHERE name = $1 AND version = 1"
+        )
+        await database.fetch(age, name)
+        lookup, fields = TemplateLookup(TemplateStore(database)), {**MAIL, "template": {"name": name}}
+        fields["variables"] = {"name": "Ann"}
+        now = datetime.now(UTC)
+        for ago, version in ((600, 1), (30, 1), (-10, 2), (None, 2)):
+            moment = None if ago is None else now - timedelta(seconds=ago)
+            assert (await lookup.resolve("shop", fields, moment))["template"].version == version, ago
+    finally:
+        await database.close()

@@ -2,19 +2,25 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 import httpx
 import orjson
 import pytest
 
 from deploy.local.ports import find_free_port
+from services.scheduler.api import create_api
+from services.scheduler.settings import ApiSettings
+from services.scheduler.waiting_store import WaitingStore
 from shared.database import Database
 from shared.events import derive_bulk_entry_id
+from tests.support.gateway import mint
 from tests.support.outage import DatabaseProxy
+from tests.support.races import count_cancelled, race
 from tests.support.records import Seen, TopicReader, publish
 from tests.support.services import ServiceProcess, ServiceRunner
 from tests.support.stack import Stack
@@ -52,6 +58,10 @@ def build_mail(send_in_s: float | None = None, **fields: Any) -> dict[str, Any]:
 
 def is_released(record: Seen) -> bool:
     return record.topic.endswith("requested") and record.headers.get("ce_source") == "/milena/scheduler"
+
+
+def is_request(record: Seen) -> bool:
+    return record.headers.get("ce_type") == "email.requested"
 
 
 def is_failed(record: Seen) -> bool:
@@ -242,22 +252,75 @@ async def test_a_cancellation_after_release_changes_nothing(
     assert not any(is_failed(record) for record in reader.seen)
 
 
-async def test_a_cancellation_untold_at_a_death_is_told_when_its_record_comes_again(
+async def test_what_was_changed_over_http_is_told_once_and_the_mail_leaves_at_its_new_time(
     stack: Stack, services: ServiceRunner, reader: TopicReader, database: Database
 ) -> None:
-    """What a process killed between the update and the publish leaves behind: the row, and the record uncommitted."""
-    mail_id = uuid4()
-    event = orjson.dumps(build_mail(id=str(mail_id)))
-    await database.fetch(
-        "INSERT INTO scheduler.delayed (id, account, state, due_at, event, cancelled_at)"
-        " VALUES ($1, 'default', 'cancelled', now(), $2, now())",
-        mail_id,
-        event,
+    """The API only writes rows, as a process does that is killed before it has told anybody."""
+    moved, named, bulk, cancelled = (uuid4() for _ in range(4))
+    waiting = WaitingStore(database, database)
+    mails = [{"to": f"user{number}@y.org"} for number in range(3)]
+    expiry = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    headers = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
+    await publish(
+        stack.bootstrap_servers,
+        stack.topics.requested,
+        build_mail(3600, id=str(moved)),
+        build_mail(600, id=str(named), expires_at=expiry.isoformat()),
+        {"bulk_id": str(bulk), "from": "a@x.org", "subject": "s", "text": "t", "mails": mails}
+        | {"send_at": build_mail(600)["send_at"]},
+        build_mail(600, id=str(cancelled)),
+        headers=headers,
     )
-    await publish(stack.bootstrap_servers, stack.topics.requested, {"id": str(mail_id), "cancel": True})
     await start_worker(services)
-    (failed,) = await reader.wait_for(is_failed)
-    assert failed.data["id"] == str(mail_id)
+    row_id = uuid5(bulk, "bulk event")
+    for mail_id in (moved, named, row_id, cancelled):
+        await wait_for_state(database, mail_id, "pending")
+    send_at = datetime.now(UTC) + timedelta(seconds=1)
+    for mail_id in (moved, named):
+        assert await waiting.reschedule(mail_id, "default", send_at)
+    for mail_id in (row_id, cancelled):
+        assert await waiting.cancel(mail_id, "default")
+
+    released = {each.key: each for each in await reader.wait_for(is_released, 4) if is_request(each)}
+    assert released.keys() == {str(moved), str(named)}
+    assert all(-0.05 < each.seen_at - send_at.timestamp() < 2 for each in released.values())
+    whole = (send_at + timedelta(hours=72)).replace(microsecond=0)
+    assert datetime.fromisoformat(released[str(moved)].data["expires_at"]) == whole
+    assert datetime.fromisoformat(released[str(named)].data["expires_at"]) == expiry
+    told = [each for each in reader.seen if each.headers.get("ce_type") == "email.rescheduled"]
+    assert {each.key for each in told} == {str(moved), str(named)}
+    assert all(datetime.fromisoformat(each.data["send_at"]) == send_at for each in told)
+    ends = await reader.wait_for(is_failed, 4)
+    assert {each.data["recipients"][0]["address"] for each in ends} == {"b@y.org", *(each["to"] for each in mails)}
+    assert {each.data["reason"] for each in ends} == {"cancelled"}
+    assert {each.headers["traceparent"].split("-")[1] for each in (*told, *ends)} == {TRACE_ID}
+    await asyncio.sleep(0.5)
+    assert len([each for each in reader.seen if is_failed(each)]) == 4
+    assert await database.fetch("SELECT 1 FROM scheduler.announcement") == []
+    assert await database.fetch("SELECT 1 FROM scheduler.delayed WHERE event IS NOT NULL") == []
+
+
+async def test_wishes_at_the_moment_mail_is_due_leave_each_with_one_end(
+    stack: Stack, services: ServiceRunner, reader: TopicReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers; `make chaos` has a thousand, with senders, a relay, and workers that are killed."""
+    monkeypatch.setenv("MILENA_DATABASE_URL", stack.database_url)
+    for slot in ("0", "1"):
+        await start_worker(services, MILENA_SLOT=slot)
+    app, caller = create_api(ApiSettings()), await mint(stack.database_url)
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://x", headers=caller.headers) as api,
+    ):
+        races = await race(stack, api, build_mail(), 150, lead_s=3, over_s=2, seed=7)
+    ids = set(races.ids)
+    await reader.wait_for(lambda _: ids <= {each.key for each in reader.seen if is_failed(each) or is_released(each)})
+    await asyncio.sleep(1)  # time for a second end, which must not come
+    left = Counter(str(each.key) for each in reader.seen if is_released(each) and is_request(each))
+    cancelled = count_cancelled(reader.seen)
+    assert races.find_faults(left, cancelled) == []
+    assert set(left.values()) == set(cancelled.values()) == {1}, "the race was none, or something ended twice"
 
 
 async def test_a_mail_left_releasing_by_a_death_is_published_again_after_the_lease(

@@ -1,4 +1,4 @@
-"""`milena send|status|tail|retry|cancel`: what is printed, for people and for machines, and the exit codes."""
+"""The commands of `milena`: what is printed, for people and for machines, and the exit codes."""
 
 import io
 import json
@@ -108,6 +108,17 @@ def test_retry_and_cancel(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(FakeApi(httpx.Response(202, json={"id": "1"})), "cancel", "1", "--json") == 0
     assert json.loads(capsys.readouterr().out)["status"] == "cancellation_requested"
     assert run(FakeApi(problem(409, "already-final")), "cancel", "1") == 1
+
+
+def test_what_waits_is_shown_and_moved(capsys: pytest.CaptureFixture[str]) -> None:
+    mail = {"id": "1", "state": "pending", "send_at": "2030-01-31T10:00:00Z"}
+    assert run(FakeApi(httpx.Response(200, json={"data": [mail]})), "scheduled", "--state", "pending") == 0
+    assert capsys.readouterr().out == "2030-01-31 10:00:00 UTC  pending  1\n"
+    api = FakeApi(httpx.Response(200, json=mail))
+    assert run(api, "reschedule", "1", "2030-01-31T11:00:00+01:00", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == mail
+    assert next(api.bodies()) == {"send_at": "2030-01-31T10:00:00Z"}
+    assert run(FakeApi(problem(409, "not-scheduled")), "reschedule", "1", "2030-01-31T11:00:00Z") == 1
 
 
 def test_tail_shows_events_until_it_is_stopped(capsys: pytest.CaptureFixture[str]) -> None:

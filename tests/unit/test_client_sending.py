@@ -283,6 +283,38 @@ def test_a_mail_is_cancelled_and_tried_again_by_its_handle(run: Run) -> None:
     assert next(api.bodies()) == {"include_unknown": True}
 
 
+WAITING = {"id": "1", "state": "pending", "send_at": "2030-01-31T10:00:00Z"}
+
+
+def test_a_mail_that_waits_is_moved_by_its_handle(run: Run) -> None:
+    api, ten = (
+        FakeApi(httpx.Response(200, json=WAITING)),
+        datetime(2030, 1, 31, 11, tzinfo=timezone(timedelta(hours=1))),
+    )
+    moved = run(api, lambda client: client.email("a/b").reschedule(ten))
+    assert (moved.state, moved.send_at) == ("pending", ten)
+    assert (api.requests[0].method, api.requests[0].url.raw_path) == ("PATCH", b"/v1/scheduled/a%2Fb")
+    assert next(api.bodies()) == {"send_at": "2030-01-31T10:00:00Z"}
+    with pytest.raises(milena.Conflict):
+        run(FakeApi(problem(409, "not-scheduled", state="released")), lambda client: client.email("1").reschedule(ten))
+
+
+def test_what_waits_is_listed_page_after_page(run: Run) -> None:
+    first = httpx.Response(200, json={"data": [WAITING, {**WAITING, "id": "2"}], "next": "abc"})
+    api = FakeApi(first, httpx.Response(200, json={"data": [{**WAITING, "id": "3"}]}))
+
+    async def collect(client: Any) -> Any:
+        return [each.id async for each in client.scheduled(state="pending", from_="2030-01-01T00:00:00Z")]
+
+    def act(client: Any) -> Any:
+        return [each.id for each in client.scheduled(state="pending", from_="2030-01-01T00:00:00Z")]
+
+    assert run(api, act if run is run_sync else collect) == ["1", "2", "3"]
+    asked = [dict(each.url.params) for each in api.requests]
+    filters = {"state": "pending", "from": "2030-01-01T00:00:00Z"}
+    assert asked == [filters, {**filters, "after": "abc"}]
+
+
 def test_a_timeline_is_events(run: Run) -> None:
     line = {"id": "e1", "type": "email.sent", "time": "2026-01-31T09:00:00.000Z", "response": "250 Ok"}
     [event] = run(FakeApi(httpx.Response(200, json={"events": [line]})), lambda client: client.email("1").timeline())

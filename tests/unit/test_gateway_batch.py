@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.gateway.accepting import Acceptor
 from services.gateway.batch import setup_batch
@@ -50,7 +51,7 @@ class ScriptedPublisher:
 class Templates:
     """One of them is known."""
 
-    async def resolve(self, account: str, fields: dict[str, Any]) -> dict[str, Any]:
+    async def resolve(self, account: str, fields: dict[str, Any], moment: object = None) -> dict[str, Any]:
         content = {name: value for name, value in fields.items() if name != "template"}
         if fields["template"]["name"] != "hello":
             raise Problem(422, "invalid-content", "There is no such template.")
@@ -141,6 +142,18 @@ async def test_a_batch_beyond_the_keys_rate_is_refused_whole_and_burns_no_idempo
     assert [first.status_code, second.status_code, third.status_code] == [202, 429, 202], "only acceptable mails count"
     assert (second.json()["limit"], len(publisher.published)) == ("mails", 3)
     assert [str(each) for each in keys.noted].index("released") == 1
+
+
+@pytest.mark.parametrize(
+    ("away", "emails", "error"),
+    [(False, [MAIL], None), (False, [BAD], "batch-refused"), (True, [MAIL], "PublisherUnavailable")],
+)
+async def test_however_a_batch_ends_its_span_does(
+    spans: InMemorySpanExporter, away: bool, emails: list[Any], error: str | None
+) -> None:
+    await post(ScriptedPublisher(away=away), {"emails": emails})
+    (span,) = (each for each in spans.get_finished_spans() if each.name == "publish email.requested")
+    assert span.status.description == error
 
 
 async def test_a_mails_attachments_keep_to_the_rules() -> None:

@@ -20,6 +20,7 @@ from services.gateway.reports import describe_report
 from services.gateway.rows import mail_to_row
 from services.gateway.store import encode
 from shared.batching import Record
+from shared.events import EmailRescheduled
 from shared.topics import Topics
 from tests.support.states import JUNK, TELLERS, failed, request
 
@@ -220,3 +221,23 @@ def test_a_long_list_of_faults_is_cut_and_counted() -> None:
     assert len(report.named) == 100
     assert sum(line.startswith("FAULT") for line in lines) == 20
     assert lines[-2:] == ["… and 480 more", "500 faults"]
+
+
+def move(email_id: str, send_at: datetime, at_s: float, offset: int) -> Record:
+    """The scheduler's word that a mail has got another time."""
+    event = EmailRescheduled(id=UUID(email_id), send_at=send_at, rescheduled_at=BEGAN + timedelta(seconds=at_s))
+    headers = (("ce_type", b"email.rescheduled"),)
+    at = int((BEGAN + timedelta(seconds=at_s)).timestamp() * 1000)
+    return Record("email.requested", 0, offset, at, event.to_json(), headers)
+
+
+def test_a_mail_that_was_moved_waits_until_the_time_it_was_moved_to_last() -> None:
+    hour, day = BEGAN + timedelta(hours=1), BEGAN + timedelta(days=1)
+    asked = lay(request(str(ID), send_at=hour.isoformat()))
+    later, sooner = move(str(ID), day, 5, 1), move(str(ID), BEGAN + timedelta(minutes=1), 9, 2)
+    after = [derive([*asked, *moves]) for moves in ([], [later], [sooner, later], [later, sooner])]
+    waits = [
+        find_overdue(each.mail, each, BEGAN + timedelta(hours=2), timedelta(minutes=1)) for each in after if each.mail
+    ]
+    assert waits == [timedelta(hours=1), None, timedelta(minutes=119), timedelta(minutes=119)]
+    assert all(len(each.lines) == 1 + n for each, n in zip(after, (0, 1, 2, 2), strict=True))

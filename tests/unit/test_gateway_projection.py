@@ -17,7 +17,15 @@ from services.gateway.rows import line_to_row, mail_to_row, row_to_mail
 from services.gateway.store import encode
 from services.gateway.views import show_email, show_timeline
 from shared.batching import Record
-from shared.events import EmailFailed, EmailRequested, EmailSent, EventType, FailedRecipient, RecipientOutcome
+from shared.events import (
+    EmailFailed,
+    EmailRequested,
+    EmailRescheduled,
+    EmailSent,
+    EventType,
+    FailedRecipient,
+    RecipientOutcome,
+)
 from shared.states import FailureReason, RecipientState
 
 ID = UUID("01900000-0000-7000-8000-000000000001")
@@ -320,3 +328,14 @@ def test_no_result_brings_an_account_that_an_index_cannot_hold() -> None:
         (observed,) = observe(record, "cluster", 1024 * 1024)
         assert observed.mail
         assert len(observed.mail.account) == 64
+
+
+def test_a_new_time_is_a_line_of_the_timeline_and_makes_no_mail() -> None:
+    ten = datetime(2026, 1, 1, 10, tzinfo=UTC)
+    event = EmailRescheduled(id=ID, send_at=ten, rescheduled_at=BEGAN)
+    seen = see(put("email.requested", event.to_json(), EventType.RESCHEDULED, after_s=1))
+    assert seen.mail is None
+    row = mail_to_row(project(requested(send_at="2026-01-01T09:00:00Z")), BEGAN.date(), 1)
+    timeline = show_timeline(row, [line_to_row(each.line, BEGAN.date()) for each in (seen, see(requested()))])
+    assert [(each.type, each.send_at) for each in timeline.events] == [("email.requested", None), (seen.line.type, ten)]
+    assert show_email({**row, "moved_to": "2026-01-01T10:00:00.000Z"}).send_at == ten

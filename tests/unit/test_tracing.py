@@ -1,26 +1,11 @@
 """What a hop carries on, with and without spans."""
 
-from collections.abc import Iterator
-
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
-from shared.tracing import SpanKind, begin_hop, find_trace_id, is_tracing, use_tracer
+from shared.tracing import SpanKind, begin_hop, find_trace_id, is_tracing
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-
-
-@pytest.fixture
-def spans() -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider(sampler=ParentBasedTraceIdRatio(1.0), shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    use_tracer(provider.get_tracer("test"))
-    yield exporter
-    use_tracer(None)
 
 
 def test_without_a_collector_a_hop_only_carries_the_trace_on() -> None:

@@ -33,6 +33,12 @@ _FIND = """
     WHERE account = $1 AND name = $2 AND NOT head.deleted
       AND version.version = coalesce($3, head.latest) AND version.version >= head.oldest
 """
+_FIND_AT = """
+    SELECT version.* FROM gateway.templates AS head JOIN gateway.template_versions AS version USING (account, name)
+    WHERE account = $1 AND name = $2 AND NOT head.deleted AND version.version >= head.oldest
+    ORDER BY version.created_at <= $3 DESC,
+             CASE WHEN version.created_at <= $3 THEN version.version ELSE -version.version END DESC LIMIT 1
+"""
 _LIST = """
     SELECT head.name, head.latest AS version, version.subject, head.created_at, head.updated_at
     FROM gateway.templates AS head JOIN gateway.template_versions AS version
@@ -101,6 +107,11 @@ class TemplateStore:
     async def find(self, account: str, name: str, version: int | None = None) -> StoredTemplate | None:
         """One version, the latest where none is named."""
         rows = await self._database.fetch(_FIND, account, name, version)
+        return _read(rows[0]) if rows else None
+
+    async def find_at(self, account: str, name: str, moment: datetime) -> StoredTemplate | None:
+        """The version that was the latest at a moment; the first one where there was none yet."""
+        rows = await self._database.fetch(_FIND_AT, account, name, moment)
         return _read(rows[0]) if rows else None
 
     async def list_some(self, account: str, after: str, limit: int) -> list[TemplateSummary]:

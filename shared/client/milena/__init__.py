@@ -36,7 +36,7 @@ from milena.errors import (
 from milena.handles import AsyncHandle, Handle
 from milena.mail import Attachment, Mail, Recipient
 from milena.retrying import Patience
-from milena.status import EmailStatus, Event, RecipientStatus
+from milena.status import EmailStatus, Event, RecipientStatus, ScheduledEmail
 from milena.version import VERSION as __version__  # noqa: N811
 from milena.webhooks import sign_webhook, verify_webhook
 
@@ -68,6 +68,7 @@ __all__ = [
     "RateLimited",
     "Recipient",
     "RecipientStatus",
+    "ScheduledEmail",
     "ScopeMissing",
     "SenderNotAllowed",
     "StillOnItsWay",

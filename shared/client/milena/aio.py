@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -14,9 +15,9 @@ from milena.errors import MilenaError
 from milena.events import Subscription
 from milena.flows import Flow
 from milena.handles import DEFAULT_WAIT_S, AsyncHandle
-from milena.mail import Mail, Recipient, compose
+from milena.mail import Mail, Recipient, compose, name_filters
 from milena.retrying import Patience
-from milena.status import EmailStatus, Event
+from milena.status import EmailStatus, Event, ScheduledEmail
 from milena.transport import Caller, describe_connection, describe_request, describe_stream, read_answer, read_loss
 
 T = TypeVar("T")
@@ -109,6 +110,20 @@ class AsyncClient(Caller):
         """See AsyncHandle.retry."""
         retry_id = await self._run(flows.retry(email_id, include_unknown, self._patience))
         return AsyncHandle(self, retry_id, is_new=True)
+
+    async def reschedule(self, email_id: str, send_at: datetime | str, *, is_new: bool = False) -> ScheduledEmail:
+        """See AsyncHandle.reschedule."""
+        return await self._run(flows.reschedule(email_id, send_at, self._patience, is_new=is_new))
+
+    async def scheduled(self, **filters: str) -> AsyncIterator[ScheduledEmail]:
+        """See Client.scheduled."""
+        after: str | None = None
+        while True:
+            page, after = await self._run(flows.list_scheduled(name_filters(filters), after, self._patience))
+            for each in page:
+                yield each
+            if after is None:
+                return
 
     async def events(self, *, last_event_id: str | None = None, **filters: str) -> AsyncIterator[Event]:
         """See Client.events."""

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 EMAILS, BATCH, BULK, EVENTS = "/v1/emails", "/v1/emails/batch", "/v1/emails/bulk", "/v1/events"
 TASKS, JOBS = "/v1/tasks", "/v1/jobs"
-UPLOADS = "/v1/batches"
+UPLOADS, SCHEDULED = "/v1/batches", "/v1/scheduled"
 BATCH_LIMIT = 1000  # mails in one request
 BATCH_BYTES = 8 * 1024 * 1024  # of JSON; the gateway takes twice as many unless it is told otherwise
 
@@ -137,6 +137,16 @@ def list_tasks(after: Any = None) -> Call:
 def list_jobs() -> Call:
     """Ask which jobs there are."""
     return Call("GET", JOBS)
+
+
+def reschedule(email_id: str, send_at: str) -> Call:
+    """Ask that a mail that waits leave at another time; asked twice it is the same time."""
+    return _send("PATCH", f"{SCHEDULED}/{quote(email_id, safe='')}", {"send_at": send_at}, {})
+
+
+def list_scheduled(filters: Mapping[str, str], after: str | None) -> Call:
+    """Ask for a page of the mail that waits."""
+    return Call("GET", SCHEDULED, params={**filters, **({"after": after} if after else {})})
 
 
 def _path(email_id: str) -> str:

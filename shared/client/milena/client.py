@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -14,9 +15,9 @@ from milena.errors import MilenaError
 from milena.events import Subscription
 from milena.flows import Flow
 from milena.handles import DEFAULT_WAIT_S, Handle
-from milena.mail import Mail, Recipient, compose
+from milena.mail import Mail, Recipient, compose, name_filters
 from milena.retrying import Patience
-from milena.status import EmailStatus, Event
+from milena.status import EmailStatus, Event, ScheduledEmail
 from milena.transport import Caller, describe_connection, describe_request, describe_stream, read_answer, read_loss
 
 T = TypeVar("T")
@@ -120,6 +121,19 @@ class Client(Caller):
         """See Handle.retry."""
         retry_id = self._run(flows.retry(email_id, include_unknown, self._patience))
         return Handle(self, retry_id, is_new=True)
+
+    def reschedule(self, email_id: str, send_at: datetime | str, *, is_new: bool = False) -> ScheduledEmail:
+        """See Handle.reschedule."""
+        return self._run(flows.reschedule(email_id, send_at, self._patience, is_new=is_new))
+
+    def scheduled(self, **filters: str) -> Iterator[ScheduledEmail]:
+        """The account's mail that waits, soonest first. `filters`: state, `from_` and `to` (times as RFC 3339)."""
+        after: str | None = None
+        while True:
+            page, after = self._run(flows.list_scheduled(name_filters(filters), after, self._patience))
+            yield from page
+            if after is None:
+                return
 
     def events(self, *, last_event_id: str | None = None, **filters: str) -> Iterator[Event]:
         """The account's events as they happen, for ever; goes on where it was when a connection breaks.

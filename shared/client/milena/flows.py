@@ -4,6 +4,7 @@ The two clients differ only in how they carry a step out, so that there is one c
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import count
 from typing import Any, TypeAlias, TypeVar
 
@@ -20,8 +21,9 @@ from milena.errors import (
     build_error,
     read_error,
 )
+from milena.mail import write_time
 from milena.retrying import NOTHING_MORE, Patience
-from milena.status import EmailStatus, Event
+from milena.status import EmailStatus, Event, ScheduledEmail
 
 T = TypeVar("T")
 Flow: TypeAlias = Generator[Call | Pause, Any, T]
@@ -162,6 +164,23 @@ def wait(email_id: str, timeout_s: float, patience: Patience) -> Flow[EmailStatu
 def cancel(email_id: str, patience: Patience) -> Flow[None]:
     """Ask that a mail be not sent. Raises AlreadyFinal."""
     yield from perform(calls.cancel(email_id), patience)
+
+
+def reschedule(
+    email_id: str, send_at: datetime | str, patience: Patience, *, is_new: bool = False
+) -> Flow[ScheduledEmail]:
+    """Have a mail that waits leave at another time. Raises Conflict. `is_new`: it was accepted, so it will be known."""
+    time = write_time("send_at", send_at) if isinstance(send_at, datetime) else send_at
+    answer = yield from perform(calls.reschedule(email_id, time), patience, _LAG if is_new else NOTHING_MORE)
+    return ScheduledEmail.read(answer.read())
+
+
+def list_scheduled(
+    filters: Mapping[str, str], after: str | None, patience: Patience
+) -> Flow[tuple[list[ScheduledEmail], str | None]]:
+    """A page of the mail that waits, and where the next one begins."""
+    page = (yield from perform(calls.list_scheduled(filters, after), patience)).read()
+    return [ScheduledEmail.read(each) for each in page["data"]], page.get("next")
 
 
 def retry(email_id: str, include_unknown: bool, patience: Patience) -> Flow[str]:

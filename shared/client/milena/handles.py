@@ -1,8 +1,9 @@
 """A mail that was accepted: what one can do with it, in a program that waits and in one that does not."""
 
+from datetime import datetime
 from typing import Protocol
 
-from milena.status import EmailStatus, Event
+from milena.status import EmailStatus, Event, ScheduledEmail
 
 DEFAULT_WAIT_S = 60.0
 
@@ -14,6 +15,7 @@ class _Follower(Protocol):
     def wait(self, email_id: str, timeout: float) -> EmailStatus: ...
     def read_timeline(self, email_id: str, *, is_new: bool) -> list[Event]: ...
     def cancel(self, email_id: str) -> None: ...
+    def reschedule(self, email_id: str, send_at: datetime | str, *, is_new: bool) -> ScheduledEmail: ...
     def retry(self, email_id: str, *, include_unknown: bool) -> "Handle": ...
 
 
@@ -24,6 +26,7 @@ class _AsyncFollower(Protocol):
     async def wait(self, email_id: str, timeout: float) -> EmailStatus: ...
     async def read_timeline(self, email_id: str, *, is_new: bool) -> list[Event]: ...
     async def cancel(self, email_id: str) -> None: ...
+    async def reschedule(self, email_id: str, send_at: datetime | str, *, is_new: bool) -> ScheduledEmail: ...
     async def retry(self, email_id: str, *, include_unknown: bool) -> "AsyncHandle": ...
 
 
@@ -74,6 +77,10 @@ class Handle(_Named):
         """Ask that it be not sent; its status says whether that came in time. Raises AlreadyFinal."""
         self._client.cancel(self.id)
 
+    def reschedule(self, send_at: datetime | str) -> ScheduledEmail:
+        """Have it leave at another time, while it waits. Raises Conflict when it has left, or was cancelled."""
+        return self._client.reschedule(self.id, send_at, is_new=self._is_new)
+
     def retry(self, *, include_unknown: bool = False) -> "Handle":
         """Try it again for those who got nothing. Raises Conflict."""
         return self._client.retry(self.id, include_unknown=include_unknown)
@@ -101,6 +108,10 @@ class AsyncHandle(_Named):
     async def cancel(self) -> None:
         """Ask that it be not sent; its status says whether that came in time. Raises AlreadyFinal."""
         await self._client.cancel(self.id)
+
+    async def reschedule(self, send_at: datetime | str) -> ScheduledEmail:
+        """Have it leave at another time, while it waits. Raises Conflict when it has left, or was cancelled."""
+        return await self._client.reschedule(self.id, send_at, is_new=self._is_new)
 
     async def retry(self, *, include_unknown: bool = False) -> "AsyncHandle":
         """Try it again for those who got nothing. Raises Conflict."""

@@ -91,7 +91,7 @@ def compose(mail: Mail | Mapping[str, Any]) -> dict[str, Any]:
         given["attachments"] = [_attach(each) for each in attached]
     if isinstance(given.get("template"), str):
         given["template"] = {"name": given["template"]}
-    return {name: _write_time(name, value) if isinstance(value, datetime) else value for name, value in given.items()}
+    return {name: write_time(name, value) if isinstance(value, datetime) else value for name, value in given.items()}
 
 
 def _attach(attachment: Attachment | str | PathLike[str] | Mapping[str, str]) -> Mapping[str, str]:
@@ -102,7 +102,13 @@ def _attach(attachment: Attachment | str | PathLike[str] | Mapping[str, str]) ->
     return Attachment.from_file(attachment).to_json()
 
 
-def _write_time(name: str, time: datetime) -> str:
+def write_time(name: str, time: datetime) -> str:
+    """As the API reads it. Raises ValueError for a time without a zone."""
     if time.tzinfo is None:
         raise ValueError(f"{name} needs a time zone: datetime.now(UTC) + …")
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def name_filters(filters: Mapping[str, str]) -> dict[str, str]:
+    """Query parameters, as Python can write them: `from_` is `from`."""
+    return {name.rstrip("_"): value for name, value in filters.items()}

@@ -55,6 +55,24 @@ class EmailStatus:
 
 
 @dataclass(frozen=True)
+class ScheduledEmail:
+    """A mail that waits for its time, or waited.
+
+    `state`: pending, releasing, released, cancelled. `data` is all that the API has told.
+    """
+
+    id: str
+    state: str
+    send_at: datetime
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> "ScheduledEmail":
+        """From the API's JSON."""
+        return cls(data["id"], data["state"], datetime.fromisoformat(data["send_at"]), data)
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that happened to a mail. `type`: email.sent, email.failed …; `data` is the event.
 

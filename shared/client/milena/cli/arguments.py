@@ -8,6 +8,7 @@ from milena.version import VERSION
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 _ADDRESS = "of Milena: given, or MILENA_URL and MILENA_API_KEY, or from .milena/stack.json (MILENA_DATA_DIR)"
+_TIME = "2030-01-31T09:00:00Z; without zone: here"
 _CODES = """exit codes: 0 done; 1 refused, or the mail ended otherwise than sent; 2 wrong usage or configuration;
 3 Milena does not answer; 4 the mail is still on its way"""
 
@@ -25,6 +26,11 @@ def build_parser() -> argparse.ArgumentParser:
     retry = _add_id(commands, "retry", "try a mail again for those who got nothing")
     retry.add_argument("--include-unknown", action="store_true", help="also those who may have got it")
     _add_id(commands, "cancel", "ask that a mail be not sent")
+    scheduled = commands.add_parser("scheduled", help="mail that waits for its time, soonest first")
+    scheduled.add_argument("--state", choices=("pending", "releasing", "released", "cancelled"))
+    _add_json(scheduled)
+    reschedule = _add_id(commands, "reschedule", "have a mail that waits leave at another time")
+    reschedule.add_argument("send_at", type=_read_time, metavar="TIME", help=_TIME)
     return parser
 
 
@@ -38,7 +44,7 @@ def _add_send(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attach", action="append", metavar="FILE", help="may be given several times")
     parser.add_argument("--header", action="append", metavar="NAME:VALUE", help="may be given several times")
     parser.add_argument("--tag", action="append", dest="tags", help="may be given several times")
-    parser.add_argument("--send-at", type=_read_time, metavar="TIME", help="2030-01-31T09:00:00Z; without zone: here")
+    parser.add_argument("--send-at", type=_read_time, metavar="TIME", help=_TIME)
     parser.add_argument("--idempotency-key", metavar="KEY", help="the same key within 24 h is the same mail")
     parser.add_argument("--wait", type=float, nargs="?", const=60.0, metavar="SECONDS", help="until its end (60)")
     _add_json(parser)

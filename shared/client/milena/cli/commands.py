@@ -100,12 +100,25 @@ def _cancel(client: Client, wanted: Namespace, screen: Screen) -> int:
     return Code.DONE
 
 
+def _list_scheduled(client: Client, wanted: Namespace, screen: Screen) -> int:
+    for each in client.scheduled(**({"state": wanted.state} if wanted.state else {})):
+        screen.show_scheduled(each)
+    return Code.DONE
+
+
+def _reschedule(client: Client, wanted: Namespace, screen: Screen) -> int:
+    screen.show_scheduled(client.reschedule(wanted.id, wanted.send_at))
+    return Code.DONE
+
+
 _COMMANDS: Mapping[str, Callable[[Client, Namespace, Screen], int]] = {
     "send": _send,
     "status": _show_status,
     "tail": _tail,
     "retry": _retry,
     "cancel": _cancel,
+    "scheduled": _list_scheduled,
+    "reschedule": _reschedule,
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from milena.status import EmailStatus, Event
+from milena.status import EmailStatus, Event, ScheduledEmail
 
 # A relay's words, and a subject, are somebody else's: they are not to move the cursor of a terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -28,6 +28,10 @@ class Screen:
         """Somebody was told."""
         line = f"asked that {email_id} be not sent; `milena status {email_id}` says whether that came in time"
         self._say(line, {"id": email_id, "status": "cancellation_requested"})
+
+    def show_scheduled(self, mail: ScheduledEmail) -> None:
+        """A mail that waits."""
+        self._say(f"{mail.send_at:%Y-%m-%d %H:%M:%S %Z}  {mail.state}  {mail.id}", dict(mail.data))
 
     def show_status(self, status: EmailStatus, timeline: Sequence[Event]) -> None:
         """Where a mail stands."""

@@ -1,11 +1,12 @@
 """Handles of mail that Milena does not have yet, or never will."""
 
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 from milena.errors import AlreadyFinal, MilenaError
 from milena.handles import Handle
-from milena.status import EmailStatus, Event, RecipientStatus
+from milena.status import EmailStatus, Event, RecipientStatus, ScheduledEmail
 
 
 class NotSent(MilenaError):
@@ -62,6 +63,9 @@ class _Outbox:
         return []
 
     def cancel(self, email_id: str) -> None:
+        raise AlreadyFinal(409, {"type": "already-final", "detail": "the mail was sent"})
+
+    def reschedule(self, email_id: str, send_at: datetime | str, *, is_new: bool) -> ScheduledEmail:
         raise AlreadyFinal(409, {"type": "already-final", "detail": "the mail was sent"})
 
     def retry(self, email_id: str, *, include_unknown: bool) -> Handle:
