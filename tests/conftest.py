@@ -14,6 +14,7 @@ from tests.support.stack import Stack
 
 _LONGEST = (
     *("test_make_up", "test_promises", "test_sender_faults", "test_scheduler_worker", "test_callback_worker"),
+    "test_scheduler_jobs",
     *(
         "test_kafka_access",
         "test_sender_path",
