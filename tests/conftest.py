@@ -14,7 +14,7 @@ from tests.support.stack import Stack
 
 _LONGEST = (  # as measured
     *("test_make_up", "test_promises", "test_sender_faults", "test_gateway_proving", "test_scheduler_worker"),
-    *("test_kafka_access", "test_sender_path", "test_api_contract", "test_callback_worker"),
+    *("test_scheduler_jobs", "test_kafka_access", "test_sender_path", "test_api_contract", "test_callback_worker"),
     *("test_gateway_silent_broker", "test_gateway_bad_input", "test_sender_pausing", "test_sender_routing"),
     *("test_sender_answers", "test_cancelling", "test_client_django", "test_local_servers"),
     *("test_gateway_commands", "test_sender_suspects", "test_gateway_listing", "test_cleaning"),

@@ -89,6 +89,15 @@ def find_backoff(backoff_s: float, failures: int) -> timedelta:
     return timedelta(seconds=min(backoff_s * 2.0 ** min(failures - 1, 40), _LONGEST_BACKOFF_S))
 
 
+def say(exc: BaseException) -> str:
+    """An exception's message; one that cannot even be read ends no more than its own run."""
+    try:
+        return str(exc)
+    except Exception:
+        return "its message cannot be read"
+
+
 def _write_error(kind: str, message: str) -> str:
-    error: Mapping[str, str] = {"class": kind, "message": message[:_MESSAGE_LIMIT]}
-    return orjson.dumps(error, default=str).decode()
+    readable = message[:_MESSAGE_LIMIT].encode(errors="replace").decode()  # half a surrogate pair is no JSON
+    error: Mapping[str, str] = {"class": kind, "message": readable}
+    return orjson.dumps(error).decode()

@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 
-from services.scheduler.endings import Ending, fail, fail_args, interrupt, postpone, skip, succeed
+from services.scheduler.endings import Ending, fail, fail_args, interrupt, postpone, say, skip, succeed
 from services.scheduler.job import Job, JobContext, Tools
 from services.scheduler.job_threads import JobThreads, TimeLimitExceeded
 from services.scheduler.run_store import RunStore
@@ -111,7 +111,7 @@ class Runs:
                 ending = postpone(row, str(exc))
             except Exception as exc:
                 log.exception("run failed", attempt=row.columns["attempt"])
-                ending = fail(row, type(exc).__name__, str(exc), retry=True)
+                ending = fail(row, type(exc).__name__, say(exc), retry=True)
             self._settling.put(ending)
 
     async def _call(self, row: DueRow) -> Ending:

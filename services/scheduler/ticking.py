@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from services.scheduler.arming import build_schedule
+from services.scheduler.endings import say
 from services.scheduler.failures import SOURCE
 from services.scheduler.firing import Look, Watch, fire
 from services.scheduler.job import merge_args
@@ -52,8 +53,8 @@ class Firer:
                 self._fire(task, look, made)
             except Exception as exc:
                 log.exception("task ends, when it is due next cannot be said", task_id=task.id)
-                error = {"class": type(exc).__name__, "message": str(exc)}
-                made.runs.append(self._build(task, task.next_due_at or look.now, error))
+                error = {"class": type(exc).__name__, "message": say(exc)}
+                made.runs.append(self._build(task, task.next_due_at or look.now, look, error))
                 made.next_due[task.id] = None
         return made
 
@@ -62,15 +63,16 @@ class Firer:
         assert task.next_due_at is not None, "only armed tasks are due"
         fired = fire(task.next_due_at, build_schedule(definition.timing), definition.misfire, look)
         if fired.missed:
-            made.runs.append(self._build(task, fired.missed, _MISSED))
+            made.runs.append(self._build(task, fired.missed, look, _MISSED))
         if fired.run_for:
-            made.runs.append(self._build(task, fired.run_for))
+            made.runs.append(self._build(task, fired.run_for, look))
         made.next_due[task.id] = fired.next_due_at
 
-    def _build(self, task: Task, due_at: datetime, error: Mapping[str, str] | None = None) -> NewRun:
+    def _build(self, task: Task, due_at: datetime, look: Look, error: Mapping[str, str] | None = None) -> NewRun:
         definition = task.definition
         args = merge_args(definition.args, self._defaults.get(definition.job_name))
-        begin_by = due_at + self._misfire_after if definition.misfire is Misfire.SKIP else None
+        # From now on, where the clock was set forward and says that the due time is long ago.
+        begin_by = max(due_at, look.now) + self._misfire_after if definition.misfire is Misfire.SKIP else None
         return NewRun(derive_occurrence_id(task.id, due_at), task.id, due_at, args, error, begin_by)
 
 

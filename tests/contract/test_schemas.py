@@ -112,7 +112,12 @@ def test_what_we_write_ourselves_is_valid_under_the_schema(event_type: EventType
 def test_the_examples_in_the_documentation_are_valid() -> None:
     blocks = re.findall(r"```json\n(.*?)```", (DIRECTORY.parent / "events.md").read_text(), re.DOTALL)
     found = [orjson.loads(block) for block in blocks]
-    marks = {"reason": EventType.FAILED, "relay": EventType.SENT, "mails": EventType.BULK_REQUESTED}
+    marks = {
+        "reason": EventType.FAILED,
+        "relay": EventType.SENT,
+        "mails": EventType.BULK_REQUESTED,
+        "occurrence_id": EventType.TICK,
+    }
     types = [next((marks[mark] for mark in marks if mark in data), EventType.REQUESTED) for data in found]
 
     assert set(types) == {EventType.REQUESTED, *marks.values()}

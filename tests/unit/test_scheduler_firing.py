@@ -1,5 +1,6 @@
 """What a task that has fallen due does: misfires, clocks that are set, edits, one-offs."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from services.scheduler.arming import arm, build_schedule, keeps_due_time
 from services.scheduler.firing import Firing, Look, Watch, fire
 from services.scheduler.task import Creator, Misfire, Task, TaskDefinition, TaskStatus, Timing
+from services.scheduler.ticking import Firer
 from shared.events import derive_occurrence_id
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -121,3 +123,27 @@ def test_an_occurrence_is_known_by_task_and_due_time_in_whole_milliseconds() -> 
     assert derive_occurrence_id(1, half) == derive_occurrence_id(1, NOON + timedelta(milliseconds=1))
     assert derive_occurrence_id(1, NOON.astimezone()) == derive_occurrence_id(1, NOON)
     assert str(derive_occurrence_id(1, NOON)) == "e945ca3f-a12b-54f2-a311-dd8e69528bb3"
+
+
+def test_a_run_that_a_clock_set_forward_has_made_old_may_still_begin() -> None:
+    """With `skip` a run is given up where it cannot be begun in time: from now on, not from the hour that never was."""
+    before = NOON + 10 * MINUTE
+    look = Look(before + HOUR, before, 30 * SECOND)
+    task = build_task(
+        TaskDefinition(name="t", job_name="j", timing=EVERY_DAY, misfire=Misfire.SKIP, args={"a": 1}),
+        NOON + 30 * MINUTE,
+    )
+    (run,) = Firer({"j": {"a": 0, "b": 2}}, 30 * SECOND).decide([task], look).runs
+    assert (run.due_at, run.error, run.args) == (NOON + 30 * MINUTE, None, {"a": 1, "b": 2})
+    assert run.begin_by == look.now + 30 * SECOND
+
+
+def test_a_task_that_cannot_be_read_any_more_ends_visibly_and_holds_up_no_other() -> None:
+    broken = build_task(TaskDefinition(name="t", job_name="j", timing=Timing(cron="not a line")), NOON)
+    fine = build_task(TaskDefinition(name="u", job_name="j", timing=EVERY_MINUTE), NOON)
+    made = Firer({}, 30 * SECOND).decide([broken, replace(fine, id=2)], Look(NOON + SECOND, None, 30 * SECOND))
+    ended, ran = made.runs
+    assert ended.error is not None
+    assert ended.error["class"] == "InvalidSchedule"
+    assert ran.error is None
+    assert made.next_due == {1: None, 2: NOON + MINUTE}

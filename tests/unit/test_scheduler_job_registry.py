@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from services.scheduler import jobs
-from services.scheduler.endings import RESULT_LIMIT, fail, find_backoff, succeed
+from services.scheduler.endings import RESULT_LIMIT, fail, find_backoff, say, succeed
 from services.scheduler.job import JobContext, describe_job
 from services.scheduler.job_loading import load_jobs
 from services.scheduler.jobs import FUNCTIONS, InvalidJob, find_job, job
@@ -116,3 +116,12 @@ def test_what_cannot_be_kept_as_a_result_is_a_failure_that_does_not_repeat_the_w
         assert (ending.state, ending.retry_in) == (OccurrenceState.FAILED, None)
         assert kind in (ending.error or "")
     assert len(fail(build_row(), "X", "m" * 10_000).error or "") < 3000
+
+
+def test_an_exception_whose_message_cannot_be_read_or_written_is_a_failure_all_the_same() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert "cannot be read" in (fail(build_row(), "Mute", say(Mute())).error or "")
+    assert fail(build_row(), "X", "half \ud83d").error == '{"class":"X","message":"half ?"}'
