@@ -182,7 +182,7 @@ _NOTE_CANCELLED = """
     noted AS (
         INSERT INTO scheduler.bulk_group (id, kind, mails)
         SELECT gen_random_uuid(), 'cancellation', array_agg(id) FROM (
-            SELECT id, (row_number() OVER (ORDER BY id) - 1) / 500 AS part FROM gone) AS mail GROUP BY part)
+            SELECT id, (row_number() OVER (ORDER BY id) - 1) / 100 AS part FROM gone) AS mail GROUP BY part)
 """
 _ADD = f"""
     WITH fresh AS (

@@ -22,7 +22,8 @@ from shared.due import DueRow, DueTable
 RELEASES = DueTable("scheduler.bulk_group", where="kind = 'release'")
 CANCELLATIONS = DueTable("scheduler.bulk_group", where="kind = 'cancellation'")
 STUCK_AFTER = timedelta(seconds=60)
-_CLAIMS = 500  # lanes looked at in one round, those first that have waited longest
+_CLAIMS, _CLAIMS_OF_ACCOUNT = 500, 50  # lanes looked at in one round
+_BYTES = 16 * 1024 * 1024  # of mails held in memory by one round
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class PacingStore:
 
     async def look(self) -> View:
         """The window, and the lanes that have mail due. Lanes that are stuck get no more, and take no one's room."""
-        rows = await self._database.fetch(_LOOK, STUCK_AFTER, _CLAIMS)
+        rows = await self._database.fetch(_LOOK, STUCK_AFTER, _CLAIMS, _CLAIMS_OF_ACCOUNT)
         first = rows[0]
         window = Window(
             first["size"],
@@ -95,19 +96,20 @@ class PacingStore:
         ]
         return View(window, first["measured_at"], first["stuck"], claims)
 
-    async def adjust(self, window: Window, measured_at: datetime) -> None:
-        """Take on what has been measured, unless another process has meanwhile."""
+    async def adjust(self, view: View, window: Window) -> None:
+        """Take on what has been measured from that view, unless another process has meanwhile."""
         await self._database.fetch(
             """
             UPDATE scheduler.bulk_window
-            SET size = $1, rate = $2, latency_s = $3, fastest_s = $4, results = 0, measured_at = now()
-            WHERE measured_at = $5
+            SET size = $1, rate = $2, latency_s = $3, fastest_s = $4, results = results - $5, measured_at = now()
+            WHERE measured_at = $6
             """,
             window.size,
             window.rate,
             window.latency_s,
             window.fastest_s,
-            measured_at,
+            view.window.results,
+            view.measured_at,
         )
 
     async def take(
@@ -120,7 +122,7 @@ class PacingStore:
         """
         group, token = uuid4(), uuid4()
         found = await self._database.fetch(
-            _TAKE, list(shares), list(shares.values()), stuck, group, token, lease, default, limit
+            _TAKE, list(shares), list(shares.values()), stuck, group, token, lease, default, limit, _BYTES
         )
         return (DueRow(group, token, {}), list(map(_read_queued, found))) if found else None
 
@@ -236,7 +238,8 @@ def _read_queued(row: Any) -> QueuedMail:
     return QueuedMail(row["id"], row["lane"], row["content"], row["own"], row["expires_at"], row["traceparent"])
 
 
-# A lane's rate limit and its hours of the day will be further conditions of `claim`.
+# Of each account those lanes that have waited longest, and of all of them each account's first. A lane's rate limit and
+# its hours of the day will be further conditions.
 _LOOK = """
     SELECT room.size, room.in_flight, room.rate, room.latency_s, room.results, room.fastest_s, room.measured_at,
            extract(epoch FROM now() - room.measured_at)::float8 AS elapsed_s,
@@ -245,12 +248,15 @@ _LOOK = """
             WHERE flying AND greatest(handed_at, result_at) < now() - $1::interval) AS stuck,
            claim.id AS lane, claim.account, claim.queued::int, claim.pending::int
     FROM scheduler.bulk_window AS room LEFT JOIN (
-        SELECT id, account, queued, least(pending, 100000) AS pending, handed_at FROM scheduler.bulk_lane AS lane
-        WHERE waiting AND NOT paused AND cancelled_at IS NULL
-          AND NOT (flying AND greatest(handed_at, result_at) < now() - $1::interval)
-          AND EXISTS (SELECT FROM scheduler.bulk_mail AS mail
-                      WHERE mail.lane = lane.id AND mail.state = 'pending' AND mail.due_at <= now())
-        ORDER BY handed_at NULLS FIRST LIMIT $2) AS claim ON true
+        SELECT id, account, queued, least(pending, 100000) AS pending, handed_at FROM (
+            SELECT *, row_number() OVER (PARTITION BY account ORDER BY handed_at NULLS FIRST) AS rank
+            FROM scheduler.bulk_lane
+            WHERE waiting AND NOT paused AND cancelled_at IS NULL
+              AND NOT (flying AND greatest(handed_at, result_at) < now() - $1::interval)) AS lane
+        WHERE rank <= $3 AND EXISTS (
+            SELECT FROM scheduler.bulk_mail AS mail
+            WHERE mail.lane = lane.id AND mail.state = 'pending' AND mail.due_at <= now())
+        ORDER BY rank, handed_at NULLS FIRST LIMIT $2) AS claim ON true
     ORDER BY claim.handed_at NULLS FIRST
 """
 _TAKE = """
@@ -260,11 +266,14 @@ _TAKE = """
         JOIN scheduler.bulk_lane AS lane ON lane.id = given.lane
         WHERE lane.waiting AND NOT lane.paused AND lane.cancelled_at IS NULL),
     chosen AS MATERIALIZED (
-        SELECT mail.id FROM wanted CROSS JOIN LATERAL (
-            SELECT id FROM scheduler.bulk_mail
-            WHERE lane = wanted.id AND state = 'pending' AND due_at <= now()
-            ORDER BY due_at, number LIMIT wanted.quota FOR UPDATE SKIP LOCKED) AS mail
-        LIMIT (SELECT greatest(0, free) FROM room)),
+        SELECT id FROM (
+            SELECT mail.id, sum(mail.size) OVER (ROWS UNBOUNDED PRECEDING) - mail.size AS before
+            FROM wanted CROSS JOIN LATERAL (
+                SELECT id, octet_length(own) AS size FROM scheduler.bulk_mail
+                WHERE lane = wanted.id AND state = 'pending' AND due_at <= now()
+                ORDER BY due_at, number LIMIT wanted.quota FOR UPDATE SKIP LOCKED) AS mail
+            LIMIT (SELECT greatest(0, free) FROM room)) AS mail
+        WHERE before < $9),
     taken AS (
         UPDATE scheduler.bulk_mail AS mail
         SET state = 'queued', handed_at = now(), expires_at = least(coalesce(expires_at, now() + $7), now() + $8)

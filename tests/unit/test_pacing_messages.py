@@ -187,6 +187,8 @@ def test_what_is_not_paced_or_makes_no_sense_is_passed_over() -> None:
     assert tell("email.sent", paced=False) is None
     assert tell("email.sent", id="x") is None
     assert tell("email.sent", attempt="many") is None
+    assert tell("email.sent", attempt=2**40) is None
+    assert tell("email.sent", id="g" * 8 + str(uuid4())[8:]) is None
     assert tell("email.requested") is None
 
 

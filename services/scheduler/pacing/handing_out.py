@@ -10,7 +10,7 @@ import structlog
 from services.scheduler.delayed import Expiry
 from services.scheduler.pacing.contents import Contents
 from services.scheduler.pacing.fairness import share_out
-from services.scheduler.pacing.messages import Writer, list_places
+from services.scheduler.pacing.messages import Writer, divide_by_contents, list_places
 from services.scheduler.pacing.window import measure
 from services.scheduler.pacing_store import PacingStore, QueuedMail, View
 from shared.due import DueRow
@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 _IDLE_S, _FULL_S, _FAILURE_S = 0.15, 0.05, 1.0
 _STOPPING_S = 20.0
+_AT_ONCE = 1000  # mails of one round
+_CONTENTS_AT_ONCE = 64  # in memory, each of up to the event limit
 _WORTH_IT = 8  # a part of the window: a transaction for every mail that comes back would cost more than the mail
 
 
@@ -71,7 +73,7 @@ class HandingOut:
         view = await self._store.look()
         adjusted = measure(view.window)
         if adjusted:
-            await self._store.adjust(adjusted, view.measured_at)
+            await self._store.adjust(view, adjusted)
         shares = share_out(_find_room(view), view.claims)
         if not shares:
             return 0
@@ -91,11 +93,11 @@ class HandingOut:
             await self._publish(group, mails)
 
     async def _publish(self, group: DueRow, mails: Sequence[QueuedMail]) -> None:
-        bodies = await self._contents.load(list_places(mails))
-        messages = self._writer.write(group.id, mails, bodies, datetime.now(UTC))
         try:
             async with asyncio.timeout(self._lease.total_seconds()):
-                await self._requests.publish_all(messages)
+                for some in divide_by_contents(mails, _CONTENTS_AT_ONCE):
+                    bodies = await self._contents.load(list_places(some))
+                    await self._requests.publish_all(self._writer.write(group.id, some, bodies, datetime.now(UTC)))
         except TimeoutError:
             log.warning("kafka has not acknowledged in time", mails=len(mails))
             return
@@ -128,8 +130,8 @@ class HandingOut:
 
 def _find_room(view: View) -> int:
     waiting = sum(claim.waiting for claim in view.claims)
-    free = view.free
-    return free if free >= min(waiting, view.window.size // _WORTH_IT) else 0
+    free = min(view.free, _AT_ONCE)
+    return free if free >= min(waiting, view.window.size // _WORTH_IT, _AT_ONCE) else 0
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

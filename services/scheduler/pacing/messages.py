@@ -73,6 +73,21 @@ def list_places(mails: Iterable[QueuedMail]) -> list[tuple[int, UUID]]:
     return sorted({(mail.lane, mail.content) for mail in mails if mail.content is not None})
 
 
+def divide_by_contents(mails: Sequence[QueuedMail], most: int) -> Iterator[list[QueuedMail]]:
+    """Mails that come sorted by content, in portions of up to `most` contents."""
+    some: list[QueuedMail] = []
+    seen: set[tuple[int, UUID | None]] = set()
+    for mail in mails:
+        place = mail.lane, mail.content
+        if place not in seen and len(seen) == most:
+            yield some
+            some, seen = [], set()
+        seen.add(place)
+        some.append(mail)
+    if some:
+        yield some
+
+
 def _alike(mail: QueuedMail) -> tuple[int, UUID | None, datetime]:
     return mail.lane, mail.content, mail.expires_at
 

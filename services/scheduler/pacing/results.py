@@ -1,5 +1,6 @@
 """Results of bulk mail come back: each mail leaves the window with its first, and its lane counts its end."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from shared.states import FailureReason
 log = structlog.get_logger(__name__)
 
 _MARK = b'"paced":true'  # as the sender writes what it echoes; somebody's text may hold it, too, and costs a look-up
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ATTEMPTS = 2**31  # a number that the database keeps
 _STATES_BY_REASON: dict[object, BulkState] = {
     FailureReason.CANCELLED: BulkState.CANCELLED,
     FailureReason.EXPIRED: BulkState.EXPIRED,
@@ -55,9 +58,12 @@ def read_result(record: Record) -> Result | None:
         return None
     try:
         data = orjson.loads(record.value or b"")
-        if not data.get("paced") or not isinstance(data["id"], str) or len(data["id"]) != 36:
+        if not data.get("paced"):
             return None
-        return Result(data["id"].lower(), _find_state(kind, data), int(data["attempt"]))
+        email_id, attempt = data["id"].lower(), data["attempt"]
+        if not _ID.fullmatch(email_id) or type(attempt) is not int or not 0 <= attempt < _ATTEMPTS:
+            raise ValueError("no id, or no attempt")
+        return Result(email_id, _find_state(kind, data), attempt)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
         EVENTS_SKIPPED.labels(why="unreadable").inc()
         return None
