@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 import structlog
-from starlette.requests import ClientDisconnect
 
 from services.scheduler.batch_store import BatchStore
 from services.scheduler.batches.judging import BadItem, Judge, TooMuchApart
@@ -17,7 +16,6 @@ from services.scheduler.batches.splitting import NoList, Splitter
 from services.scheduler.bulk_store import BulkStore
 from services.scheduler.pacing.lanes import LaneKey, LaneKind
 from services.scheduler.pacing.rows import BulkRow
-from shared.bodies import cut_off
 from shared.problems import Problem
 from shared.retrying import Unavailable
 
@@ -39,7 +37,7 @@ class Terms:
 
 @dataclass(slots=True)
 class Received:
-    """What has come so far; `shown` are the first problems, `fingerprint` is known at the end."""
+    """What has come so far; `shown` are the first problems."""
 
     accepted: int = 0
     invalid: int = 0
@@ -92,8 +90,6 @@ class Receiver:
         except TooMuchApart:
             detail = "Too many items are not like the one before: with `content` in each the upload would be too large."
             raise Problem(413, "too-large", detail, limit=judge.apart_limit) from None
-        except ClientDisconnect:
-            raise cut_off() from None
         finally:
             await writer.leave()
         _check(judge, terms, received)
