@@ -1,6 +1,7 @@
 """`POST /v1/emails/bulk`: what each recipient gets, what is refused, and how it is divided into events."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -35,7 +36,9 @@ BULK = {
 class Templates:
     """One of them is known: it needs a code, and has a default for the greeting."""
 
-    async def take_content(self, account: str, fields: dict[str, Any]) -> tuple[StoredTemplate, dict[str, Any]]:
+    async def take_content(
+        self, account: str, fields: dict[str, Any], moment: datetime | None = None
+    ) -> tuple[StoredTemplate, dict[str, Any]]:
         if fields["template"]["name"] != "hello":
             raise Problem(422, "invalid-content", "There is no such template.")
         variables = {"greeting": Variable(required=False, has_default=True, default="Hello"), "code": Variable()}
