@@ -62,7 +62,7 @@ class TaskSettings(JobSettings):
 class RunSettings(JobSettings):
     """How jobs run."""
 
-    job_concurrency: int = Field(default=32, ge=1, le=1000, description="jobs that run in one process at once")
+    job_concurrency: int = Field(default=64, ge=1, le=1000, description="jobs that run in one process at once")
     job_time_limit_s: float = Field(default=300, gt=0, description="of an attempt, where neither task nor job says")
     job_lease_s: float = Field(default=15, ge=1, description="then the run of a process that died is taken over")
     job_drain_s: float = Field(
