@@ -308,6 +308,31 @@ class TestProjector:
         await projector.project(batch)
         assert {row["version"] for row in await database.fetch("SELECT version FROM gateway.emails")} == {1}
 
+    async def test_an_end_that_comes_first_and_one_that_comes_last_make_the_same_row(self, database: Database) -> None:
+        projector, found = make_projector(database), []
+        for in_order in (True, False):
+            email_id, at = new_email_id(), datetime.now(UTC).replace(microsecond=0)
+            request = request_record(email_id, 1, to="a@x.org", at=at)
+            assert request.value
+            digest = EmailRequested.model_validate_json(request.value).compute_digest()
+            end = result_record(make_sent(email_id, 1, "a@x.org", complete=True, digest=digest), 2, at=at)
+            for record in (request, end, end) if in_order else (end, end, request):
+                await projector.project([record])
+            (row,) = await database.fetch("SELECT * FROM gateway.emails WHERE id = $1", email_id)
+            assert (row["status"], row["version"]) == ("sent", 2)
+            own = (
+                "id",
+                "message_id",
+                "digest",
+                "ledger_digest",
+                "created_at",
+                "updated_at",
+                "recorded_at",
+                "recipients",
+            )
+            found.append({name: value for name, value in row.items() if name not in own})
+        assert found[0] == found[1]
+
     async def test_rows_lie_in_the_partition_of_their_id_and_strangers_in_the_first_days(
         self, database: Database
     ) -> None:
@@ -364,11 +389,13 @@ def make_projector(database: Database) -> Projector:
     return Projector(database, kafka=KafkaAccess(""), event_limit=1024 * 1024, cluster_id="cluster")
 
 
-def request_record(email_id: UUID, offset: int) -> Record:
-    body = {"id": str(email_id), "from": "s@x.org", "to": "a@x.org, b@x.org, c@x.org", "subject": "s", "text": "t"}
+def request_record(
+    email_id: UUID, offset: int, to: str = "a@x.org, b@x.org, c@x.org", at: datetime | None = None
+) -> Record:
+    body = {"id": str(email_id), "from": "s@x.org", "to": to, "subject": "s", "text": "t"}
     event = EmailRequested.model_validate(body)
-    at = int(datetime.now(UTC).timestamp() * 1000)
-    return Record("email.requested", 0, offset, at, event.to_json(), (("ce_type", b"email.requested"),))
+    at_ms = int((at or datetime.now(UTC)).timestamp() * 1000)
+    return Record("email.requested", 0, offset, at_ms, event.to_json(), (("ce_type", b"email.requested"),))
 
 
 def result_record(event: EmailSent, offset: int, at: datetime | None = None) -> Record:
