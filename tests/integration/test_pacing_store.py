@@ -15,7 +15,8 @@ from services.scheduler.pacing.lanes import LaneKey, LaneKind
 from services.scheduler.pacing.rows import BulkRow, merge_rows
 from services.scheduler.pacing.states import BulkState
 from services.scheduler.pacing.window import LEAST
-from services.scheduler.pacing_store import CANCELLATIONS, RELEASES, PacingStore, Result
+from services.scheduler.pacing_store import CANCELLATIONS, RELEASES, PacingStore
+from services.scheduler.settling_store import Result, SettlingStore
 from shared.database import Database
 from shared.due import DueRow
 from tests.support.servers import RealServers
@@ -34,6 +35,7 @@ class Pacing:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.bulk, self.store = BulkStore(database), PacingStore(database)
+        self.settling = SettlingStore(database)
 
     async def add(self, lane: LaneKey, count: int, due_in: timedelta = timedelta()) -> list[UUID]:
         due_at = datetime.now(UTC) - timedelta(seconds=1) + due_in
@@ -50,7 +52,7 @@ class Pacing:
         return [mail.id for mail in taken[1]] if taken else []
 
     async def settle(self, ids: Sequence[UUID], state: BulkState = BulkState.SENT, attempt: int = 1) -> int:
-        return await self.store.settle([Result(key, state, attempt) for key in sorted(map(str, ids))])
+        return await self.settling.settle([Result(key, state, attempt) for key in sorted(map(str, ids))])
 
     async def check(self) -> None:
         """What must be true at any time: counters are what the rows are, and the window what is queued."""
@@ -141,9 +143,9 @@ async def test_a_cancelled_lane_ends_and_every_mail_of_it_is_to_be_told(pacing: 
     [gone] = await pacing.take(1)
     assert await pacing.bulk.cancel(JUNE)
     assert await pacing.take() == []
-    assert await pacing.store.cancel_lanes(10) + await pacing.store.cancel_lanes(10) == 11
+    assert await pacing.settling.cancel_lanes(10) + await pacing.settling.cancel_lanes(10) == 11
     late = await pacing.add(JUNE, 1)
-    assert await pacing.store.cancel_lanes(10) == 1
+    assert await pacing.settling.cancel_lanes(10) == 1
     groups = await CANCELLATIONS.lease(pacing.database, 10, LEASE)
     told = [mail for group in groups for mail in await pacing.store.list_cancelled(group)]
     assert {mail.id for mail in told} == {*ids, *late} - {gone}
@@ -202,19 +204,19 @@ async def test_mail_nothing_is_heard_of_leaves_the_window_and_ends_after_its_exp
     ids = await pacing.add(JUNE, 3)
     await pacing.take()
     ago = timedelta(minutes=5)
-    assert await pacing.store.release_stale(ago) == 0
+    assert await pacing.settling.release_stale(ago) == 0
     await pacing.database.fetch("UPDATE scheduler.bulk_mail SET handed_at = now() - interval '20 min'")
-    assert await pacing.store.release_stale(ago) == 0  # nothing at all is heard: the relays are down, and it waits
+    assert await pacing.settling.release_stale(ago) == 0  # nothing at all is heard: the relays are down, and it waits
     await pacing.settle(ids[:1])
-    assert await pacing.store.release_stale(ago) == 2
-    assert await pacing.store.give_up(DAY, 10) == 0
+    assert await pacing.settling.release_stale(ago) == 2
+    assert await pacing.settling.give_up(DAY, 10) == 0
     await pacing.database.fetch("UPDATE scheduler.bulk_mail SET expires_at = now() - interval '2 d'")
-    assert await pacing.store.give_up(DAY, 10) == 2
+    assert await pacing.settling.give_up(DAY, 10) == 2
     await pacing.check()
 
 
 async def test_what_has_ended_is_deleted_when_it_has_been_kept_for_long_enough(pacing: Pacing) -> None:
-    store = pacing.store
+    store = pacing.settling
     await pacing.settle(await pacing.add(JUNE, 3))
     await pacing.add(OTHERS, 2)
     for deleted in (store.delete_ended, store.delete_contents, store.delete_lanes):

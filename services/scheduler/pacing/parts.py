@@ -11,6 +11,7 @@ from services.scheduler.pacing.results import Results
 from services.scheduler.pacing.sweeping import Sweeper
 from services.scheduler.pacing_store import CANCELLATIONS, RELEASES, PacingStore
 from services.scheduler.settings import WorkerSettings
+from services.scheduler.settling_store import SettlingStore
 from shared.batching import BatchConsumer
 from shared.cleaning import Chore
 from shared.database import Database
@@ -27,7 +28,7 @@ def create_bulk_parts(
     settings: WorkerSettings, topics: Topics, database: Database, requests: Publisher, results: Publisher
 ) -> tuple[HandingOut, Sequence[Part]]:
     """All of them, in the order they start; the first is also given by itself, to be woken when mail comes in."""
-    store = PacingStore(database)
+    store, settling = PacingStore(database), SettlingStore(database)
     lease = timedelta(seconds=settings.release_lease_s)
     handing_out = HandingOut(
         store,
@@ -57,17 +58,17 @@ def create_bulk_parts(
     consumer = BatchConsumer(
         f"{settings.topic_prefix}milena-scheduler-results",
         [topics.sent, topics.failed],
-        Results(store, handing_out.wake).handle,
+        Results(settling, handing_out.wake).handle,
         kafka=settings.kafka,
         slot=settings.slot,
         event_limit=settings.event_limit,
     )
-    return handing_out, [handing_out, taking_over, telling, Sweeper(store), consumer]
+    return handing_out, [handing_out, taking_over, telling, Sweeper(store, settling), consumer]
 
 
 def list_bulk_chores(database: Database, kept: timedelta) -> list[Chore]:
     """What of it is kept for long enough."""
-    store = PacingStore(database)
+    store = SettlingStore(database)
     return [
         Chore("scheduler.bulk_mail", lambda limit: store.delete_ended(kept, limit)),
         Chore("scheduler.bulk_content", lambda limit: store.delete_contents(2 * kept, limit)),

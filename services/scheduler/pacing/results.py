@@ -8,7 +8,7 @@ import orjson
 import structlog
 
 from services.scheduler.pacing.states import ENDS, BulkState
-from services.scheduler.pacing_store import PacingStore, Result
+from services.scheduler.settling_store import Result, SettlingStore
 from shared.batching import Record
 from shared.events import EventType, belongs_on
 from shared.metrics import BULK_RESULTS, EVENTS_SKIPPED
@@ -31,7 +31,7 @@ class Results:
     Most of what it reads is not bulk: a record without the mark is not even parsed.
     """
 
-    def __init__(self, store: PacingStore, on_room: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, store: SettlingStore, on_room: Callable[[], None] = lambda: None) -> None:
         self._store = store
         self._on_room = on_room
 

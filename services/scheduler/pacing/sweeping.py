@@ -7,6 +7,7 @@ from datetime import timedelta
 import structlog
 
 from services.scheduler.pacing_store import PacingStore
+from services.scheduler.settling_store import SettlingStore
 from shared.metrics import BULK_IN_FLIGHT, BULK_WAITING_SECONDS, BULK_WINDOW
 from shared.retrying import Unavailable
 
@@ -21,8 +22,9 @@ _STALE_AFTER, _GIVEN_UP_AFTER = timedelta(minutes=5), timedelta(days=1)
 class Sweeper:
     """A part of a process. Several may sweep at the same time."""
 
-    def __init__(self, store: PacingStore) -> None:
+    def __init__(self, store: PacingStore, settling: SettlingStore) -> None:
         self._store = store
+        self._settling = settling
         self._task: asyncio.Task[None] | None = None
         self._measured = self._swept = time.monotonic()
 
@@ -39,7 +41,7 @@ class Sweeper:
 
     async def sweep(self) -> bool:
         """One round; whether there may be more to do at once. Raises Unavailable."""
-        cancelled = await self._store.cancel_lanes(_CANCELLED_AT_ONCE)
+        cancelled = await self._settling.cancel_lanes(_CANCELLED_AT_ONCE)
         now = time.monotonic()
         if now - self._measured > _MEASURED_EVERY_S:
             self._measured = now
@@ -49,8 +51,8 @@ class Sweeper:
             BULK_WAITING_SECONDS.set(age_s)
         if now - self._swept > _SWEPT_EVERY_S:
             self._swept = now
-            stale = await self._store.release_stale(_STALE_AFTER)
-            lost = await self._store.give_up(_GIVEN_UP_AFTER, _GIVEN_UP_AT_ONCE)
+            stale = await self._settling.release_stale(_STALE_AFTER)
+            lost = await self._settling.give_up(_GIVEN_UP_AFTER, _GIVEN_UP_AT_ONCE)
             if stale or lost:
                 log.warning("bulk mail without results left the window", waiting_elsewhere=stale, expired=lost)
         return cancelled == _CANCELLED_AT_ONCE

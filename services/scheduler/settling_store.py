@@ -1,0 +1,151 @@
+"""The statements by which bulk mail ends, or leaves the window, and by which old rows are deleted (R2).
+
+The window's row is locked first, then lanes, then mails, as pacing_store.py does.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+from services.scheduler.bulk_store import CANCEL_LANE
+from services.scheduler.pacing.states import ENDS, BulkState
+from shared.cleaning import delete_chosen
+from shared.database import Database
+
+
+class Result(NamedTuple):
+    """What became of one mail, as its newest result says."""
+
+    id: str
+    state: BulkState
+    attempt: int
+
+
+class SettlingStore:
+    """Every method raises DatabaseUnavailable and may be repeated."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def settle(self, results: Sequence[Result]) -> int:
+        """Note results, one for each mail, in the order of ids; returns how many mails they changed.
+
+        A mail leaves the window with its first result. Results that say nothing new change nothing.
+        """
+        rows = await self._database.fetch(
+            _SETTLE,
+            [result.id for result in results],
+            [result.state.value for result in results],
+            [result.attempt for result in results],
+        )
+        return int(rows[0]["changed"])
+
+    async def cancel_lanes(self, limit: int) -> int:
+        """Cancel up to `limit` mails of lanes that have been cancelled; returns how many."""
+        rows = await self._database.fetch(CANCEL_LANE, limit)
+        return int(rows[0]["cancelled"])
+
+    async def release_stale(self, after: timedelta) -> int:
+        """Let mails leave the window that had no result while those that left `after` them in their lane had.
+
+        They wait at a sender (their tag is paused), or their result was published before they became bulk.
+        """
+        rows = await self._database.fetch(_RELEASE_STALE, after)
+        return int(rows[0]["changed"])
+
+    async def give_up(self, after: timedelta, limit: int) -> int:
+        """End up to `limit` mails that expired longer than `after` ago and of which nothing was heard."""
+        rows = await self._database.fetch(_GIVE_UP, after, limit)
+        return int(rows[0]["changed"])
+
+    async def delete_ended(self, kept: timedelta, limit: int) -> int:
+        """Delete up to `limit` mails that ended longer ago than `kept`."""
+        chosen = """
+            SELECT ctid FROM scheduler.bulk_mail WHERE ended_at < now() - $1::interval ORDER BY ended_at LIMIT $2
+        """
+        return await delete_chosen(self._database, "scheduler.bulk_mail", chosen, kept, limit)
+
+    async def delete_contents(self, kept: timedelta, limit: int) -> int:
+        """Delete up to `limit` contents not used for longer than `kept`, and that no mail waits to leave with."""
+        chosen = """
+            SELECT ctid FROM scheduler.bulk_content AS content WHERE used_at < now() - $1::interval
+            AND NOT EXISTS (SELECT FROM scheduler.bulk_mail AS mail WHERE mail.state = 'pending'
+                            AND mail.lane = content.lane AND mail.content = content.id)
+            AND NOT EXISTS (SELECT FROM scheduler.bulk_mail AS mail WHERE mail.state = 'queued'
+                            AND mail.lane = content.lane AND mail.content = content.id)
+            ORDER BY used_at LIMIT $2
+        """
+        return await delete_chosen(self._database, "scheduler.bulk_content", chosen, kept, limit)
+
+    async def delete_lanes(self, kept: timedelta, limit: int) -> int:
+        """Delete up to `limit` batches' and mailings' lanes in which nothing has changed for `kept`."""
+        chosen = """
+            SELECT ctid FROM scheduler.bulk_lane
+            WHERE kind <> 'loose' AND created_at < now() - $1::interval AND changed_at < now() - $1::interval
+              AND pending + queued + deferred + unknown = 0
+            ORDER BY created_at LIMIT $2
+        """
+        return await delete_chosen(self._database, "scheduler.bulk_lane", chosen, kept, limit)
+
+
+_STATES = ", ".join(f"{state} = lane.{state} + moved.{state}" for state in BulkState)
+_MOVED = ", ".join(
+    f"count(*) FILTER (WHERE next = '{state}') - count(*) FILTER (WHERE state = '{state}') AS {state}"
+    for state in BulkState
+)
+_IS_END = "IN ({})".format(", ".join(f"'{state}'" for state in ENDS))
+# `known` (id, lane, state, handed_at, next, attempt) becomes what it is next. `heard` says whether a result said so.
+_MOVE = """
+    changed AS (
+        UPDATE scheduler.bulk_mail AS mail
+        SET state = known.next, attempt = known.attempt,
+            ended_at = CASE WHEN known.next {is_end} THEN now() END,
+            own = CASE WHEN known.next <> 'sent' THEN mail.own END
+        FROM known WHERE mail.id = known.id),
+    counted AS (
+        UPDATE scheduler.bulk_lane AS lane SET {states}, changed_at = now(),
+            result_at = CASE WHEN {heard} THEN now() ELSE lane.result_at END
+        FROM (SELECT lane, {moved} FROM known GROUP BY lane) AS moved WHERE lane.id = moved.lane),
+    returned AS (
+        UPDATE scheduler.bulk_window AS room
+        SET in_flight = room.in_flight - first.n, results = room.results + CASE WHEN {heard} THEN first.n ELSE 0 END,
+            fastest_s = CASE WHEN {heard} THEN least(room.fastest_s, first.fastest_s) ELSE room.fastest_s END
+        FROM (SELECT count(*)::int AS n, extract(epoch FROM now() - max(handed_at))::float8 AS fastest_s
+              FROM known WHERE state = 'queued') AS first
+        WHERE first.n > 0)
+    SELECT count(*) AS changed FROM known
+"""
+_SETTLE = f"""
+    WITH room AS MATERIALIZED (SELECT id FROM scheduler.bulk_window FOR UPDATE),
+    known AS MATERIALIZED (
+        SELECT mail.id, mail.lane, mail.state, mail.handed_at, given.next, given.attempt
+        FROM room CROSS JOIN unnest($1::uuid[], $2::text[], $3::int[]) AS given(id, next, attempt)
+        JOIN scheduler.bulk_mail AS mail ON mail.id = given.id
+        WHERE mail.state IN ('pending', 'queued') OR (mail.state IN ('deferred', 'unknown') AND (
+              given.next {_IS_END} OR (given.attempt, given.next) > (mail.attempt, mail.state)))
+        ORDER BY mail.id FOR UPDATE OF mail),
+    {_MOVE.format(is_end=_IS_END, states=_STATES, moved=_MOVED, heard="true")}
+"""
+_RELEASE_STALE = f"""
+    WITH room AS MATERIALIZED (SELECT id FROM scheduler.bulk_window FOR UPDATE),
+    known AS MATERIALIZED (
+        SELECT mail.id, mail.lane, mail.state, mail.handed_at, 'deferred' AS next, mail.attempt
+        FROM room CROSS JOIN scheduler.bulk_mail AS mail JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane
+        WHERE mail.state = 'queued' AND mail.handed_at < now() - $1::interval
+          AND lane.result_at > mail.handed_at + $1::interval
+        ORDER BY mail.id FOR UPDATE OF mail),
+    {_MOVE.format(is_end=_IS_END, states=_STATES, moved=_MOVED, heard="false")}
+"""
+_GIVE_UP = f"""
+    WITH room AS MATERIALIZED (SELECT id FROM scheduler.bulk_window FOR UPDATE),
+    known AS MATERIALIZED (
+        SELECT mail.id, mail.lane, mail.state, mail.handed_at, 'expired' AS next, mail.attempt
+        FROM room CROSS JOIN scheduler.bulk_mail AS mail
+        WHERE mail.state IN ('queued', 'deferred', 'unknown') AND mail.id = ANY(ARRAY(
+            SELECT id FROM scheduler.bulk_mail WHERE state = 'queued' AND expires_at < now() - $1::interval
+            UNION ALL SELECT id FROM scheduler.bulk_mail
+            WHERE state IN ('deferred', 'unknown') AND expires_at < now() - $1::interval
+            LIMIT $2))
+        ORDER BY mail.id FOR UPDATE OF mail),
+    {_MOVE.format(is_end=_IS_END, states=_STATES, moved=_MOVED, heard="false")}
+"""
