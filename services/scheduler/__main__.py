@@ -14,7 +14,7 @@ from shared.settings import DatabaseSettings, load_settings
 from shared.telemetry import set_up_telemetry
 
 if TYPE_CHECKING:
-    from services.scheduler.job_runner import JobRunner
+    from services.scheduler.runs.runner import JobRunner
 
 # A command loads what only it needs, after the collector has been calmed (a tenth of the imports' CPU is its looking
 # through them): a worker is there a quarter sooner without FastAPI and Alembic.
@@ -57,9 +57,9 @@ def worker() -> None:
 def jobs() -> None:
     """Run the jobs of tasks that have fired, and those asked for by hand."""
     calm_collector()
-    from services.scheduler.job import InvalidJob
-    from services.scheduler.job_loading import load_jobs
-    from services.scheduler.job_runner import create_job_runner
+    from services.scheduler.runs.job import InvalidJob
+    from services.scheduler.runs.loading import load_jobs
+    from services.scheduler.runs.runner import create_job_runner
     from shared.consuming import run_faust
 
     settings = load_settings(JobRunnerSettings)

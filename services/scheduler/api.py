@@ -2,9 +2,10 @@
 
 from fastapi import FastAPI
 
-from services.scheduler import batch_api, task_api
-from services.scheduler.scheduled import setup_scheduled
+from services.scheduler import task_api
+from services.scheduler.batches import api as batch_api
 from services.scheduler.settings import ApiSettings
+from services.scheduler.waiting.routes import setup_scheduled
 from shared.applications import create_database_api
 
 PREFIXES = ("/v1/scheduled", *task_api.PREFIXES, *batch_api.PREFIXES)

@@ -10,11 +10,11 @@ from uuid import UUID
 
 import structlog
 
-from services.scheduler.bulk_store import BulkStore
-from services.scheduler.delayed import DelayedMail, Expiry, delay, merge
 from services.scheduler.failures import describe_unreadable, to_message
+from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.rows import BulkRow, keep_bulk, keep_mail, merge_rows
-from services.scheduler.store import SchedulerStore
+from services.scheduler.waiting.delayed import DelayedMail, Expiry, delay, merge
+from services.scheduler.waiting.store import SchedulerStore
 from shared.batching import Record
 from shared.events import (
     BulkRequested,

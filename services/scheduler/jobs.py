@@ -14,8 +14,8 @@ the run's result; what it raises makes the run fail.
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from services.scheduler.built_in import list_senders, purge_history, send_email
-from services.scheduler.job import InvalidJob, Job, JobContext, JobFunction, describe_job
+from services.scheduler.runs.built_in import list_senders, purge_history, send_email
+from services.scheduler.runs.job import InvalidJob, Job, JobContext, JobFunction, describe_job
 
 __all__ = ["FUNCTIONS", "InvalidJob", "Job", "JobContext", "find_job", "job"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 
 from services.scheduler.batches.numbering import MOST_ITEMS
-from services.scheduler.job_settings import JobSettings, RunSettings, TaskSettings
+from services.scheduler.runs.settings import JobSettings, RunSettings, TaskSettings
 from shared.composing.settings import AttachmentSettings
 from shared.settings import (
     DatabaseSettings,

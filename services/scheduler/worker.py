@@ -6,15 +6,15 @@ from datetime import timedelta
 
 from aiokafka.errors import KafkaError
 
-from services.scheduler.batch_parts import create_batch_parts, list_batch_chores
-from services.scheduler.bulk_store import BulkStore
-from services.scheduler.delayed_parts import create_delayed_parts, read_expiry
+from services.scheduler.batches.parts import create_batch_parts, list_batch_chores
 from services.scheduler.intake import Intake
+from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.handing_out import HandingOut
 from services.scheduler.pacing.parts import create_bulk_parts, list_bulk_chores
 from services.scheduler.settings import WorkerSettings
-from services.scheduler.store import SchedulerStore
-from services.scheduler.task_parts import create_task_parts
+from services.scheduler.tasks.parts import create_task_parts
+from services.scheduler.waiting.parts import create_delayed_parts, read_expiry
+from services.scheduler.waiting.store import SchedulerStore
 from shared.batching import BatchConsumer
 from shared.cleaning import Chore, Cleaner
 from shared.database import Database

@@ -16,7 +16,7 @@ from services.gateway.ageing import create_cleaner
 from services.gateway.store import PartitionStore, ReadModel
 from services.scheduler import settings as scheduler_settings
 from services.scheduler import worker as scheduler_worker
-from services.scheduler.store import SchedulerStore
+from services.scheduler.waiting.store import SchedulerStore
 from services.sender.store import SenderStore
 from shared.cleaning import Chore, Cleaner
 from shared.database import Database, text

@@ -9,14 +9,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.scheduler.bulk_store import BulkStore
+from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.fairness import share_out
 from services.scheduler.pacing.lanes import LaneKey, LaneKind
 from services.scheduler.pacing.rows import BulkRow, merge_rows
+from services.scheduler.pacing.settling_store import Result, SettlingStore
 from services.scheduler.pacing.states import BulkState
+from services.scheduler.pacing.store import CANCELLATIONS, RELEASES, PacingStore
 from services.scheduler.pacing.window import LEAST
-from services.scheduler.pacing_store import CANCELLATIONS, RELEASES, PacingStore
-from services.scheduler.settling_store import Result, SettlingStore
 from shared.database import Database
 from shared.due import DueRow
 from tests.support.servers import RealServers

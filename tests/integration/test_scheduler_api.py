@@ -10,7 +10,7 @@ import pytest
 
 from services.scheduler.api import create_api
 from services.scheduler.settings import ApiSettings
-from services.scheduler.waiting_store import STATEMENTS
+from services.scheduler.waiting.view_store import STATEMENTS
 from shared.access import AccessStore, ApiScope
 from shared.database import Database
 from tests.bench.plans import find_faults

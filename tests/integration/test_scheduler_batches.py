@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from services.scheduler.api import create_api
-from services.scheduler.batch_look_store import LOOKS, BatchLookStore
 from services.scheduler.batches.ending import BatchWatcher
-from services.scheduler.bulk_store import BulkStore
+from services.scheduler.batches.look_store import LOOKS, BatchLookStore
+from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.settings import ApiSettings
 from shared.access import AccessStore, ApiScope, digest_key
 from shared.database import Database

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from services.scheduler.bulk_store import BulkStore
+from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.lanes import LaneKey, LaneKind, LaneReport
 from services.scheduler.pacing.states import BulkState
 from shared.database import Database

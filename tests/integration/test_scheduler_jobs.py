@@ -9,9 +9,9 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from services.scheduler.occurrence import OccurrenceState
-from services.scheduler.occurrence_store import JobRun
-from services.scheduler.task import Creator, Misfire, Overlap, TaskStatus
+from services.scheduler.runs.occurrence import OccurrenceState
+from services.scheduler.runs.occurrence_store import JobRun
+from services.scheduler.tasks.task import Creator, Misfire, Overlap, TaskStatus
 from shared.database import Database
 from shared.events import derive_occurrence_id
 from tests.support.records import Seen, TopicReader, publish

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from services.scheduler.api import create_api
-from services.scheduler.run_store import RunStore
+from services.scheduler.runs.store import RunStore
 from services.scheduler.settings import ApiSettings
 from shared.access import AccessStore, ApiScope
 from shared.database import Database

@@ -15,7 +15,7 @@ import pytest
 from deploy.local.ports import find_free_port
 from services.scheduler.api import create_api
 from services.scheduler.settings import ApiSettings
-from services.scheduler.waiting_store import WaitingStore
+from services.scheduler.waiting.view_store import WaitingStore
 from shared.database import Database
 from shared.events import derive_bulk_entry_id
 from tests.support.gateway import mint

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from services.scheduler.occurrence import Occurrence, OccurrenceState
-from services.scheduler.occurrence_store import OccurrenceStore, read_occurrence
-from services.scheduler.task import Creator, Task, TaskDefinition, Timing
-from services.scheduler.task_store import TaskStore, read_task
+from services.scheduler.runs.occurrence import Occurrence, OccurrenceState
+from services.scheduler.runs.occurrence_store import OccurrenceStore, read_occurrence
+from services.scheduler.tasks.store import TaskStore, read_task
+from services.scheduler.tasks.task import Creator, Task, TaskDefinition, Timing
 from shared.database import Database
 
 THIRD_PARTY = Path(__file__).parent / "third_party"

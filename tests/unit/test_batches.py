@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.batch_item_store import FailedMail
+from services.scheduler.batches.item_store import FailedMail
 from services.scheduler.batches.judging import BadItem, Judge, TooMuchApart
 from services.scheduler.batches.numbering import MOST_ITEMS, derive_item_id, find_number
 from services.scheduler.batches.progress import Batch, BatchState, smooth_rate

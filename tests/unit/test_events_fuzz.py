@@ -19,9 +19,9 @@ from services.callback.intake import Intake as CallbackIntake
 from services.gateway.observing import observe
 from services.gateway.rows import line_to_row, mail_to_row
 from services.gateway.store import encode
-from services.scheduler.delayed import Expiry
 from services.scheduler.intake import Intake as SchedulerIntake
 from services.scheduler.pacing.rows import BulkRow, make_whole
+from services.scheduler.waiting.delayed import Expiry
 from services.sender.intake import Cancellation, Intake, Refusal, Skip
 from services.sender.message import build_message, identify
 from services.sender.work import Work

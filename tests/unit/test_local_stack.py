@@ -15,7 +15,7 @@ from deploy.local.processes import build_environment, build_services, list_ports
 from deploy.local.record import ProcessRecord, StackRecord, read_record, write_record
 from deploy.local.settings import StackSettings
 from deploy.local.welcome import describe_event, describe_problem
-from services.scheduler.built_in import EmailArgs
+from services.scheduler.runs.built_in import EmailArgs
 
 
 def read_settings(**values: object) -> StackSettings:

@@ -11,9 +11,9 @@ from services.scheduler.pacing.lanes import LaneKey, LaneKind
 from services.scheduler.pacing.messages import MAILS_PER_EVENT, Writer
 from services.scheduler.pacing.results import choose, read_result
 from services.scheduler.pacing.rows import BulkRow, keep_bulk, keep_mail, share_contents
+from services.scheduler.pacing.settling_store import Result
 from services.scheduler.pacing.states import BulkState
-from services.scheduler.pacing_store import QueuedMail
-from services.scheduler.settling_store import Result
+from services.scheduler.pacing.store import QueuedMail
 from services.sender.building import build_mail
 from services.sender.intake import Intake
 from services.sender.message import Memo

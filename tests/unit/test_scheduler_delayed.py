@@ -7,8 +7,8 @@ from uuid import UUID
 import orjson
 import pytest
 
-from services.scheduler.delayed import Expiry, delay, merge
 from services.scheduler.failures import describe_cancelled, describe_unreadable, to_message
+from services.scheduler.waiting.delayed import Expiry, delay, merge
 from shared.events import Coordinates, EmailRequested, UnreadableEvent, open_record
 
 MAIL_ID = UUID("018f3a5e-7c00-7000-8000-000000000001")

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.scheduler.arming import arm, build_schedule, keeps_due_time
-from services.scheduler.firing import Firing, Look, Watch, fire
-from services.scheduler.task import Creator, Misfire, Task, TaskDefinition, TaskStatus, Timing
-from services.scheduler.ticking import Firer
+from services.scheduler.tasks.arming import arm, build_schedule, keeps_due_time
+from services.scheduler.tasks.firing import Firing, Look, Watch, fire
+from services.scheduler.tasks.task import Creator, Misfire, Task, TaskDefinition, TaskStatus, Timing
+from services.scheduler.tasks.ticking import Firer
 from shared.events import derive_occurrence_id
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)

@@ -9,11 +9,11 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from services.scheduler import jobs
-from services.scheduler.endings import RESULT_LIMIT, fail, find_backoff, say, succeed
-from services.scheduler.job import JobContext, describe_job
-from services.scheduler.job_loading import load_jobs
 from services.scheduler.jobs import FUNCTIONS, InvalidJob, find_job, job
-from services.scheduler.occurrence import OccurrenceState
+from services.scheduler.runs.endings import RESULT_LIMIT, fail, find_backoff, say, succeed
+from services.scheduler.runs.job import JobContext, describe_job
+from services.scheduler.runs.loading import load_jobs
+from services.scheduler.runs.occurrence import OccurrenceState
 from shared.due import DueRow
 from tests.support.tasks import THIRD_PARTY
 

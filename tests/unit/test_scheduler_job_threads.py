@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 import structlog
 
-from services.scheduler.job import Job, describe_job
-from services.scheduler.job_threads import JobThreads, TimeLimitExceeded
+from services.scheduler.runs.job import Job, describe_job
+from services.scheduler.runs.threads import JobThreads, TimeLimitExceeded
 
 
 class Watched(JobThreads):
@@ -96,8 +96,8 @@ async def test_jobs_beyond_their_limit_are_left_and_threads_among_them_counted()
 
 
 async def test_a_loop_that_is_blocked_is_noticed_and_goes_on_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.scheduler.job_threads._BLOCKED_S", 0.05)
-    monkeypatch.setattr("services.scheduler.job_threads._HOPELESS_S", 0.2)
+    monkeypatch.setattr("services.scheduler.runs.threads._BLOCKED_S", 0.05)
+    monkeypatch.setattr("services.scheduler.runs.threads._HOPELESS_S", 0.2)
     release = threading.Event()
 
     async def blocks() -> None:

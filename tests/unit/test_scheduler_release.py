@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import orjson
 
-from services.scheduler.delayed import Expiry
-from services.scheduler.release import Releaser
-from services.scheduler.store import SchedulerStore
+from services.scheduler.waiting.delayed import Expiry
+from services.scheduler.waiting.release import Releaser
+from services.scheduler.waiting.store import SchedulerStore
 from shared.due import DueRow
 from shared.producing import Message
 from shared.publisher import OutcomeUnknown, Publisher, PublishError

@@ -10,14 +10,14 @@ import pytest
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
-from services.scheduler.built_in import EmailArgs, list_senders
-from services.scheduler.job import Job, JobContext, describe_job
-from services.scheduler.task import Creator, Misfire, Task, TaskDefinition, TaskStatus
+from services.scheduler.runs.built_in import EmailArgs, list_senders
+from services.scheduler.runs.job import Job, JobContext, describe_job
 from services.scheduler.task_api.bodies import NewTask, PreviewRequest, TaskChanges
 from services.scheduler.task_api.commands import preview
 from services.scheduler.task_api.defining import Definer
 from services.scheduler.task_api.envelope import Envelopes
 from services.scheduler.task_api.showing import show_job, show_task
+from services.scheduler.tasks.task import Creator, Misfire, Task, TaskDefinition, TaskStatus
 from shared.bodies import parse_model
 from shared.problems import Problem
 from shared.settings import HttpSettings, parse_networks

@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from services.scheduler.announcing import tell
-from services.scheduler.delayed import DelayedState, Expiry, delay, list_mails, move_expiry
-from services.scheduler.store import ToldMail
-from services.scheduler.waiting import Change, ScheduledMail, carry_out, choose_list, judge
+from services.scheduler.waiting.announcing import tell
+from services.scheduler.waiting.delayed import DelayedState, Expiry, delay, list_mails, move_expiry
+from services.scheduler.waiting.store import ToldMail
+from services.scheduler.waiting.views import Change, ScheduledMail, carry_out, choose_list, judge
 from shared.composing.composer import TooLarge, serialise
 from shared.events import BulkRequested, EmailRequested, EmailRescheduled, EventType
 from shared.problems import Problem

@@ -7,12 +7,12 @@ from uuid import UUID
 
 from fastapi import FastAPI, Path, Request, Response
 
-from services.scheduler.batch_item_store import BatchItemStore
-from services.scheduler.batch_store import BatchStore, NewBatch
 from services.scheduler.batches.answers import BatchView, show_batch
+from services.scheduler.batches.item_store import BatchItemStore
 from services.scheduler.batches.progress import Batch, BatchState
 from services.scheduler.batches.retrying import renew
-from services.scheduler.bulk_store import BulkStore
+from services.scheduler.batches.store import BatchStore, NewBatch
+from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.lanes import LaneKey, LaneKind
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import describe_problems

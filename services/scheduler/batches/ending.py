@@ -9,10 +9,10 @@ from datetime import datetime
 
 import structlog
 
-from services.scheduler.batch_look_store import BatchLookStore, Look
+from services.scheduler.batches.look_store import BatchLookStore, Look
 from services.scheduler.batches.progress import Batch, smooth_rate
-from services.scheduler.bulk_store import BulkStore
 from services.scheduler.failures import SOURCE
+from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.lanes import LaneKey, LaneKind
 from services.scheduler.pacing.states import ENDS
 from shared.due import DueRow

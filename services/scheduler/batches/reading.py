@@ -5,8 +5,6 @@ from typing import Annotated
 from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.scheduler.batch_item_store import BatchItem, BatchItemStore
-from services.scheduler.batch_store import BatchStore
 from services.scheduler.batches.answers import (
     BatchItemPage,
     BatchItemView,
@@ -18,6 +16,8 @@ from services.scheduler.batches.answers import (
     to_kept_state,
 )
 from services.scheduler.batches.control import BatchId, find_batch
+from services.scheduler.batches.item_store import BatchItem, BatchItemStore
+from services.scheduler.batches.store import BatchStore
 from shared.access import ApiScope, KeyLookup
 from shared.apidocs import ProblemDocument, describe_problems
 from shared.authenticating import authenticate

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 import structlog
 
-from services.scheduler.batch_store import BatchStore
 from services.scheduler.batches.judging import BadItem, Judge, TooMuchApart
 from services.scheduler.batches.splitting import NoList, Splitter
-from services.scheduler.bulk_store import BulkStore
+from services.scheduler.batches.store import BatchStore
+from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.lanes import LaneKey, LaneKind
 from services.scheduler.pacing.rows import BulkRow
 from shared.problems import Problem

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import orjson
 
-from services.scheduler.batch_item_store import FailedMail
+from services.scheduler.batches.item_store import FailedMail
 from services.scheduler.batches.numbering import derive_item_id
 from services.scheduler.pacing.lanes import LaneKey
 from services.scheduler.pacing.rows import BulkRow

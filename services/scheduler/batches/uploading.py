@@ -10,7 +10,6 @@ from uuid import UUID
 from fastapi import FastAPI, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.scheduler.batch_store import BatchStore, EarlierBatch, NewBatch
 from services.scheduler.batches.answers import BatchAccepted, ItemProblem, link
 from services.scheduler.batches.body import HashedBody
 from services.scheduler.batches.examples import ARRAY_EXAMPLES, LINE_EXAMPLES
@@ -18,7 +17,8 @@ from services.scheduler.batches.judging import Judge
 from services.scheduler.batches.progress import BatchState
 from services.scheduler.batches.receiving import Received, Receiver, Terms, show_problem
 from services.scheduler.batches.splitting import ArraySplitter, LineSplitter, Splitter
-from services.scheduler.bulk_store import BulkStore
+from services.scheduler.batches.store import BatchStore, EarlierBatch, NewBatch
+from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.settings import ApiSettings
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_once

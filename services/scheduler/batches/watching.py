@@ -9,11 +9,11 @@ from fastapi import FastAPI, Header, Query, Request, Response, WebSocket
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import HTTPConnection
 
-from services.scheduler.batch_store import BatchStore
 from services.scheduler.batches.answers import show_batch
 from services.scheduler.batches.control import BatchId, find_batch
 from services.scheduler.batches.examples import EVENTS_EXAMPLE
 from services.scheduler.batches.progress import Batch, BatchState
+from services.scheduler.batches.store import BatchStore
 from shared.access import ApiKey
 from shared.apidocs import describe_problems
 from shared.events import list_errors

@@ -9,7 +9,7 @@ from services.scheduler.failures import describe_cancelled, to_message
 from services.scheduler.pacing.contents import Contents
 from services.scheduler.pacing.messages import Bodies
 from services.scheduler.pacing.rows import make_whole
-from services.scheduler.pacing_store import CancelledMail, PacingStore
+from services.scheduler.pacing.store import CancelledMail, PacingStore
 from shared.due import DueRow
 from shared.events import EmailRequested
 from shared.producing import Message

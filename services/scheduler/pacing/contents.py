@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from services.scheduler.pacing.messages import Bodies
-from services.scheduler.pacing_store import PacingStore
+from services.scheduler.pacing.store import PacingStore
 
 _BYTES = 16 * 1024 * 1024
 

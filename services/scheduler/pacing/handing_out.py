@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from services.scheduler.delayed import Expiry
 from services.scheduler.pacing.contents import Contents
 from services.scheduler.pacing.fairness import share_out
 from services.scheduler.pacing.messages import Writer, divide_by_contents, list_places
+from services.scheduler.pacing.store import PacingStore, QueuedMail, View
 from services.scheduler.pacing.window import measure
-from services.scheduler.pacing_store import PacingStore, QueuedMail, View
+from services.scheduler.waiting.delayed import Expiry
 from shared.due import DueRow
 from shared.metrics import BULK_HANDED_OUT
 from shared.publisher import EventTooLarge, Publisher

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from services.scheduler.failures import SOURCE
 from services.scheduler.pacing.rows import make_whole
-from services.scheduler.pacing_store import QueuedMail
+from services.scheduler.pacing.store import QueuedMail
 from shared.events import EventType, Namespace, build_headers, format_time
 from shared.producing import Message
 from shared.tracing import SpanKind, begin_hop

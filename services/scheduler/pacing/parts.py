@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from services.scheduler.delayed import Expiry
 from services.scheduler.pacing.cancelling import Teller
 from services.scheduler.pacing.handing_out import HandingOut
 from services.scheduler.pacing.messages import Writer
 from services.scheduler.pacing.results import Results
+from services.scheduler.pacing.settling_store import SettlingStore
+from services.scheduler.pacing.store import CANCELLATIONS, RELEASES, PacingStore
 from services.scheduler.pacing.sweeping import Sweeper
-from services.scheduler.pacing_store import CANCELLATIONS, RELEASES, PacingStore
 from services.scheduler.settings import WorkerSettings
-from services.scheduler.settling_store import SettlingStore
+from services.scheduler.waiting.delayed import Expiry
 from shared.batching import BatchConsumer
 from shared.cleaning import Chore
 from shared.database import Database

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import structlog
 
+from services.scheduler.pacing.settling_store import Result, SettlingStore
 from services.scheduler.pacing.states import ENDS, BulkState
-from services.scheduler.settling_store import Result, SettlingStore
 from shared.batching import Record
 from shared.events import EventType, belongs_on
 from shared.metrics import BULK_RESULTS, EVENTS_SKIPPED

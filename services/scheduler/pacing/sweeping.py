@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import structlog
 
-from services.scheduler.pacing_store import PacingStore
-from services.scheduler.settling_store import SettlingStore
+from services.scheduler.pacing.settling_store import SettlingStore
+from services.scheduler.pacing.store import PacingStore
 from shared.metrics import BULK_IN_FLIGHT, BULK_WAITING_SECONDS, BULK_WINDOW
 from shared.retrying import Unavailable
 

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.scheduler.task import Misfire, Overlap, TaskStatus
 from services.scheduler.task_api.examples import RUN, RUN_ID, TASK
+from services.scheduler.tasks.task import Misfire, Overlap, TaskStatus
 from shared.apidocs import ProblemDocument
 
 

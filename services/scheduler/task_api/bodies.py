@@ -4,7 +4,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.scheduler.task import Misfire, Overlap
 from services.scheduler.task_api.fields import (
     After,
     Args,
@@ -19,6 +18,7 @@ from services.scheduler.task_api.fields import (
     TaskId,
     TimeLimit,
 )
+from services.scheduler.tasks.task import Misfire, Overlap
 
 _ARGS = "given to the job, laid over its defaults, and checked by its own model at once"
 _RETRIES = "how often a run that fails is tried again"

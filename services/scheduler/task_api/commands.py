@@ -6,13 +6,13 @@ Each command is for the account of the key that asks. Raises Problem, DatabaseUn
 from datetime import UTC, datetime
 from uuid import UUID
 
-from services.scheduler.occurrence import Occurrence, OccurrenceState
-from services.scheduler.occurrence_store import JobRun, OccurrenceStore
 from services.scheduler.recurrence import Schedule
-from services.scheduler.task import Creator, Task, TaskDefinition
+from services.scheduler.runs.occurrence import Occurrence, OccurrenceState
+from services.scheduler.runs.occurrence_store import JobRun, OccurrenceStore
 from services.scheduler.task_api.bodies import JobRunRequest, NewTask, PageChoice, PreviewRequest, TaskChanges
 from services.scheduler.task_api.defining import Definer, read_schedule
-from services.scheduler.task_store import DuplicateName, TaskStore
+from services.scheduler.tasks.store import DuplicateName, TaskStore
+from services.scheduler.tasks.task import Creator, Task, TaskDefinition
 from shared.access import ApiKey
 from shared.cursors import read_cursor, read_time_cursor, write_cursor, write_time_cursor
 from shared.events import derive_run_id

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from services.scheduler.job import Job, merge_args
 from services.scheduler.recurrence import InvalidSchedule, RecurringDetails, Schedule
-from services.scheduler.task import EXTERNAL, TaskDefinition, Timing
+from services.scheduler.runs.job import Job, merge_args
 from services.scheduler.task_api.bodies import NewTask, TaskChanges, WhenDue
+from services.scheduler.tasks.task import EXTERNAL, TaskDefinition, Timing
 from shared.access import ApiKey
 from shared.bodies import parse_model, point_out
 from shared.problems import Problem, invalid_content

@@ -8,7 +8,7 @@ import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from services.scheduler.recurrence import RecurringInterval
-from services.scheduler.task import EXTERNAL
+from services.scheduler.tasks.task import EXTERNAL
 from shared.events.requested import check_variables
 
 ARGS_LIMIT = 256 * 1024

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import FastAPI, Path, Request, Response
 
-from services.scheduler.job import Job as RegisteredJob
+from services.scheduler.runs.job import Job as RegisteredJob
 from services.scheduler.task_api.answers import JobList, Run, RunAccepted
 from services.scheduler.task_api.bodies import JobRunRequest
 from services.scheduler.task_api.commands import Tasks

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request, Response
 
-from services.scheduler.occurrence import Occurrence
+from services.scheduler.runs.occurrence import Occurrence
 from services.scheduler.task_api.answers import Preview, RunAccepted, RunPage, Task, TaskPage
 from services.scheduler.task_api.bodies import NewTask, PageChoice, PreviewRequest, TaskChanges
 from services.scheduler.task_api.commands import Tasks, preview

@@ -3,10 +3,10 @@
 from fastapi import Request
 from starlette.types import ASGIApp
 
-from services.scheduler.job import InvalidJob
-from services.scheduler.job_loading import load_jobs
-from services.scheduler.job_settings import JobSettings
-from services.scheduler.occurrence_store import OccurrenceStore
+from services.scheduler.runs.job import InvalidJob
+from services.scheduler.runs.loading import load_jobs
+from services.scheduler.runs.occurrence_store import OccurrenceStore
+from services.scheduler.runs.settings import JobSettings
 from services.scheduler.task_api import job_routes, rest
 from services.scheduler.task_api.answers import FailureEnvelope
 from services.scheduler.task_api.bodies import (
@@ -22,7 +22,7 @@ from services.scheduler.task_api.commands import Tasks
 from services.scheduler.task_api.defining import Definer
 from services.scheduler.task_api.envelope import PREFIX, Envelopes
 from services.scheduler.task_api.rpc import setup_commands
-from services.scheduler.task_store import TaskStore
+from services.scheduler.tasks.store import TaskStore
 from shared.access import ApiKey, ApiScope
 from shared.apidocs import add_schemas
 from shared.applications import DatabaseApi

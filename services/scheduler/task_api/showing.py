@@ -6,13 +6,13 @@ from typing import Any, cast
 
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 
-from services.scheduler.arming import build_schedule
-from services.scheduler.job import Job as RegisteredJob
-from services.scheduler.occurrence import Occurrence, OccurrenceState
 from services.scheduler.recurrence import InvalidSchedule, Schedule
-from services.scheduler.task import Task as StoredTask
+from services.scheduler.runs.job import Job as RegisteredJob
+from services.scheduler.runs.occurrence import Occurrence, OccurrenceState
 from services.scheduler.task_api.answers import CreatorKey, DueBy, Job, Run, RunError, Task
 from services.scheduler.task_api.defining import to_fields
+from services.scheduler.tasks.arming import build_schedule
+from services.scheduler.tasks.task import Task as StoredTask
 
 _UPCOMING = 5
 

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import structlog
 
-from services.scheduler.delayed import Expiry, address_release, move_expiry
 from services.scheduler.failures import SOURCE
-from services.scheduler.store import SchedulerStore
+from services.scheduler.waiting.delayed import Expiry, address_release, move_expiry
+from services.scheduler.waiting.store import SchedulerStore
 from shared.due import DueRow
 from shared.events import build_headers
 from shared.metrics import RELEASE_LAG, observe_all

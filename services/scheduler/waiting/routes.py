@@ -9,9 +9,9 @@ from uuid import UUID
 from fastapi import Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.scheduler.delayed import DelayedState
-from services.scheduler.waiting import Change, ScheduledMail, carry_out, choose_list
-from services.scheduler.waiting_store import WaitingStore
+from services.scheduler.waiting.delayed import DelayedState
+from services.scheduler.waiting.view_store import WaitingStore
+from services.scheduler.waiting.views import Change, ScheduledMail, carry_out, choose_list
 from shared.access import ApiScope
 from shared.apidocs import add_schemas, describe_body, describe_problems
 from shared.applications import DatabaseApi

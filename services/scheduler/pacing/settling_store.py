@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
-from services.scheduler.bulk_store import CANCEL_LANE
+from services.scheduler.pacing.bulk_store import CANCEL_LANE
 from services.scheduler.pacing.states import ENDS, BulkState
 from shared.cleaning import delete_chosen
 from shared.database import Database

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from services.scheduler.endings import Ending
+from services.scheduler.runs.endings import Ending
 from shared.cleaning import delete_chosen
 from shared.database import Database
 from shared.due import DueRow, DueTable

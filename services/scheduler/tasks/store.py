@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 import orjson
 
-from services.scheduler.arming import arm, keeps_due_time
-from services.scheduler.task import Creator, Misfire, Overlap, Task, TaskDefinition, TaskStatus, Timing
+from services.scheduler.tasks.arming import arm, keeps_due_time
+from services.scheduler.tasks.task import Creator, Misfire, Overlap, Task, TaskDefinition, TaskStatus, Timing
 from shared.database import Database, DatabaseUnavailable, database_now
 
 _FIELDS = (

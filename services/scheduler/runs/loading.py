@@ -6,8 +6,8 @@ from importlib.metadata import EntryPoint, entry_points
 
 import structlog
 
-from services.scheduler.job import InvalidJob, Job
 from services.scheduler.jobs import FUNCTIONS, find_job, job
+from services.scheduler.runs.job import InvalidJob, Job
 
 log = structlog.get_logger(__name__)
 

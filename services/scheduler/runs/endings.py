@@ -9,7 +9,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from services.scheduler.occurrence import OccurrenceState
+from services.scheduler.runs.occurrence import OccurrenceState
 from shared.due import DueRow
 from shared.events import list_errors
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from services.scheduler.job import JobContext, Tools
+from services.scheduler.runs.job import JobContext, Tools
 from shared.events import EmailFields, EmailRequested, Namespace
 from shared.events.identity import OCCURRENCE_MAIL_NAMESPACE
 from shared.events.requested import point_at

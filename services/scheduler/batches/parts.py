@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from services.scheduler.batch_look_store import LOOKS, PAUSE, BatchLookStore
 from services.scheduler.batches.ending import BatchWatcher
-from services.scheduler.bulk_store import BulkStore
+from services.scheduler.batches.look_store import LOOKS, PAUSE, BatchLookStore
+from services.scheduler.pacing.bulk_store import BulkStore
 from shared.cleaning import Chore
 from shared.database import Database
 from shared.due import DueLoop

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from services.scheduler.task import Creator
+from services.scheduler.tasks.task import Creator
 from shared.events import EmailRequested
 
 JobFunction = Callable[..., Any]

@@ -6,8 +6,8 @@ One task fires once at most each time it is looked at, so nothing that lies behi
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.scheduler.arming import Recurring
-from services.scheduler.task import Misfire
+from services.scheduler.tasks.arming import Recurring
+from services.scheduler.tasks.task import Misfire
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 
-from services.scheduler.endings import Ending, fail, fail_args, interrupt, postpone, say, skip, succeed
-from services.scheduler.job import Job, JobContext, Tools
-from services.scheduler.job_threads import JobThreads, TimeLimitExceeded
-from services.scheduler.run_store import RunStore
-from services.scheduler.task import Creator
+from services.scheduler.runs.endings import Ending, fail, fail_args, interrupt, postpone, say, skip, succeed
+from services.scheduler.runs.job import Job, JobContext, Tools
+from services.scheduler.runs.store import RunStore
+from services.scheduler.runs.threads import JobThreads, TimeLimitExceeded
+from services.scheduler.tasks.task import Creator
 from shared.database import Database
 from shared.due import DueRow, DueTable
 from shared.events import make_uuid

@@ -14,13 +14,13 @@ from typing import Any
 
 import structlog
 
-from services.scheduler.arming import build_schedule
-from services.scheduler.endings import say
 from services.scheduler.failures import SOURCE
-from services.scheduler.firing import Look, Watch, fire
-from services.scheduler.job import merge_args
-from services.scheduler.task import Misfire, Task
-from services.scheduler.tick_store import NewRun, Round, TickStore
+from services.scheduler.runs.endings import say
+from services.scheduler.runs.job import merge_args
+from services.scheduler.tasks.arming import build_schedule
+from services.scheduler.tasks.firing import Look, Watch, fire
+from services.scheduler.tasks.task import Misfire, Task
+from services.scheduler.tasks.tick_store import NewRun, Round, TickStore
 from shared.due import DueRow
 from shared.events import EventType, ScheduleTick, build_headers, derive_occurrence_id
 from shared.metrics import RUNS_ENDED, TICKS_PUBLISHED

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from services.scheduler.failures import SOURCE
-from services.scheduler.run_store import RunStore
+from services.scheduler.runs.store import RunStore
 from shared.events import EmailRequested, EventType, build_headers
 from shared.producing import Message
 from shared.publisher import OutcomeUnknown, Publisher

@@ -4,13 +4,13 @@ from uuid import UUID
 
 import structlog
 
-from services.scheduler.batch_item_store import BatchItemStore
-from services.scheduler.batch_store import BatchStore
 from services.scheduler.batches.control import Control, setup_control
+from services.scheduler.batches.item_store import BatchItemStore
 from services.scheduler.batches.reading import setup_reading
+from services.scheduler.batches.store import BatchStore
 from services.scheduler.batches.uploading import Uploads, setup_uploading
 from services.scheduler.batches.watching import BatchLook, setup_watching
-from services.scheduler.bulk_store import BulkStore
+from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.settings import ApiSettings
 from shared.access import ApiScope
 from shared.apidocs import add_schemas

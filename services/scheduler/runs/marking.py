@@ -5,7 +5,7 @@ from uuid import UUID
 
 import structlog
 
-from services.scheduler.tick_store import TickStore
+from services.scheduler.tasks.tick_store import TickStore
 from shared.consuming import FaustLane, FaustTicket
 from shared.events import EventType, ScheduleTick, UnreadableEvent, open_record, read_header, read_model
 from shared.metrics import EVENTS_SKIPPED

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
-from services.scheduler.delayed import DelayedState
+from services.scheduler.waiting.delayed import DelayedState
 from shared.cursors import mark_list, read_time_cursor, write_time_cursor
 from shared.problems import Problem, invalid_content
 from shared.ranges import check_range

@@ -11,14 +11,14 @@ from datetime import timedelta
 import faust
 import structlog
 
-from services.scheduler.job import Job
-from services.scheduler.job_threads import JobThreads
-from services.scheduler.job_tools import KafkaTools
-from services.scheduler.marking import Marking
-from services.scheduler.run_store import RunStore, create_run_table
-from services.scheduler.running import RunPolicy, Runs
+from services.scheduler.runs.job import Job
+from services.scheduler.runs.marking import Marking
+from services.scheduler.runs.running import RunPolicy, Runs
+from services.scheduler.runs.store import RunStore, create_run_table
+from services.scheduler.runs.threads import JobThreads
+from services.scheduler.runs.tools import KafkaTools
 from services.scheduler.settings import JobRunnerSettings
-from services.scheduler.tick_store import TickStore
+from services.scheduler.tasks.tick_store import TickStore
 from shared.consuming import ConsumerOptions, FaustLane, Received, create_faust_app
 from shared.database import Database
 from shared.due import DueLoop

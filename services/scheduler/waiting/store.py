@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from services.scheduler.delayed import DelayedMail
+from services.scheduler.waiting.delayed import DelayedMail
 from shared.cleaning import delete_chosen
 from shared.database import Database
 from shared.due import DueRow, DueTable

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import asyncpg
 
-from services.scheduler.delayed import DelayedState
-from services.scheduler.waiting import ScheduledMail, WaitingList
+from services.scheduler.waiting.delayed import DelayedState
+from services.scheduler.waiting.views import ScheduledMail, WaitingList
 from shared.database import Database
 
 _COLUMNS = """

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scheduler.task import Task
-from services.scheduler.task_store import read_task, write_json
+from services.scheduler.tasks.store import read_task, write_json
+from services.scheduler.tasks.task import Task
 from shared.cleaning import delete_chosen
 from shared.database import Database, text
 from shared.due import DueRow, DueTable

@@ -6,9 +6,9 @@ from typing import Any
 
 import structlog
 
-from services.scheduler.delayed import list_mails
 from services.scheduler.failures import SOURCE, describe_cancelled, to_message
-from services.scheduler.store import ANNOUNCEMENTS, SchedulerStore, ToldMail
+from services.scheduler.waiting.delayed import list_mails
+from services.scheduler.waiting.store import ANNOUNCEMENTS, SchedulerStore, ToldMail
 from shared.database import Database
 from shared.due import DueRow
 from shared.events import EmailRescheduled, EventType, build_headers

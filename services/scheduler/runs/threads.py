@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from services.scheduler.job import Job
+from services.scheduler.runs.job import Job
 from shared.metrics import JOBS_STUCK
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ from typing import Protocol
 import orjson
 
 from services.scheduler.recurrence import Schedule
-from services.scheduler.task import Task, TaskDefinition, Timing
+from services.scheduler.tasks.task import Task, TaskDefinition, Timing
 
 
 class Recurring(Protocol):

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from services.scheduler.occurrence import Occurrence, OccurrenceState
-from services.scheduler.task import Creator
-from services.scheduler.task_store import write_json
+from services.scheduler.runs.occurrence import Occurrence, OccurrenceState
+from services.scheduler.tasks.store import write_json
+from services.scheduler.tasks.task import Creator
 from shared.database import Database, DatabaseUnavailable, text
 from shared.events import make_uuid, new_email_id
 

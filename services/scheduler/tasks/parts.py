@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.scheduler.job_settings import TaskSettings
-from services.scheduler.tick_store import TICKS, TickStore
-from services.scheduler.ticking import Firer, Ticker, TickPublisher
+from services.scheduler.runs.settings import TaskSettings
+from services.scheduler.tasks.tick_store import TICKS, TickStore
+from services.scheduler.tasks.ticking import Firer, Ticker, TickPublisher
 from shared.cleaning import Chore
 from shared.database import Database
 from shared.due import DueLoop

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.scheduler.announcing import Announcer
-from services.scheduler.delayed import Expiry
-from services.scheduler.release import Releaser
 from services.scheduler.settings import WorkerSettings
-from services.scheduler.store import ANNOUNCEMENTS, RELEASES, SchedulerStore
+from services.scheduler.waiting.announcing import Announcer
+from services.scheduler.waiting.delayed import Expiry
+from services.scheduler.waiting.release import Releaser
+from services.scheduler.waiting.store import ANNOUNCEMENTS, RELEASES, SchedulerStore
 from shared.database import Database
 from shared.due import DueLoop
 from shared.metrics import RELEASE_OVERDUE_SECONDS

@@ -5,8 +5,8 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from services.scheduler.batch_store import SELECT_BATCH, read_batch
 from services.scheduler.batches.progress import Batch
+from services.scheduler.batches.store import SELECT_BATCH, read_batch
 from shared.cleaning import delete_chosen
 from shared.database import Database
 from shared.due import DueRow, DueTable

@@ -1,0 +1,1 @@
+"""Runs: jobs, the runner that carries them out, what came of them."""

@@ -1,0 +1,1 @@
+"""Tasks: what they are, when they fall due, how that is told on `schedule.tick`."""

@@ -1,0 +1,1 @@
+"""Mail that waits for its time: kept, given back, shown, moved, cancelled (R6)."""
