@@ -84,6 +84,7 @@ class BatchConsumer:
         slot: int,
         event_limit: int,
         max_records: int = 1000,
+        company_s: float = _LONGEST_COMPANY_S,
     ) -> None:
         guard_batches(event_limit)
         self._kafka = kafka
@@ -112,6 +113,7 @@ class BatchConsumer:
         self._task: asyncio.Task[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._working_since: float | None = None
+        self._company_s = company_s
         self._company_until = 0.0
         self._membership = watch_membership(lambda: getattr(self._consumer, "_coordinator", None), kafka)
         self._watch: asyncio.Task[None] | None = None
@@ -206,7 +208,7 @@ class BatchConsumer:
             log.info("batch not committed: partitions were reassigned", group=self._group)
         self._working_since = None
         took = time.monotonic() - started
-        self._company_until = started + took + min(took * _COMPANY, _LONGEST_COMPANY_S)
+        self._company_until = started + took + min(took * _COMPANY, self._company_s)
         BATCH_SECONDS.labels(consumer=self._group).observe(took)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:

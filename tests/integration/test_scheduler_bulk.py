@@ -165,7 +165,7 @@ async def test_a_scheduler_killed_between_hand_out_and_publish_loses_and_doubles
 ) -> None:
     world.scheduler.stop()
     dying = world.runner.start(
-        "services.scheduler", "worker", env={"MILENA_TEST_FAILPOINTS": "database.answered[AS free FROM]=kill@3"}
+        "services.scheduler", "worker", env={"MILENA_TEST_FAILPOINTS": "database.answered[AS free FROM]=kill@1"}
     )
     await publish(world.stack.bootstrap_servers, world.stack.topics.requested, make_bulk(400, "killed"))
     assert await dying.wait_exit(60) == -9

@@ -62,6 +62,7 @@ def create_bulk_parts(
         kafka=settings.kafka,
         slot=settings.slot,
         event_limit=settings.event_limit,
+        company_s=0.03,  # results that wait for company hold the window
     )
     return handing_out, [handing_out, taking_over, telling, Sweeper(store, settling), consumer]
 

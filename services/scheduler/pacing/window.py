@@ -18,7 +18,7 @@ _MEASURED_EVERY_S, _FORGOTTEN_S = 0.25, 5.0  # between measurements; a longer ga
 _RISE_S, _FALL_S = 0.4, 1.0  # how fast a higher rate, a lower one are believed
 _LATENCY_MOST_S = 10.0
 _RISING = 1.1  # a rate that is still found out: nothing waits then in any case
-_LOOK_EVERY_S, _LOOK_S, _LOOK_PART, _LOOK_LEAST = 30.0, 3.0, 0.75, 10
+_LOOK_EVERY_S, _LOOK_S, _LOOK_PART, _LOOK_LEAST = 120.0, 3.0, 0.75, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ def measure(window: Window) -> Window | None:
     looking, looked = _is_look(window.now_s), _is_look(window.now_s - window.elapsed_s)
     latency_s = _learn_latency(window, is_certain=looked and not looking)
     rate = _learn_rate(window)
+    if looking and looked:
+        rate = max(rate, window.rate)  # less gets through because less is let out
     if looking and rate < _RISING * window.rate:
         size = max(_LOOK_LEAST, min(MOST, round(rate * latency_s * _LOOK_PART)))
     else:
