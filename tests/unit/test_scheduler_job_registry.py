@@ -111,7 +111,11 @@ def test_what_cannot_be_kept_as_a_result_is_a_failure_that_does_not_repeat_the_w
     assert succeed(build_row(), {"n": 1}).result == '{"n":1}'
     assert succeed(build_row(), Args(month=3)).result == '{"month":3}'
     assert succeed(build_row(), None).result is None
-    for returned, kind in ((object(), "InvalidResult"), ("x" * RESULT_LIMIT, "ResultTooLarge")):
+    for returned, kind in (
+        (object(), "InvalidResult"),
+        (10**400, "InvalidResult"),
+        ("x" * RESULT_LIMIT, "ResultTooLarge"),
+    ):
         ending = succeed(build_row(), returned)
         assert (ending.state, ending.retry_in) == (OccurrenceState.FAILED, None)
         assert kind in (ending.error or "")

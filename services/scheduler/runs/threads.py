@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from services.scheduler.runs.endings import say
 from services.scheduler.runs.job import Job
 from shared.metrics import JOBS_STUCK
 
@@ -134,7 +135,7 @@ def _make_raisable(exc: BaseException) -> Exception:
     """What ends programs, threads or generators must not end ours."""
     if isinstance(exc, Exception) and not isinstance(exc, StopIteration):
         return exc
-    return RuntimeError(f"the job raised {type(exc).__name__}")
+    return RuntimeError(f"the job raised {type(exc).__name__}: {say(exc)}")
 
 
 async def _keep_ours(job: Job, given: dict[str, Any]) -> Any:
@@ -155,7 +156,8 @@ async def _within(work: Awaitable[Any], limit_s: float) -> Any:
     if not done:
         _give_up(task)
         raise TimeLimitExceeded(f"did not end within {limit_s:g} s")
-    if task.cancelled():
+    # What an executor raises for a future that was cancelled becomes asyncio's CancelledError on its way here.
+    if task.cancelled() or isinstance(task.exception(), asyncio.CancelledError):
         raise RuntimeError("the job was cancelled from within")
     return task.result()
 
