@@ -1,6 +1,7 @@
 """Jobs in threads and on a loop of their own: what they raise, how long they may take, what a stuck one costs."""
 
 import asyncio
+import functools
 import threading
 from concurrent import futures
 from typing import Any
@@ -70,6 +71,17 @@ async def test_a_job_that_cancels_itself_or_meets_what_was_cancelled_has_failed(
         with pytest.raises(RuntimeError, match=r"cancelled from within|CancelledError"):
             await threads.call(job, {}, 5)
     assert threads.stuck == 0
+
+
+async def test_an_async_function_under_a_plain_decorator_is_told_as_what_it_is() -> None:
+    async def report() -> None: ...
+
+    @functools.wraps(report)
+    def decorated() -> Any:
+        return report()
+
+    with pytest.raises(TypeError, match="coroutine"):
+        await Watched().call(make(decorated), {}, 5)
 
 
 async def test_the_message_of_what_would_end_a_program_is_kept() -> None:

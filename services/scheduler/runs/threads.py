@@ -8,6 +8,7 @@ and where it does not stop, only a fresh process helps.
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -122,7 +123,11 @@ def _run_plain(job: Job, given: dict[str, Any], future: Future[Any]) -> None:
     except BaseException as exc:
         _resolve(future.set_exception, _make_raisable(exc))
     else:
-        _resolve(future.set_result, returned)
+        if inspect.iscoroutine(returned):  # of an async function under a decorator that is none
+            returned.close()
+            _resolve(future.set_exception, TypeError("gave back a coroutine: make the job an async function"))
+        else:
+            _resolve(future.set_result, returned)
 
 
 def _resolve(set_outcome: Callable[[Any], None], outcome: Any) -> None:

@@ -73,12 +73,6 @@ class TaskStore:
         rows = await self._database.fetch(query, account, task_id)
         return read_task(rows[0]) if rows else None
 
-    async def find_named(self, account: str, name: str) -> Task | None:
-        """The task of this name."""
-        query = "SELECT * FROM scheduler.task WHERE account = $1 AND name = $2"
-        rows = await self._database.fetch(query, account, name)
-        return read_task(rows[0]) if rows else None
-
     async def list_some(self, account: str, after: int, limit: int) -> list[Task]:
         """Tasks with ids above `after` (0: from the beginning), in their order."""
         query = "SELECT * FROM scheduler.task WHERE account = $1 AND id > $2 ORDER BY id LIMIT $3"
