@@ -34,7 +34,13 @@ LEFT_OUT = {
     "nameless": "no job does shop.clean",
     "nobody's": "no job does shop.unknown",
 }
-OVER = {"clocked, over": "is over", "has run once": "and has", "expired": "has expired", "housekeeping": "Celery's own"}
+OVER = {
+    "clocked, over": "is over",
+    "has run once": "and has",
+    "has run once, off": "and has",
+    "expired": "has expired",
+    "housekeeping": "Celery's own",
+}
 
 
 @dataclass(frozen=True)

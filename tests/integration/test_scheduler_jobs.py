@@ -251,7 +251,9 @@ async def test_deleting_a_task_lets_a_running_run_finish_and_keeps_its_history(t
     await tasks.wait_for_state(waiting, OccurrenceState.READY)
     await tasks.store.delete("default", waiting.id)
     (run,) = await tasks.wait_for_end(waiting)
-    assert run.state is OccurrenceState.SKIPPED
+    assert run.state is OccurrenceState.FAILED
+    assert run.error is not None
+    assert run.error["class"] != "TaskDeleted", "it was not tried again, and shows why it failed"
 
 
 async def test_a_run_whose_process_ends_is_begun_again_and_sees_its_attempt(tasks: Tasks, jobs: ServiceProcess) -> None:

@@ -15,7 +15,7 @@ from services.scheduler.api import create_api
 from services.scheduler.runs.store import RunStore
 from services.scheduler.settings import ApiSettings
 from shared.access import AccessStore, ApiScope
-from shared.database import Database
+from shared.database import Database, text
 from tests.support.servers import RealServers
 
 # As documented, byte for byte.
@@ -341,6 +341,25 @@ async def test_runs_are_asked_for_looked_up_and_outlive_their_task(shop: Account
     assert rest["next"] is None
     assert (await shop.ask("GET", "/v1/tasks/1/runs", params={"after": first["next"]})).status_code == 422
     assert (await shop.ask("GET", f"/v1/runs/{uuid4()}")).json()["type"] == "/problems/run-not-found"
+
+
+async def test_a_run_that_is_made_while_its_task_is_deleted_ends_with_it(shop: Account) -> None:
+    made = await shop.create()
+    lock = text("SELECT FROM scheduler.task WHERE id = :task FOR UPDATE")
+    fire = text(
+        "INSERT INTO scheduler.occurrence"
+        " (id, account, task_id, name, job_name, args, scheduled_for, state, max_attempts, backoff_s)"
+        " SELECT gen_random_uuid(), account, id, name, job_name, args, now(), 'pending', 1, 1"
+        " FROM scheduler.task WHERE id = :task"
+    )
+    async with shop.database.transaction() as firing:
+        await firing.execute(lock, {"task": made["id"]})
+        deleting = asyncio.create_task(shop.command("delete", {"id": made["id"]}))
+        await asyncio.sleep(0.3)  # it waits for the lock by now
+        await firing.execute(fire, {"task": made["id"]})
+    assert (await deleting)["id"] == made["id"]
+    runs = (await shop.ask("GET", f"/v1/tasks/{made['id']}/runs")).json()["data"]
+    assert [(each["status"], each["error"]["class"]) for each in runs] == [("SKIPPED", "TaskDeleted")]
 
 
 async def test_a_task_that_is_not_to_overlap_is_not_run_beside_itself(shop: Account) -> None:

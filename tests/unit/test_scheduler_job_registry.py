@@ -1,8 +1,10 @@
 """The registry of jobs: what can be one, what its arguments are, how packages come into it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from importlib.metadata import EntryPoint
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -10,9 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from services.scheduler import jobs
 from services.scheduler.jobs import FUNCTIONS, InvalidJob, find_job, job
+from services.scheduler.runs import loading
 from services.scheduler.runs.endings import RESULT_LIMIT, fail, find_backoff, say, succeed
 from services.scheduler.runs.job import JobContext, describe_job
-from services.scheduler.runs.loading import load_jobs
+from services.scheduler.runs.loading import ENTRY_POINTS, load_jobs
 from services.scheduler.runs.occurrence import OccurrenceState
 from shared.due import DueRow
 from tests.support.tasks import THIRD_PARTY
@@ -83,6 +86,30 @@ def test_a_parameter_that_nobody_can_fill_is_no_job() -> None:
     assert describe_job("x", has_default).context_name == "context"
 
 
+def test_a_function_that_yields_is_no_job() -> None:
+    def in_parts() -> Iterator[int]:
+        yield 1
+
+    async def in_parts_on_a_loop() -> AsyncIterator[int]:
+        yield 1
+
+    for function in (in_parts, in_parts_on_a_loop):
+        with pytest.raises(InvalidJob, match="yields"):
+            describe_job("x", function)
+
+
+def test_a_module_that_ends_the_program_is_one_that_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop_jobs_script.py").write_text("raise SystemExit(2)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InvalidJob, match="shop_jobs_script cannot be imported: SystemExit"):
+        load_jobs(["shop_jobs_script"])
+    point = EntryPoint("script", "shop_jobs_script", ENTRY_POINTS)
+    monkeypatch.setattr(loading, "entry_points", lambda group: [point])
+    assert "send_email" in load_jobs([])
+
+
 def test_arguments_lie_over_the_defaults() -> None:
     found = find_job("send_email")
     assert found is not None
@@ -111,7 +138,11 @@ def test_what_cannot_be_kept_as_a_result_is_a_failure_that_does_not_repeat_the_w
     assert succeed(build_row(), {"n": 1}).result == '{"n":1}'
     assert succeed(build_row(), Args(month=3)).result == '{"month":3}'
     assert succeed(build_row(), None).result is None
-    for returned, kind in ((object(), "InvalidResult"), ("x" * RESULT_LIMIT, "ResultTooLarge")):
+    for returned, kind in (
+        (object(), "InvalidResult"),
+        (10**400, "InvalidResult"),
+        ("x" * RESULT_LIMIT, "ResultTooLarge"),
+    ):
         ending = succeed(build_row(), returned)
         assert (ending.state, ending.retry_in) == (OccurrenceState.FAILED, None)
         assert kind in (ending.error or "")

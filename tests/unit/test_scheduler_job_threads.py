@@ -1,7 +1,9 @@
 """Jobs in threads and on a loop of their own: what they raise, how long they may take, what a stuck one costs."""
 
 import asyncio
+import functools
 import threading
+from concurrent import futures
 from typing import Any
 from uuid import uuid4
 
@@ -56,12 +58,38 @@ async def test_what_a_job_raises_is_the_runs_and_ends_nothing_else(error: BaseEx
     assert await threads.call(make(goes_on), {}, 5) == 1
 
 
-async def test_a_job_that_cancels_itself_has_failed() -> None:
-    async def cancels() -> None:
-        raise asyncio.CancelledError
+@pytest.mark.parametrize("error", [asyncio.CancelledError, futures.CancelledError])
+async def test_a_job_that_cancels_itself_or_meets_what_was_cancelled_has_failed(error: type[BaseException]) -> None:
+    async def on_a_loop() -> None:
+        raise error
 
-    with pytest.raises(RuntimeError, match="cancelled from within"):
-        await Watched().call(make(cancels), {}, 5)
+    def in_a_thread() -> None:
+        raise error
+
+    threads = Watched()
+    for job in (make(on_a_loop), make(in_a_thread)):
+        with pytest.raises(RuntimeError, match=r"cancelled from within|CancelledError"):
+            await threads.call(job, {}, 5)
+    assert threads.stuck == 0
+
+
+async def test_an_async_function_under_a_plain_decorator_is_told_as_what_it_is() -> None:
+    async def report() -> None: ...
+
+    @functools.wraps(report)
+    def decorated() -> Any:
+        return report()
+
+    with pytest.raises(TypeError, match="coroutine"):
+        await Watched().call(make(decorated), {}, 5)
+
+
+async def test_the_message_of_what_would_end_a_program_is_kept() -> None:
+    def leaves() -> None:
+        raise SystemExit("no such month")
+
+    with pytest.raises(RuntimeError, match="SystemExit: no such month"):
+        await Watched().call(make(leaves), {}, 5)
 
 
 async def test_jobs_beyond_their_limit_are_left_and_threads_among_them_counted() -> None:

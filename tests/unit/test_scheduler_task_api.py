@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from services.scheduler.runs.built_in import EmailArgs, list_senders
 from services.scheduler.runs.job import Job, JobContext, describe_job
@@ -186,6 +186,32 @@ def test_one_way_to_say_when_takes_the_place_of_another(given: dict[str, Any], l
     assert (timing.recurring_interval, (timing.recurring_details or {}).get("minute"), timing.cron) == left
     back = change(change(before, cron="5 * * * *"), recurring_interval="EVERY_DAY").timing
     assert (back.cron, back.recurring_interval) == (None, "EVERY_DAY")
+
+
+def test_one_off_stays_with_a_cron_line_and_may_be_added_to_one() -> None:
+    once = define(**{**DAILY, "cron": "5 * * * *", "recurring_interval": "ONE_OFF"})
+    later = change(once, cron="6 * * * *").timing
+    assert (later.recurring_interval, later.cron) == ("ONE_OFF", "6 * * * *"), "it does not begin to recur"
+    recurring = define(**{**DAILY, "cron": "5 0 1 1 *", "recurring_interval": None})
+    ended = change(recurring, recurring_interval="ONE_OFF").timing
+    assert (ended.recurring_interval, ended.cron) == ("ONE_OFF", "5 0 1 1 *"), "not: once, in the next minute"
+    other = change(recurring, recurring_interval="ONE_OFF", recurring_details={"hour": "3"}).timing
+    assert (other.recurring_interval, other.cron) == ("ONE_OFF", None)
+    assert change(once, recurring_interval=None).timing.cron == "5 * * * *"
+
+
+def test_a_model_that_fails_itself_refuses_the_arguments() -> None:
+    class Fragile(BaseModel):
+        @model_validator(mode="before")
+        @classmethod
+        def _look(cls, data: Any) -> Any:
+            return data["month"]
+
+    def report(args: Fragile) -> None: ...
+
+    with pytest.raises(Problem) as caught:
+        define(Definer({"report": describe_job("report", report)}, {}), **{**DAILY, "job_name": "report"})
+    assert pointers(caught) == ["/args"]
 
 
 def test_a_change_leaves_what_it_does_not_name_and_the_whole_has_to_be_right() -> None:

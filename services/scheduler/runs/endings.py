@@ -45,6 +45,10 @@ def succeed(row: DueRow, returned: Any) -> Ending:
     if len(written) > RESULT_LIMIT:
         told = f"the job did its work, but returned {len(written)} bytes; a result may have {RESULT_LIMIT}"
         return fail(row, "ResultTooLarge", told)
+    try:
+        orjson.loads(written)  # as everybody does who looks at it: a number may be too large for that
+    except orjson.JSONDecodeError as exc:
+        return fail(row, "InvalidResult", f"the job did its work, but what it returned cannot be read again: {exc}")
     return Ending(row, OccurrenceState.SUCCEEDED, "succeeded", result=None if returned is None else written.decode())
 
 

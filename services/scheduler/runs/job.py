@@ -111,6 +111,8 @@ def describe_job(
 
     Raises InvalidJob.
     """
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidJob(f"job {name}: it yields; a job returns what came of it")
     names: dict[type, str] = {}
     args_model: type[BaseModel] | None = None
     hints = _read_hints(name, function)

@@ -25,7 +25,7 @@ def load_jobs(modules: Iterable[str]) -> dict[str, Job]:
     for module in modules:
         try:
             import_module(module)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise InvalidJob(f"MILENA_JOB_MODULES: {module} cannot be imported: {type(exc).__name__}: {exc}") from exc
     return list_jobs()
 
@@ -41,7 +41,7 @@ def _load_package(point: EntryPoint) -> None:
         loaded = point.load()
         if callable(loaded) and not any(_is_function(known, loaded) for known in FUNCTIONS.values()):
             job(point.name)(loaded)
-    except Exception:
+    except (Exception, SystemExit):
         package = point.dist.name if point.dist else "?"
         log.exception("jobs of a package could not be loaded", package=package, entry_point=point.value)
 

@@ -7,13 +7,11 @@ from typing import Any
 from uuid import UUID
 
 from services.scheduler.runs.occurrence import Occurrence, OccurrenceState
-from services.scheduler.tasks.store import write_json
+from services.scheduler.tasks.store import LOCK_TASK, write_json
 from services.scheduler.tasks.task import Creator
 from shared.database import Database, DatabaseUnavailable, text
 from shared.events import make_uuid, new_email_id
 
-# A statement of its own: what waits for a lock still sees what there was before it waited.
-_LOCK_TASK = text("SELECT id FROM scheduler.task WHERE account = :account AND id = :task_id FOR UPDATE")
 _FIND_RUN = text("SELECT * FROM scheduler.occurrence WHERE id = :run_id")
 _RUN_TASK = text(
     """
@@ -70,7 +68,7 @@ class OccurrenceStore:
         this id already, that is the run.
         """
         async with self._database.transaction() as connection:
-            locked = await connection.execute(_LOCK_TASK, {"account": account, "task_id": task_id})
+            locked = await connection.execute(LOCK_TASK, {"account": account, "task_id": task_id})
             if locked.first() is None:
                 return None
             run_id = run_id or new_email_id()

@@ -84,7 +84,12 @@ class Runs:
         return time.monotonic() - self._calm_since < self._policy.lease.total_seconds()
 
     async def begin(self, rows: Sequence[DueRow]) -> None:
-        """Start what was leased; returns at once."""
+        """Start what was leased.
+
+        A job begins once its task has been given the status RUNNING: else a short one has ended by then, and the
+        status would stay.
+        """
+        shown = asyncio.ensure_future(self._store.show_running(rows))
         lateness = []
         for row in rows:
             if row.columns["taken_over"]:
@@ -93,14 +98,15 @@ class Runs:
             if row.columns["attempt"] == 1:
                 late = row.columns["started_at"] - row.columns["scheduled_for"]
                 lateness.append(max(0.0, late.total_seconds()))
-            self._held[row.id] = (row, asyncio.create_task(self._run(row)))
+            self._held[row.id] = (row, asyncio.create_task(self._run(row, shown)))
         observe_all(RUN_LATENESS_SECONDS, lateness)
         RUNS_AT_WORK.set(len(self._held))
-        await self._store.show_running(rows)
+        await shown
 
-    async def _run(self, row: DueRow) -> None:
+    async def _run(self, row: DueRow, shown: asyncio.Future[None]) -> None:
         with structlog.contextvars.bound_contextvars(occurrence_id=str(row.id), job=row.columns["job_name"]):
             try:
+                await asyncio.wait([shown])  # it may fail: what is shown is not worth a run
                 ending = _refuse(row) or await self._call(row)
             except asyncio.CancelledError:
                 if not self._holds(row):

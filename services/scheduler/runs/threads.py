@@ -8,6 +8,7 @@ and where it does not stop, only a fresh process helps.
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from services.scheduler.runs.endings import say
 from services.scheduler.runs.job import Job
 from shared.metrics import JOBS_STUCK
 
@@ -121,7 +123,11 @@ def _run_plain(job: Job, given: dict[str, Any], future: Future[Any]) -> None:
     except BaseException as exc:
         _resolve(future.set_exception, _make_raisable(exc))
     else:
-        _resolve(future.set_result, returned)
+        if inspect.iscoroutine(returned):  # of an async function under a decorator that is none
+            returned.close()
+            _resolve(future.set_exception, TypeError("gave back a coroutine: make the job an async function"))
+        else:
+            _resolve(future.set_result, returned)
 
 
 def _resolve(set_outcome: Callable[[Any], None], outcome: Any) -> None:
@@ -134,7 +140,7 @@ def _make_raisable(exc: BaseException) -> Exception:
     """What ends programs, threads or generators must not end ours."""
     if isinstance(exc, Exception) and not isinstance(exc, StopIteration):
         return exc
-    return RuntimeError(f"the job raised {type(exc).__name__}")
+    return RuntimeError(f"the job raised {type(exc).__name__}: {say(exc)}")
 
 
 async def _keep_ours(job: Job, given: dict[str, Any]) -> Any:
@@ -155,7 +161,8 @@ async def _within(work: Awaitable[Any], limit_s: float) -> Any:
     if not done:
         _give_up(task)
         raise TimeLimitExceeded(f"did not end within {limit_s:g} s")
-    if task.cancelled():
+    # What an executor raises for a future that was cancelled becomes asyncio's CancelledError on its way here.
+    if task.cancelled() or isinstance(task.exception(), asyncio.CancelledError):
         raise RuntimeError("the job was cancelled from within")
     return task.result()
 

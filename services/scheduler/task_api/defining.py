@@ -1,13 +1,14 @@
 """From what was sent to what is stored: every rule a task must keep. Pure but for the problems it raises."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+import structlog
 from pydantic import BaseModel, ValidationError
 
-from services.scheduler.recurrence import InvalidSchedule, RecurringDetails, Schedule
+from services.scheduler.recurrence import InvalidSchedule, RecurringDetails, RecurringInterval, Schedule
 from services.scheduler.runs.job import Job, merge_args
 from services.scheduler.task_api.bodies import NewTask, TaskChanges, WhenDue
 from services.scheduler.tasks.task import EXTERNAL, TaskDefinition, Timing
@@ -15,11 +16,11 @@ from shared.access import ApiKey
 from shared.bodies import parse_model, point_out
 from shared.problems import Problem, invalid_content
 
+log = structlog.get_logger(__name__)
+
 Errors = list[dict[str, str]]
 
 _WAYS = ("recurring_interval", "recurring_details", "cron", "run_at")
-_REPLACED = {"cron": _WAYS, "run_at": _WAYS, "recurring_interval": ("cron", "run_at")}
-"""One way to say when a task is due takes the place of another; details stay with an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,10 @@ class Definer:
             return job.args_model.model_validate(merge_args(args, self.defaults.get(job_name))), []
         except ValidationError as exc:
             return None, [{**each, "pointer": f"/args{each['pointer']}"} for each in point_out(exc)]
+        except Exception as exc:  # the job's own code: a validator of its model
+            log.exception("a job's model failed over arguments", job=job_name)
+            detail = f"cannot be checked: the job's own model raised {type(exc).__name__}"
+            return None, [{"detail": detail, "pointer": "/args"}]
 
     def _check_senders(self, job_name: str, args: BaseModel | None, key: ApiKey) -> None:
         list_senders = None if args is None else self.jobs[job_name].list_senders
@@ -107,10 +112,21 @@ def to_fields(definition: TaskDefinition) -> dict[str, Any]:
 
 def _overlay(before: TaskDefinition, given: dict[str, Any]) -> dict[str, Any]:
     fields = to_fields(before)
-    for way, replaced in _REPLACED.items():
-        if given.get(way) is not None:
-            fields |= dict.fromkeys(replaced)
-    return fields | given
+    return fields | dict.fromkeys(_list_replaced(fields, given)) | given
+
+
+def _list_replaced(fields: Mapping[str, Any], given: Mapping[str, Any]) -> Sequence[str]:
+    """What is taken back, for one way to say when a task is due takes the place of another.
+
+    Details stay with an interval; ONE_OFF stays with a cron line, and may be added to one: it says how often, not when.
+    """
+    named = {way for way in _WAYS if given.get(way) is not None}
+    if "run_at" in named or ("cron" in named and fields["cron"] is None):
+        return _WAYS
+    if "cron" in named:
+        return ("run_at",)
+    is_added = given.get("recurring_interval") == RecurringInterval.ONE_OFF and "recurring_details" not in named
+    return ("cron", "run_at") if "recurring_interval" in named and not is_added else ()
 
 
 def _refuse(errors: Errors) -> None:

@@ -4,25 +4,13 @@ Every answer has it, also those that are given before a route is reached (401, 4
 the application as a problem document is put into `error` here, outside everything else.
 """
 
-from typing import Any
-
 import orjson
-from fastapi.responses import Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.problems import CONTENT_TYPE as PROBLEM
 
 PREFIX = "/api/tasks."
-
-
-def envelop(data: Any, *, headers: dict[str, str] | None = None) -> Response:
-    """The answer of a command that was carried out. `data` is JSON already, as far as pydantic makes it."""
-    return Response(_write(data, None), headers=headers, media_type="application/json")
-
-
-def _write(data: Any, error: Any) -> bytes:
-    return orjson.dumps({"data": data, "error": error, "success": error is None})
 
 
 class Envelopes:
@@ -58,7 +46,7 @@ class _Wrapping:
                 await self._send_wrapped(self._start)
 
     async def _send_wrapped(self, start: Message) -> None:
-        body = _write(None, orjson.loads(self._document))
+        body = orjson.dumps({"data": None, "error": orjson.loads(self._document), "success": False})
         headers = MutableHeaders(raw=list(start["headers"]))
         headers["content-type"] = "application/json"
         headers["content-length"] = str(len(body))

@@ -34,7 +34,8 @@ _DETAILS_SCHEMA: dict[str, Any] = {
         {"type": "null"},
     ],
     "description": "each field `*`, a number, a list `2,4,5,8`, a range `8-18` or a step `*/15`; absent: `*`. Both day "
-    "fields set: both must match",
+    "fields set: both must match, also where one is the interval's default (`EVERY_MONTH` on weekday 1: a 1st that is "
+    "a Monday)",
     "examples": [{"minute": "30", "hour": "8"}],
 }
 

@@ -8,7 +8,7 @@ import orjson
 
 from services.scheduler.tasks.arming import arm, keeps_due_time
 from services.scheduler.tasks.task import Creator, Misfire, Overlap, Task, TaskDefinition, TaskStatus, Timing
-from shared.database import Database, DatabaseUnavailable, database_now
+from shared.database import Database, DatabaseUnavailable, database_now, text
 
 _FIELDS = (
     *("name", "job_name", "args", "recurring_interval", "recurring_details", "cron", "timezone"),
@@ -23,15 +23,23 @@ _UPDATE = f"""
            next_due_at = CASE WHEN $4 THEN next_due_at ELSE $5 END, updated_at = now(), revision = revision + 1
     WHERE account = $1 AND id = $2 AND revision = $3 RETURNING *
 """
-# Runs that have not begun end with their task; one that is running finishes, and stays in history.
-_DELETE = """
-    WITH gone AS (DELETE FROM scheduler.task WHERE account = $1 AND id = $2 RETURNING *),
+# A statement of its own: what waits for a lock still sees what there was before it waited.
+LOCK_TASK = text("SELECT id FROM scheduler.task WHERE account = :account AND id = :task_id FOR UPDATE")
+# Runs that have not begun end with their task, and so do those that wait to be tried again: they failed with what they
+# say. One that is running finishes. All stay in history.
+_DELETE = text(
+    """
+    WITH gone AS (DELETE FROM scheduler.task WHERE id = :task_id RETURNING *),
     ended AS (
-        UPDATE scheduler.occurrence SET state = 'skipped', finished_at = now(), lease_token = NULL, lease_until = NULL,
-               error = '{"class": "TaskDeleted", "message": "its task was deleted before it began"}'
+        UPDATE scheduler.occurrence
+        SET state = CASE WHEN attempt > 0 THEN 'failed' ELSE 'skipped' END, finished_at = now(),
+            lease_token = NULL, lease_until = NULL,
+            error = CASE WHEN attempt > 0 AND error IS NOT NULL THEN error ELSE
+                    json_build_object('class', 'TaskDeleted', 'message', 'its task was deleted before it began') END
         WHERE task_id IN (SELECT id FROM gone) AND state IN ('pending', 'published', 'ready'))
     SELECT * FROM gone
-"""
+    """
+)
 _TRIES = 20
 
 
@@ -65,12 +73,6 @@ class TaskStore:
         rows = await self._database.fetch(query, account, task_id)
         return read_task(rows[0]) if rows else None
 
-    async def find_named(self, account: str, name: str) -> Task | None:
-        """The task of this name."""
-        query = "SELECT * FROM scheduler.task WHERE account = $1 AND name = $2"
-        rows = await self._database.fetch(query, account, name)
-        return read_task(rows[0]) if rows else None
-
     async def list_some(self, account: str, after: int, limit: int) -> list[Task]:
         """Tasks with ids above `after` (0: from the beginning), in their order."""
         query = "SELECT * FROM scheduler.task WHERE account = $1 AND id > $2 ORDER BY id LIMIT $3"
@@ -100,8 +102,12 @@ class TaskStore:
 
     async def delete(self, account: str, task_id: int) -> Task | None:
         """Delete a task, and give it; its history stays."""
-        rows = await self._database.fetch(_DELETE, account, task_id)
-        return read_task(rows[0]) if rows else None
+        async with self._database.transaction() as connection:
+            locked = await connection.execute(LOCK_TASK, {"account": account, "task_id": task_id})
+            if locked.first() is None:
+                return None
+            rows = await connection.execute(_DELETE, {"task_id": task_id})
+            return read_task(rows.mappings().one())
 
 
 def _write(definition: TaskDefinition) -> tuple[Any, ...]:

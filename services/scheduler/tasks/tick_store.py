@@ -69,19 +69,24 @@ _ADVANCE = text(
     WHERE task.id = given.task_id
     """
 )
-# What others run has ended with its tick. A run marked ready meanwhile, by the tick itself, stays as it is.
+# What others run has ended with its tick, or failed without it ($4). A run marked ready meanwhile, by the tick itself,
+# stays as it is.
 _MARK_PUBLISHED = """
     WITH told AS (
         UPDATE scheduler.occurrence AS run
-        SET state = CASE WHEN job_name LIKE 'external:%' THEN 'succeeded' ELSE 'published' END,
-            result = CASE WHEN job_name LIKE 'external:%' THEN '{"external": true}'::json END,
+        SET state = CASE WHEN job_name NOT LIKE 'external:%' THEN 'published'
+                         WHEN $4::text IS NULL THEN 'succeeded' ELSE 'failed' END,
+            result = CASE WHEN job_name LIKE 'external:%' AND $4 IS NULL THEN '{"external": true}'::json END,
+            error = CASE WHEN job_name LIKE 'external:%' THEN $4::json END,
             finished_at = CASE WHEN job_name LIKE 'external:%' THEN now() END,
             published_at = now(), due_at = now() + $3, lease_token = NULL, lease_until = NULL
         FROM unnest($1::uuid[], $2::uuid[]) AS held(id, token)
         WHERE run.id = held.id AND run.lease_token = held.token AND run.state = 'pending'
         RETURNING run.task_id, run.scheduled_for, run.state),
-    latest AS (SELECT task_id, max(scheduled_for) AS due_at FROM told WHERE state = 'succeeded' GROUP BY task_id)
-    UPDATE scheduler.task SET status = 'SUCCEEDED', last_due_at = latest.due_at FROM latest
+    latest AS (
+        SELECT task_id, state, max(scheduled_for) AS due_at FROM told
+        WHERE state IN ('succeeded', 'failed') GROUP BY task_id, state)
+    UPDATE scheduler.task SET status = upper(latest.state), last_due_at = latest.due_at FROM latest
     WHERE task.id = latest.task_id AND coalesce(last_due_at, '-infinity') <= latest.due_at
 """
 # Unnamed by whoever's own table it is not in: a record of another system, or of a task whose history is gone.
@@ -165,10 +170,16 @@ class TickStore:
         rows = (await connection.execute(_INSERT, given)).mappings().all()
         return [DueRow(make_uuid(row["id"].int), token, dict(row)) for row in rows]
 
-    async def mark_published(self, rows: Sequence[DueRow], patience: timedelta) -> None:
-        """The broker has acknowledged these ticks. A run whose tick does not come back within `patience` begins."""
+    async def mark_published(
+        self, rows: Sequence[DueRow], patience: timedelta, refused: Mapping[str, str] | None = None
+    ) -> None:
+        """The broker has acknowledged these ticks. A run whose tick does not come back within `patience` begins.
+
+        `refused`: it never takes them, and why; then what others are to run has failed.
+        """
         ids, tokens = [row.id for row in rows], [row.token for row in rows]
-        await self.database.fetch(_MARK_PUBLISHED, ids, tokens, patience)
+        error = None if refused is None else write_json(dict(refused))
+        await self.database.fetch(_MARK_PUBLISHED, ids, tokens, patience, error)
 
     async def mark_ready(self, ids: Sequence[UUID]) -> tuple[int, int]:
         """These ticks have come back: how many of them are ours, and how many runs may begin by that."""

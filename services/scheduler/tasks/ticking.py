@@ -102,17 +102,19 @@ class TickPublisher:
                 await self._publish_alone(row)
 
     async def _publish_alone(self, row: DueRow) -> None:
-        """One larger than the topic allows runs all the same, once its patience has ended."""
+        """One larger than the topic allows runs all the same, once its patience has ended; but not elsewhere."""
         try:
             await self._publisher.publish(self._build(row))
-        except EventTooLarge:
+        except EventTooLarge as exc:
             log.error(
                 "the topic refuses a tick as too large", occurrence_id=str(row.id), task_id=row.columns["task_id"]
             )
+            refused = {"class": type(exc).__name__, "message": str(exc)}
+            await self._store.mark_published([row], self._patience, refused)
         except PublishError as exc:
             log.warning("a tick was not acknowledged, it comes again", error=str(exc))
-            return
-        await self._mark([row])
+        else:
+            await self._mark([row])
 
     async def _mark(self, told: Sequence[DueRow]) -> None:
         if told:

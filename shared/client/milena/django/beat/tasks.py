@@ -81,7 +81,7 @@ def map_task(row: Any, jobs: Jobs, now: datetime) -> MappedTask:
     """Raises Unmappable, Over."""
     if row.expires and row.expires <= now:
         raise Over(f"it has expired ({row.expires:%Y-%m-%d %H:%M})")
-    if row.one_off and not row.enabled and row.total_run_count:
+    if row.one_off and (row.total_run_count or (row.last_run_at and not row.enabled)):  # beat sets the count back then
         raise Over("it was to run once, and has")
     if row.task == _HOUSEKEEPING and row.task not in jobs.mapped:
         raise Over("Celery's own housekeeping; the scheduler does its own")
