@@ -17,8 +17,8 @@ from services.sender.classify import Deferred, Failed, Outcome, Reply, Sent, Unk
 from services.sender.ledger import MAX_UNKNOWNS, LedgerEntry, LedgerState, RecipientResult, defer_all, fail_all
 from services.sender.message import BuiltMessage
 from services.sender.parcel import Ending, Parcel
-from services.sender.results import Told, announce, announce_all
 from services.sender.pausing import Pauses
+from services.sender.results import Told, announce, announce_all
 from services.sender.retries import RetryPolicy
 from services.sender.store import Found, SenderStore
 from services.sender.transmit import assess, pack
