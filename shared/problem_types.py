@@ -186,7 +186,8 @@ _TYPES = (
         "not-scheduled",
         (409,),
         "Not scheduled",
-        "The mail does not wait for its time any more: it has been handed to the senders, or was cancelled (`state`).",
+        "The mail does not wait for its time any more: it has been handed to the senders, or was cancelled (`state`)."
+        " Or it is to be moved, and has `priority: bulk`.",
         "Look at the mail's status. One that has left may still be stopped where it waits for another attempt:"
         " `POST /v1/emails/{id}/cancel`.",
     ),

@@ -96,6 +96,8 @@ class Claiming:
             if leader is not None and leader is not work:
                 leader.tickets += work.tickets
                 work.tickets = []
+                if work.mail.paced:
+                    _mark_paced(leader.entry)
             elif leader is work or not self._drop(work):
                 self.active[work.id] = work
                 admitted.append(work)
@@ -172,6 +174,8 @@ class Claiming:
         if decision is Decision.PARK:
             parked.append(work)
             return
+        if work.mail.paced:
+            _mark_paced(entry)
         work.entry = entry
         if decision is Decision.ANNOUNCE:
             work.pending, work.outcomes, work.attempt_announced = [], {}, None
@@ -268,3 +272,9 @@ class Claiming:
             self._losses_seen = losses
             self._no_takeover_before = time.monotonic() + self._store.lease.total_seconds()
         return time.monotonic() >= self._no_takeover_before
+
+
+def _mark_paced(entry: LedgerEntry) -> None:
+    """The scheduler waits for a result of this mail, whoever published its id first."""
+    if not entry.echo.get("paced"):
+        entry.echo = {**entry.echo, "paced": True}

@@ -54,6 +54,11 @@ class Pacing:
     async def settle(self, ids: Sequence[UUID], state: BulkState = BulkState.SENT, attempt: int = 1) -> int:
         return await self.settling.settle([Result(key, state, attempt) for key in sorted(map(str, ids))])
 
+    async def grow_old(self) -> None:
+        """Two minutes go by since anything left."""
+        for table in ("bulk_lane", "bulk_mail"):
+            await self.database.fetch(f"UPDATE scheduler.{table} SET handed_at = handed_at - interval '2 min'")
+
     async def check(self) -> None:
         """What must be true at any time: counters are what the rows are, and the window what is queued."""
         rows = await self.database.fetch("SELECT lane, state FROM scheduler.bulk_mail")
@@ -195,9 +200,34 @@ async def test_mail_that_is_stuck_takes_no_other_lanes_room(pacing: Pacing) -> N
     assert len(await pacing.take()) == LEAST
     other = set(await pacing.add(OTHERS, 5))
     assert await pacing.take() == []
-    await pacing.database.fetch("UPDATE scheduler.bulk_lane SET handed_at = handed_at - interval '2 min'")
-    assert set(await pacing.take()) == other  # of the lane that is stuck nothing more leaves
+    await pacing.grow_old()
+    [tried] = set(await pacing.take()) - other  # of the lane that is stuck one is tried
+    assert await pacing.take() == []
+    assert (await pacing.store.look()).stuck == LEAST
+    await pacing.grow_old()
+    await pacing.settle([tried])
+    assert await pacing.settling.release_stale(timedelta(minutes=1)) == LEAST
+    assert len(await pacing.take()) == 9  # it is heard of again, and all of it leaves
     await pacing.check()
+
+
+async def test_a_result_that_was_lost_does_not_keep_what_comes_later(pacing: Pacing) -> None:
+    await pacing.add(OTHERS, 1)
+    await pacing.take()
+    await pacing.grow_old()
+    [later] = await pacing.add(OTHERS, 1)
+    assert await pacing.take() == [later]
+    await pacing.settle([later])
+    assert await pacing.settling.release_stale(timedelta(minutes=1)) == 1
+    assert (await pacing.store.look()).window.in_flight == 0
+    await pacing.check()
+
+
+async def test_lanes_that_are_not_due_keep_none_that_is(pacing: Pacing) -> None:
+    for number in range(60):
+        await pacing.add(LaneKey("shop", LaneKind.BATCH, str(number)), 1, due_in=DAY)
+    [due] = await pacing.add(JUNE, 1)
+    assert await pacing.take() == [due]
 
 
 async def test_mail_nothing_is_heard_of_leaves_the_window_and_ends_after_its_expiry(pacing: Pacing) -> None:

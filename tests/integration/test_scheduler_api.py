@@ -9,6 +9,9 @@ import httpx
 import pytest
 
 from services.scheduler.api import create_api
+from services.scheduler.pacing.bulk_store import BulkStore
+from services.scheduler.pacing.lanes import LaneKey, LaneKind
+from services.scheduler.pacing.rows import BulkRow
 from services.scheduler.settings import ApiSettings
 from services.scheduler.waiting.view_store import STATEMENTS
 from shared.access import AccessStore, ApiScope
@@ -265,3 +268,24 @@ async def test_a_body_is_read_as_json_whatever_it_is_called(client: httpx.AsyncC
     assert (await client.patch(path, headers=form, content=b'{"send_at": "2030-01-01T10:00:00Z"}')).status_code == 200
     answer = await client.patch(path, headers=form, content=b"send_at=tomorrow")
     assert (answer.status_code, answer.json()["type"]) == (400, "/problems/malformed-json")
+
+
+async def test_bulk_mail_is_found_and_cancelled_by_its_id_until_it_is_handed_out(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    key, other = await create_key(database, "shop", *BOTH), await create_key(database, "another", *BOTH)
+    lane, mail_id = LaneKey("shop", LaneKind.LOOSE), uuid4()
+    row = BulkRow(mail_id, lane, 0, NEW_YEAR, None, None, b'{"to":["a@example.org"]}', None)
+    await BulkStore(database).add([row])
+    path = f"/v1/scheduled/{mail_id}"
+    assert (await client.get(path, headers=other)).status_code == 404
+    assert (await client.post(f"{path}/cancel", headers=other)).status_code == 404
+    shown = (await client.get(path, headers=key)).json()
+    assert (shown["state"], shown["send_at"]) == ("pending", "2030-01-01T00:00:00Z")
+    assert (await client.patch(path, headers=key, json={"send_at": SEND_AT})).status_code == 409
+    for _ in range(2):
+        cancelled = await client.post(f"{path}/cancel", headers=key)
+        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    assert (await client.get(path, headers=key)).json()["state"] == "cancelled"
+    [group] = await database.fetch("SELECT mails FROM scheduler.bulk_group WHERE kind = 'cancellation'")
+    assert [UUID(int=each.int) for each in group["mails"]] == [mail_id]

@@ -53,7 +53,7 @@ def test_a_byte_at_a_time_is_no_different() -> None:
     text = b'\xef\xbb\xbf [ {"a": "\\"]\\\\"}, [1, {}], "x,y" ,null] \n'
     whole = split(ArraySplitter(LIMIT), [text[:3], text[3:]])
     assert [piece.value for piece in whole] == [b'{"a": "\\"]\\\\"}', b"[1, {}]", b'"x,y"', b"null"]
-    assert split(ArraySplitter(LIMIT), [text[:4], *(text[i : i + 1] for i in range(4, len(text)))]) == whole
+    assert split(ArraySplitter(LIMIT), [text[i : i + 1] for i in range(len(text))]) == whole
 
 
 def test_empty_lines_count_as_lines_and_not_as_items() -> None:

@@ -7,10 +7,12 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
+from services.scheduler.pacing.bulk_store import FoundMail
+from services.scheduler.pacing.states import BulkState
 from services.scheduler.waiting.announcing import tell
 from services.scheduler.waiting.delayed import DelayedState, Expiry, delay, list_mails, move_expiry
 from services.scheduler.waiting.store import ToldMail
-from services.scheduler.waiting.views import Change, ScheduledMail, carry_out, choose_list, judge
+from services.scheduler.waiting.views import Change, ScheduledMail, carry_out, choose_list, judge, view_paced
 from shared.composing.composer import TooLarge, serialise
 from shared.events import BulkRequested, EmailRequested, EmailRescheduled, EventType
 from shared.problems import Problem
@@ -169,3 +171,24 @@ class TestTelling:
 
     def test_what_has_been_told_and_dropped_is_not_told_again(self) -> None:
         assert self.tell("cancelled", ToldMail(MAIL_ID, "default", None, None, is_bulk=False)) == []
+
+
+class TestMailWithPriorityBulk:
+    def test_it_waits_until_it_is_handed_out_and_is_cancelled_only_before(self) -> None:
+        waits = view_paced(FoundMail(MAIL_ID, BulkState.PENDING, NINE, NINE, None, None))
+        assert (waits.state, waits.due_at, waits.expires_at) == (DelayedState.PENDING, NINE, NINE)
+        assert judge(waits, Change.CANCEL) is None  # nothing stands against it
+        dropped = view_paced(FoundMail(MAIL_ID, BulkState.CANCELLED, NINE, None, None, NINE))
+        assert (dropped.state, dropped.cancelled_at) == (DelayedState.CANCELLED, NINE)
+        for state in (BulkState.QUEUED, BulkState.SENT, BulkState.CANCELLED):
+            left = view_paced(FoundMail(MAIL_ID, state, NINE, NINE, NINE, NINE))
+            assert (left.state, left.released_at, left.cancelled_at) == (DelayedState.RELEASED, NINE, None)
+            with pytest.raises(Problem):
+                judge(left, Change.CANCEL)
+
+    @pytest.mark.parametrize("send_at", [NINE, NINE + timedelta(hours=1)])
+    def test_its_time_cannot_be_moved(self, send_at: datetime) -> None:
+        waits = view_paced(FoundMail(MAIL_ID, BulkState.PENDING, NINE, None, None, None))
+        with pytest.raises(Problem) as caught:
+            judge(waits, Change.RESCHEDULE, send_at)
+        assert caught.value.status == 409

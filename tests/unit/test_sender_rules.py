@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from unittest.mock import Mock, create_autospec
 from uuid import UUID, uuid4
 
 import orjson
@@ -10,13 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.sender.claiming import Claiming
 from services.sender.claims import Decision, Standing, decide
 from services.sender.classify import Deferred, Failed, Outcome, Reply, Sent, Unknown, classify
 from services.sender.ledger import MAX_UNKNOWNS, LedgerEntry, LedgerState, RecipientResult, defer_all, fail_all
 from services.sender.message import BuiltMessage
 from services.sender.parcel import Ending, Parcel
+from services.sender.pausing import Pauses
 from services.sender.results import Told, announce, announce_all
 from services.sender.retries import RetryPolicy
+from services.sender.store import Found, SenderStore
 from services.sender.transmit import assess, pack
 from services.sender.work import Work
 from shared.events import EmailFailed, EmailRequested, EmailSent, EventType, format_time
@@ -119,6 +123,23 @@ def test_every_standing_has_one_decision() -> None:
 def test_a_settled_mail_is_never_taken_again() -> None:
     standing = Standing(LedgerState.SETTLED, None, True, True)
     assert decide(standing, OWN, from_due=True, cancelled=True, may_take_over=True) is Decision.ANNOUNCE
+
+
+@pytest.mark.parametrize("digest", ["digest", "another"])
+async def test_bulk_mail_whose_id_was_known_before_gets_a_result_that_the_scheduler_sees(digest: str) -> None:
+    known = apply(entry(), {"a@x.org": Sent(OK)})
+    known.echo = {"tags": ["first"]}
+    store = create_autospec(SenderStore, instance=True, lease=timedelta(seconds=30), database=Mock(losses=0))
+    store.claim.return_value = {ID: Found(False, False, frozenset(), NOW)}
+    store.load.return_value = {ID: (known, Standing(LedgerState.SETTLED, None, True, False))}
+    going_on: list[Work] = []
+    claiming = Claiming(store, lambda _: False, going_on.extend)
+    claiming.pauses = create_autospec(Pauses, instance=True, scopes={})
+    fields = {"id": ID, "from": "s@x.org", "to": ["a@x.org"], "subject": "s", "text": "t", "paced": True}
+    await claiming.claim_group([Work(EmailRequested.model_validate(fields), entry(digest=digest), None)])
+    [work] = going_on
+    told = announce(work.entry).completing
+    assert told and (told.data["paced"], told.data["tags"]) == (True, ["first"])
 
 
 # --- the ledger's row ---

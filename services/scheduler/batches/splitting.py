@@ -93,9 +93,15 @@ class ArraySplitter:
         self._depth = 0  # 1: in the array, above: in something of an element's
         self._is_open = self._is_over = self._in_string = self._skips_one = False
         self._before = 0  # bytes of the upload before the part at hand
+        self._head = b""  # the upload's first bytes, while they may be a mark that has not come whole
 
     def feed(self, data: bytes) -> Iterator[Piece]:
         """The elements that end in `data`. Raises NoList."""
+        if not self._before:
+            data, self._head = self._head + data, b""
+            if len(data) < len(_MARK) and _MARK.startswith(data):
+                self._head = data
+                return
         start = where = 0 if self._is_open else self._open(data)
         while self._is_open and not self._is_over:
             if self._in_string:

@@ -29,6 +29,7 @@ class FoundMail:
     id: UUID
     state: BulkState
     due_at: datetime
+    expires_at: datetime | None
     handed_at: datetime | None
     ended_at: datetime | None
 
@@ -162,11 +163,16 @@ class BulkStore:
         rows = await self._database.fetch(_CANCEL_KEPT, sorted(ids))
         return int(rows[0]["cancelled"])
 
+    async def cancel_mail(self, mail_id: UUID, account: str) -> bool:
+        """Cancel one mail of this account that is pending. False: there is none."""
+        rows = await self._database.fetch(_CANCEL_ONE, mail_id, account)
+        return bool(rows[0]["cancelled"])
+
     async def find(self, mail_id: UUID, account: str) -> FoundMail | None:
         """One mail of this account; None: it never was bulk, or ended longer ago than rows are kept."""
         rows = await self._database.fetch(
             """
-            SELECT mail.id, state, due_at, mail.handed_at, ended_at FROM scheduler.bulk_mail AS mail
+            SELECT mail.id, state, due_at, expires_at, mail.handed_at, ended_at FROM scheduler.bulk_mail AS mail
             JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane WHERE mail.id = $1 AND lane.account = $2
             """,
             mail_id,
@@ -175,7 +181,14 @@ class BulkStore:
         if not rows:
             return None
         row = rows[0]
-        return FoundMail(row["id"], BulkState(row["state"]), row["due_at"], row["handed_at"], row["ended_at"])
+        return FoundMail(
+            UUID(int=row["id"].int),
+            BulkState(row["state"]),
+            row["due_at"],
+            row["expires_at"],
+            row["handed_at"],
+            row["ended_at"],
+        )
 
 
 # What `gone` lists (id, lane) has just been cancelled: told by whoever leases the group, counted in its lanes.
@@ -226,6 +239,13 @@ _CANCEL_KEPT = f"""
         JOIN scheduler.cancellation AS kept
              ON kept.id = mail.id AND kept.account = lane.account AND kept.keep_until > now()
         WHERE mail.id = ANY($1::uuid[]) AND mail.state = 'pending' ORDER BY mail.id FOR UPDATE OF mail),
+    {_CANCEL}
+"""
+_CANCEL_ONE = f"""
+    WITH chosen AS MATERIALIZED (
+        SELECT mail.id FROM scheduler.bulk_mail AS mail
+        JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane
+        WHERE mail.id = $1 AND lane.account = $2 AND mail.state = 'pending' FOR UPDATE OF mail),
     {_CANCEL}
 """
 # Of one lane at a time, the first that was cancelled and still has mail.

@@ -67,7 +67,7 @@ class PacingStore:
         self._database = database
 
     async def look(self) -> View:
-        """The window, and the lanes that have mail due. Lanes that are stuck get no more, and take no one's room."""
+        """The window, and the lanes that have mail due. Those that are stuck try one, and take no one's room."""
         rows = await self._database.fetch(_LOOK, STUCK_AFTER, _CLAIMS, _CLAIMS_OF_ACCOUNT)
         first = rows[0]
         window = Window(
@@ -169,23 +169,31 @@ def _read_queued(row: Any) -> QueuedMail:
 
 # Of each account those lanes that have waited longest, and of all of them each account's first. A lane's rate limit and
 # its hours of the day will be further conditions.
+# A lane is stuck where mail of it has had no result for a while and none of its mail had: one mail a while is tried, so
+# that a result that was lost does not keep the lane for days, and an outage does not fill the topic.
 _LOOK = """
+    WITH stuck AS MATERIALIZED (
+        SELECT mail.lane AS id, count(*)::int AS mails FROM scheduler.bulk_mail AS mail
+        JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane
+        WHERE mail.state = 'queued' AND mail.handed_at < now() - $1::interval
+          AND coalesce(lane.result_at, '-infinity') < now() - $1::interval
+        GROUP BY mail.lane)
     SELECT room.size, room.in_flight, room.rate, room.latency_s, room.results, room.fastest_s, room.measured_at,
            extract(epoch FROM now() - room.measured_at)::float8 AS elapsed_s,
            extract(epoch FROM now())::float8 AS now_s,
-           (SELECT coalesce(sum(queued), 0)::int FROM scheduler.bulk_lane
-            WHERE flying AND greatest(handed_at, result_at) < now() - $1::interval) AS stuck,
+           (SELECT coalesce(sum(mails), 0)::int FROM stuck) AS stuck,
            claim.id AS lane, claim.account, claim.queued::int, claim.pending::int
     FROM scheduler.bulk_window AS room LEFT JOIN (
-        SELECT id, account, queued, least(pending, 100000) AS pending, handed_at FROM (
-            SELECT *, row_number() OVER (PARTITION BY account ORDER BY handed_at NULLS FIRST) AS rank
-            FROM scheduler.bulk_lane
+        SELECT id, account, queued, pending, handed_at FROM (
+            SELECT lane.id, account, handed_at, greatest(0, queued - coalesce(stuck.mails, 0)) AS queued,
+                   CASE WHEN stuck.id IS NULL THEN least(pending, 100000) ELSE 1 END AS pending,
+                   row_number() OVER (PARTITION BY account ORDER BY handed_at NULLS FIRST) AS rank
+            FROM scheduler.bulk_lane AS lane LEFT JOIN stuck ON stuck.id = lane.id
             WHERE waiting AND NOT paused AND cancelled_at IS NULL
-              AND NOT (flying AND greatest(handed_at, result_at) < now() - $1::interval)) AS lane
-        WHERE rank <= $3 AND EXISTS (
-            SELECT FROM scheduler.bulk_mail AS mail
-            WHERE mail.lane = lane.id AND mail.state = 'pending' AND mail.due_at <= now())
-        ORDER BY rank, handed_at NULLS FIRST LIMIT $2) AS claim ON true
+              AND (stuck.id IS NULL OR handed_at < now() - $1::interval)
+              AND (SELECT due_at FROM scheduler.bulk_mail AS mail
+                   WHERE mail.lane = lane.id AND mail.state = 'pending' ORDER BY due_at LIMIT 1) <= now()) AS lane
+        WHERE rank <= $3 ORDER BY rank, handed_at NULLS FIRST LIMIT $2) AS claim ON true
     ORDER BY claim.handed_at NULLS FIRST
 """
 _TAKE = """

@@ -44,7 +44,9 @@ class ScheduledEmail(BaseModel):
     expires_at: datetime | None = Field(
         default=None, description="where the request named one; elsewhere expiry counts from `send_at`"
     )
-    created_at: datetime = Field(description="since when the scheduler has held it")
+    created_at: datetime | None = Field(
+        default=None, description="since when the scheduler has held it; not told of mail with `priority: bulk`"
+    )
     rescheduled_at: datetime | None = Field(default=None, description="when `send_at` was last changed")
     released_at: datetime | None = None
     cancelled_at: datetime | None = None
@@ -127,7 +129,8 @@ def _setup_reading(api: DatabaseApi, store: WaitingStore) -> None:
     async def read_scheduled(request: Request, email_id: EmailId) -> ScheduledEmail:
         """Tell whether and until when a mail waits. 404: the scheduler never held it for this account.
 
-        This is the scheduler's own word: while a mail waits, its `send_at` here is the one that counts.
+        This is the scheduler's own word: while a mail waits, its `send_at` here is the one that counts. Mail with
+        `priority: bulk` waits until its turn has come, which may be after its `send_at`.
         """
         key = await authenticate(request, api.keys, ApiScope.EMAILS_READ)
         found = await store.find(email_id, key.account)
@@ -152,7 +155,8 @@ def _setup_changing(api: DatabaseApi, store: WaitingStore) -> None:
         """Move a mail that waits. 200: it leaves at the new time, and at no other.
 
         An `expires_at` that the request named stays, so the new time must lie before it; expiry by default goes along.
-        The mail's timeline has the change as `email.rescheduled`. 409: it has left, or was cancelled.
+        The mail's timeline has the change as `email.rescheduled`. 409: it has left, was cancelled, or has
+        `priority: bulk`: that is cancelled, and sent again.
         """
         key = await authenticate(request, api.keys, ApiScope.EMAILS_SEND)
         change = await read_model(request, Reschedule)

@@ -1,12 +1,16 @@
-"""Every SQL statement behind `/v1/scheduled`. Raises DatabaseUnavailable."""
+"""The SQL statements behind `/v1/scheduled`; those for mail with `priority: bulk` are pacing's.
+
+Raises DatabaseUnavailable.
+"""
 
 from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
+from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.waiting.delayed import DelayedState
-from services.scheduler.waiting.views import ScheduledMail, WaitingList
+from services.scheduler.waiting.views import ScheduledMail, WaitingList, view_paced
 from shared.database import Database
 
 _COLUMNS = """
@@ -55,6 +59,7 @@ class WaitingStore:
     def __init__(self, database: Database, lists: Database) -> None:
         self._database = database
         self._lists = lists
+        self._bulk = BulkStore(database)
 
     async def read_page(self, wanted: WaitingList, after: tuple[datetime, UUID], limit: int) -> list[ScheduledMail]:
         """Up to `limit` mails of a list, those that come after a position."""
@@ -63,7 +68,10 @@ class WaitingStore:
 
     async def find(self, mail_id: UUID, account: str) -> ScheduledMail | None:
         """One mail of this account, None where the scheduler never held it."""
-        return await self._find(_FIND, mail_id, account)
+        found = await self._find(_FIND, mail_id, account)
+        if found is None and (paced := await self._bulk.find(mail_id, account)):
+            return view_paced(paced)
+        return found
 
     async def reschedule(self, mail_id: UUID, account: str, send_at: datetime) -> ScheduledMail | None:
         """Move a mail that waits; None where it does not, would have expired by then, or is due at that time anyway."""
@@ -71,7 +79,10 @@ class WaitingStore:
 
     async def cancel(self, mail_id: UUID, account: str) -> ScheduledMail | None:
         """Rule a mail's release out; None where it does not wait (any more)."""
-        return await self._find(_CANCEL, mail_id, account)
+        cancelled = await self._find(_CANCEL, mail_id, account)
+        if cancelled is None and await self._bulk.cancel_mail(mail_id, account):
+            return await self.find(mail_id, account)
+        return cancelled
 
     async def _find(self, statement: str, *values: object) -> ScheduledMail | None:
         rows = await self._database.fetch(statement, *values)

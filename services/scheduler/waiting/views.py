@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
+from services.scheduler.pacing.bulk_store import FoundMail
+from services.scheduler.pacing.states import BulkState
 from services.scheduler.waiting.delayed import DelayedState
 from shared.cursors import mark_list, read_time_cursor, write_time_cursor
 from shared.problems import Problem, invalid_content
@@ -30,12 +32,13 @@ class ScheduledMail:
     state: DelayedState
     due_at: datetime
     expires_at: datetime | None
-    created_at: datetime
+    created_at: datetime | None
     rescheduled_at: datetime | None
     released_at: datetime | None
     cancelled_at: datetime | None
     bulk_id: UUID | None
     mail_count: int | None
+    is_paced: bool = False  # it has `priority: bulk`
 
 
 Attempt = Callable[[], Awaitable[ScheduledMail | None]]
@@ -100,7 +103,23 @@ def judge(found: ScheduledMail | None, change: Change, send_at: datetime | None 
         happened = "was cancelled" if found.state is DelayedState.CANCELLED else "has been handed to the senders"
         detail = f"This mail {happened}; it cannot be {change} here any more."
         raise Problem(409, "not-scheduled", detail, id=str(found.id), state=found.state.value)
+    if change is Change.RESCHEDULE and found.is_paced:
+        detail = "Mail with priority bulk keeps its time. Cancel it, and send it again with another."
+        raise Problem(409, "not-scheduled", detail, id=str(found.id), state=found.state.value)
     if send_at and found.expires_at and found.expires_at <= send_at:
         detail = f"must lie before the mail's expires_at, {found.expires_at.isoformat()}"
         raise invalid_content([{"detail": detail, "pointer": "/send_at"}])
     return found if found.due_at == send_at else None
+
+
+_PACED = {BulkState.PENDING: DelayedState.PENDING, BulkState.CANCELLED: DelayedState.CANCELLED}
+
+
+def view_paced(mail: FoundMail) -> ScheduledMail:
+    """Mail with `priority: bulk`: until its turn has come it waits, too."""
+    state = DelayedState.RELEASED if mail.handed_at else _PACED.get(mail.state, DelayedState.RELEASED)
+    cancelled_at = mail.ended_at if state is DelayedState.CANCELLED else None
+    expires_at = None if mail.handed_at else mail.expires_at  # by then it is what was made of it
+    return ScheduledMail(
+        mail.id, state, mail.due_at, expires_at, None, None, mail.handed_at, cancelled_at, None, None, is_paced=True
+    )
