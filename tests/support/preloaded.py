@@ -6,6 +6,7 @@ main module. That the commands start by themselves is seen in tests/e2e and test
 """
 
 import atexit
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,6 +34,7 @@ class PreloadedProcess:
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
+        self._wait_own_group()
 
     def poll(self) -> int | None:
         """The exit code, None while the process runs."""
@@ -49,6 +52,12 @@ class PreloadedProcess:
         """Send a signal, unless the process has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
+
+    def _wait_own_group(self) -> None:
+        """Whoever ends processes ends groups of them; until it has one of its own, nothing would be found to end."""
+        with contextlib.suppress(ProcessLookupError):
+            while self.poll() is None and os.getpgid(self.pid) != self.pid:
+                time.sleep(0.001)
 
 
 def _run(command: tuple[str, ...], env: dict[str, str], log: Path) -> None:
