@@ -27,6 +27,7 @@ async def kill_schedulers(rig: Rig, *, mails: int = 20_000, kills: int = 10, eve
         victim = schedulers[number % 2]
         await victim.wait_ready()
         victim.kill()
+        rig.kills += 1
     everybody = await rig.wait_everybody(300)
     settled = await rig.wait_finished(60) and await _wait_counted(rig, mails)
     verdict = await judge(rig, f"one of two schedulers gets SIGKILL {kills} times while {mails:,} bulk mails leave")
