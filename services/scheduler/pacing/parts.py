@@ -11,7 +11,7 @@ from services.scheduler.pacing.settling_store import SettlingStore
 from services.scheduler.pacing.store import CANCELLATIONS, RELEASES, PacingStore
 from services.scheduler.pacing.sweeping import Sweeper
 from services.scheduler.settings import WorkerSettings
-from services.scheduler.waiting.delayed import Expiry
+from services.scheduler.waiting.parts import read_expiry
 from shared.batching import BatchConsumer
 from shared.cleaning import Chore
 from shared.database import Database
@@ -35,7 +35,7 @@ def create_bulk_parts(
         requests,
         Writer(topics.requested, settings.event_limit),
         lease=lease,
-        expiry=Expiry(timedelta(hours=settings.default_expiry_hours), timedelta(hours=settings.expiry_limit_hours)),
+        expiry=read_expiry(settings),
     )
     teller = Teller(store, results, topics.failed)
     taking_over = DueLoop(
