@@ -20,6 +20,7 @@ OCCURRENCE_NAMESPACE = uuid5(_ROOT, "occurrence")
 OCCURRENCE_MAIL_NAMESPACE = uuid5(_ROOT, "occurrence mail")
 RUN_NAMESPACE = uuid5(_ROOT, "run asked for")
 MESSAGE_NAMESPACE = uuid5(_ROOT, "message")
+RECIPIENT_NAMESPACE = uuid5(_ROOT, "recipient")
 _EVENT_HASH = hashlib.sha1(EVENT_NAMESPACE.bytes, usedforsecurity=False)
 _BARE, _VERSION_5 = ~(0xF << 76 | 0b11 << 62), 5 << 76 | 0b10 << 62  # RFC 9562 §4.1, §4.2
 _WITHOUT_COUNTER = ~(0xFFF << 64)
@@ -60,6 +61,7 @@ def _read_name(hashed: "hashlib._Hash") -> UUID:
 _RECORDS = Namespace(RECORD_NAMESPACE)
 _OCCURRENCES = Namespace(OCCURRENCE_NAMESPACE)
 _RUNS = Namespace(RUN_NAMESPACE)
+_RECIPIENTS = Namespace(RECIPIENT_NAMESPACE)
 
 
 def derive_record_id(cluster_id: str, record: Coordinates) -> UUID:
@@ -89,6 +91,11 @@ def derive_occurrence_id(task_id: int, due_at: datetime) -> UUID:
 def derive_run_id(account: str, path: str, idempotency_key: str, *, is_test: bool) -> UUID:
     """The id of a run that is asked for, by a request to `path`, with a key: asked again, it is the same run."""
     return _RUNS.name(f"{account}\n{path}\n{'test' if is_test else ''}\n{idempotency_key}")
+
+
+def derive_recipient_id(account: str, folded: str) -> UUID:
+    """The id of an address within an account; `folded` as addresses are compared."""
+    return _RECIPIENTS.name(f"{account}\n{folded}")
 
 
 def derive_event_id(

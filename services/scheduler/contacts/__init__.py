@@ -1,0 +1,1 @@
+"""Contacts: whom an account may write to, and what it knows of them."""

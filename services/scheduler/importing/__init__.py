@@ -1,0 +1,5 @@
+"""Files of recipients, read as they come: CSV and NDJSON into recipients or what is wrong, in constant memory. Pure.
+
+`reading` chooses and drives a reader · `csv_lines`, `csv_reader` for CSV · `json_reader` for NDJSON · `recipients`
+judges what a row says.
+"""
