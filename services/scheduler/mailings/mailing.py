@@ -1,0 +1,88 @@
+"""A mailing: what it says, to whom, and when. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, time
+from enum import StrEnum
+from typing import Any, Self
+from uuid import UUID
+
+from services.scheduler.mailings.audience import Audience
+
+
+class MailingState(StrEnum):
+    """`draft → scheduled → running ⇄ paused → finished | cancelled`."""
+
+    DRAFT = "draft"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+EDITABLE = (MailingState.DRAFT, MailingState.SCHEDULED)
+"""Nothing of it has been frozen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """When of a day mail may arrive, on the recipient's own clock; `zone` for those whose own is not known.
+
+    From `start` to before `end`. Where `end` is not after `start`, the window goes on past midnight.
+    """
+
+    start: time
+    end: time
+    zone: str = "UTC"
+
+    def to_json(self) -> dict[str, str]:
+        """As it is kept and told."""
+        return {"from": f"{self.start:%H:%M}", "to": f"{self.end:%H:%M}", "timezone": self.zone}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, str]) -> Self:
+        """From what `to_json` made."""
+        return cls(time.fromisoformat(kept["from"]), time.fromisoformat(kept["to"]), kept["timezone"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailingDefinition:
+    """All that is said of a mailing when it is made, and may be changed until it runs.
+
+    `content`: `from`, `reply_to`, `subject`, `text`, `html` … as `email.bulk_requested` has them, checked; the last
+    three are templates. `rate` in mails a second. `unsubscribe`: with the headers of RFC 8058.
+    """
+
+    name: str
+    content: Mapping[str, Any]
+    audience: Audience
+    start_at: datetime | None = None
+    finish_at: datetime | None = None
+    hours: Hours | None = None
+    rate: int | None = None
+    unsubscribe: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mailing:
+    """A mailing as it is stored. `lane` is that of its mails, from its start on; times are UTC.
+
+    `recipients` have a row so far; once `frozen_at` is set these are all. `freeze_cursor`: the last of them.
+    """
+
+    id: UUID
+    account: str
+    api_key_id: str
+    test: bool
+    definition: MailingDefinition
+    state: MailingState
+    lane: int | None
+    freeze_cursor: UUID | None
+    frozen_at: datetime | None
+    recipients: int
+    revision: int
+    created_at: datetime
+    changed_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
