@@ -269,6 +269,14 @@ _TYPES = (
         "Look the batch up; what is finished, cancelled or aborted cannot be changed any more.",
     ),
     ProblemType(
+        "mailing-state",
+        (409,),
+        "Not in this state",
+        "The mailing does not stand where this can be done to it; `state` says where it stands.",
+        "Look the mailing up. It can be changed before it runs, and deleted before it runs or once all its mails have"
+        " their end.",
+    ),
+    ProblemType(
         "nothing-to-retry",
         (409,),
         "Nothing to retry",

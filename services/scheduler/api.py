@@ -1,14 +1,15 @@
-"""The scheduler's HTTP API: what waits for its time, tasks, and batches."""
+"""The scheduler's HTTP API: what waits for its time, tasks, batches, and mailings."""
 
 from fastapi import FastAPI
 
 from services.scheduler import task_api
 from services.scheduler.batches import api as batch_api
+from services.scheduler.mailings import api as mailing_api
 from services.scheduler.settings import ApiSettings
 from services.scheduler.waiting.routes import setup_scheduled
 from shared.applications import create_database_api
 
-PREFIXES = ("/v1/scheduled", *task_api.PREFIXES, *batch_api.PREFIXES)
+PREFIXES = ("/v1/scheduled", *task_api.PREFIXES, *batch_api.PREFIXES, *mailing_api.PREFIXES)
 _BODY_LIMIT = 512 * 1024  # a task holds a whole mail
 
 
@@ -25,4 +26,5 @@ def create_api(settings: ApiSettings) -> FastAPI:
     setup_scheduled(api)
     task_api.setup_tasks(api, settings)
     batch_api.setup_batches(api, settings)
+    mailing_api.setup_mailings(api, settings)
     return api.app

@@ -18,11 +18,16 @@ def compose(
     try:
         return write(mail, key, identity)
     except SenderNotAllowed as exc:
-        detail = "is not among the senders of this API key"
-        errors = [{"detail": detail, "pointer": f"/{exc.field}"}]
-        raise Problem(403, "sender-not-allowed", f"{exc.field} {detail}.", errors=errors) from None
+        raise refuse_sender(exc.field) from None
     except UnacceptableFields as exc:
         raise invalid_content(exc.errors) from None
+
+
+def refuse_sender(field: str, under: str = "") -> Problem:
+    """403: the key may not send from the address in this field; `under` is the pointer of what holds it."""
+    detail = "is not among the senders of this API key"
+    errors = [{"detail": detail, "pointer": f"{under}/{field}"}]
+    return Problem(403, "sender-not-allowed", f"{field} {detail}.", errors=errors)
 
 
 def explain_size(exc: TooLarge) -> Problem:

@@ -1,0 +1,106 @@
+"""What can be done with mailings that do not run.
+
+Each command is for the account of the key that asks. Raises Problem, DatabaseUnavailable.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from services.scheduler.mailings.bodies import NewMailing
+from services.scheduler.mailings.defining import change, define
+from services.scheduler.mailings.mailing import EDITABLE, Mailing, MailingDefinition, MailingState
+from services.scheduler.mailings.store import MailingStore, NoSuchList
+from shared.access import ApiKey
+from shared.cursors import mark_list, read_time_cursor, write_time_cursor
+from shared.events import new_email_id
+from shared.problems import Problem, invalid_content
+
+_AFTER = "/query/after"
+
+
+def find_now() -> datetime:
+    """This process's clock; what is compared with it was said by a person."""
+    return datetime.now(UTC)
+
+
+async def find_mailing(store: MailingStore, mailing_id: UUID, key: ApiKey) -> Mailing:
+    """The account's mailing. Raises Problem 404."""
+    found = await store.find(key.account, mailing_id)
+    if found is None:
+        raise _no_such_mailing()
+    return found
+
+
+def refuse_state(mailing: Mailing, detail: str) -> Problem:
+    """409: it does not stand where this can be done."""
+    return Problem(409, "mailing-state", f"The mailing is {mailing.state}: {detail}", state=mailing.state.value)
+
+
+def refuse_test_key(key: ApiKey, mailing: Mailing) -> None:
+    """Raises Problem 403 where a test key would change what is sent in earnest."""
+    if key.test and not mailing.test:
+        raise Problem(403, "test-key", "A test key changes only mailings that were made with one.")
+
+
+class Mailings:
+    """The commands. `event_limit`: bytes of an event."""
+
+    def __init__(self, store: MailingStore, event_limit: int, now: Callable[[], datetime] = find_now) -> None:
+        self._store = store
+        self._event_limit = event_limit
+        self._now = now
+
+    async def create(self, key: ApiKey, wanted: NewMailing) -> Mailing:
+        """Make a draft."""
+        definition = define(wanted, key, self._now(), self._event_limit)
+        try:
+            return await self._store.create(new_email_id(), key, definition)
+        except NoSuchList:
+            raise _no_such_list() from None
+
+    async def list_some(
+        self, key: ApiKey, state: MailingState | None, after: str | None, limit: int
+    ) -> tuple[list[Mailing], str | None]:
+        """Mailings, newest first, and the cursor of the next page where there are more."""
+        mark = mark_list(key.account, state or "")
+        position = read_time_cursor(after, _AFTER, mark) if after else None
+        found = await self._store.list_page(key.account, state, position, limit + 1)
+        shown = found[:limit]
+        more = len(found) > limit
+        return shown, write_time_cursor(shown[-1].created_at, shown[-1].id, mark) if more else None
+
+    async def change(self, key: ApiKey, mailing_id: UUID, given: dict[str, Any]) -> Mailing:
+        """Change what is given of a mailing that does not run yet."""
+
+        def redefine(mailing: Mailing) -> MailingDefinition:
+            refuse_test_key(key, mailing)
+            if mailing.state not in EDITABLE:
+                raise refuse_state(mailing, "it can be changed only before it runs.")
+            return change(mailing.definition, given, key, self._now(), self._event_limit)
+
+        try:
+            changed = await self._store.update(key.account, mailing_id, redefine)
+        except NoSuchList:
+            raise _no_such_list() from None
+        if changed is None:
+            raise _no_such_mailing()
+        return changed
+
+    async def delete(self, key: ApiKey, mailing_id: UUID) -> None:
+        """Delete a mailing that has not run, or is over."""
+        mailing = await find_mailing(self._store, mailing_id, key)
+        refuse_test_key(key, mailing)
+        if not await self._store.delete(key.account, mailing_id):
+            mailing = await find_mailing(self._store, mailing_id, key)
+            raise refuse_state(mailing, "some of its mails have no end yet. Cancel it, and wait for that.")
+
+
+def _no_such_mailing() -> Problem:
+    return Problem(404, "not-found", "Your account has no such mailing.")
+
+
+def _no_such_list() -> Problem:
+    detail = "the account has no such list, or its upload is not whole"
+    return invalid_content([{"detail": detail, "pointer": "/audience/list"}])
