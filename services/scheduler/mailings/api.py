@@ -1,10 +1,14 @@
 """The API's part about mailings."""
 
-from services.scheduler.mailings.bodies import MailingChanges, NewMailing
+from services.scheduler.mailings.bodies import MailingChanges, NewMailing, RecipientChoice, TestRequest
 from services.scheduler.mailings.commands import Mailings
+from services.scheduler.mailings.recipient_store import RecipientStore
 from services.scheduler.mailings.routes import PATH, setup_mailing_routes
 from services.scheduler.mailings.store import MailingStore
+from services.scheduler.mailings.trial_routes import setup_trials
+from services.scheduler.mailings.trials import Trials
 from services.scheduler.settings import ApiSettings
+from services.scheduler.waiting.store import SchedulerStore
 from shared.apidocs import add_schemas
 from shared.applications import DatabaseApi
 
@@ -13,6 +17,8 @@ PREFIXES = (PATH,)
 
 def setup_mailings(api: DatabaseApi, settings: ApiSettings) -> None:
     """Add the routes under `/v1/mailings`, a line for each kind of them."""
-    store = MailingStore(api.database)
-    setup_mailing_routes(api.app, api.keys, store, Mailings(store, settings.event_limit))
-    add_schemas(api.app, NewMailing, MailingChanges)
+    store, limit = MailingStore(api.database), settings.event_limit
+    trials = Trials(store, RecipientStore(api.lists), SchedulerStore(api.database), limit)
+    setup_mailing_routes(api.app, api.keys, store, Mailings(store, limit))
+    setup_trials(api.app, api.keys, trials)
+    add_schemas(api.app, NewMailing, MailingChanges, RecipientChoice, TestRequest)
