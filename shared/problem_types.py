@@ -269,6 +269,13 @@ _TYPES = (
         "Look the batch up; what is finished, cancelled or aborted cannot be changed any more.",
     ),
     ProblemType(
+        "list-in-use",
+        (409,),
+        "List in use",
+        "The list of recipients is being uploaded, or a mailing goes to it that has not taken its recipients in yet.",
+        "Wait for that, or delete or change the mailing first.",
+    ),
+    ProblemType(
         "mailing-state",
         (409,),
         "Not in this state",
@@ -333,6 +340,14 @@ _TYPES = (
         "No mail of the batch was sent. `results` has the problem of each (of an upload: of the first, `items` of all)."
         " Within it, this type marks one that is acceptable and was not sent because of others (`all_or_nothing`).",
         "Mend the mails that `results` names, and send the batch again.",
+    ),
+    ProblemType(
+        "list-refused",
+        (422,),
+        "List refused",
+        "The upload leaves no list of recipients: it cannot be read, or none of its rows is a recipient. `results` has"
+        " the first problems, `problems` leads to all.",
+        "Mend the file and send it again. CSV is UTF-8 with a header row that names a column `address`.",
     ),
     ProblemType(
         "filter-empty",

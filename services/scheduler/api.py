@@ -4,12 +4,13 @@ from fastapi import FastAPI
 
 from services.scheduler import task_api
 from services.scheduler.batches import api as batch_api
+from services.scheduler.lists import api as list_api
 from services.scheduler.mailings import api as mailing_api
 from services.scheduler.settings import ApiSettings
 from services.scheduler.waiting.routes import setup_scheduled
 from shared.applications import create_database_api
 
-PREFIXES = ("/v1/scheduled", *task_api.PREFIXES, *batch_api.PREFIXES, *mailing_api.PREFIXES)
+PREFIXES = ("/v1/scheduled", *task_api.PREFIXES, *batch_api.PREFIXES, *mailing_api.PREFIXES, *list_api.PREFIXES)
 _BODY_LIMIT = 512 * 1024  # a task holds a whole mail
 
 
@@ -20,11 +21,12 @@ def create_api(settings: ApiSettings) -> FastAPI:
         settings,
         settings.database_url.get_secret_value(),
         body_limit=_BODY_LIMIT,
-        body_limits={batch_api.UPLOADS: settings.batch_bytes},
-        streamed=(batch_api.UPLOADS,),
+        body_limits={batch_api.UPLOADS: settings.batch_bytes, list_api.UPLOADS: settings.list_bytes},
+        streamed=(batch_api.UPLOADS, list_api.UPLOADS),
     )
     setup_scheduled(api)
     task_api.setup_tasks(api, settings)
     batch_api.setup_batches(api, settings)
     mailing_api.setup_mailings(api, settings)
+    list_api.setup_lists(api, settings)
     return api.app

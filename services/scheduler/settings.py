@@ -26,6 +26,14 @@ class BatchSettings(EnvironmentSettings):
     batch_uploads: int = Field(default=8, ge=1, description="uploads at once in one process; beyond: 503")
 
 
+class ListSettings(EnvironmentSettings):
+    """How much may be uploaded as a list of recipients."""
+
+    list_rows: int = Field(default=2_000_000, ge=1, lt=2**31, description="rows of a list of recipients")
+    list_bytes: int = Field(default=1024**3, ge=64 * 1024, description="of its upload")
+    list_uploads: int = Field(default=4, ge=1, description="uploads at once in one process; beyond: 503")
+
+
 class ApiSettings(
     DatabaseSettings,
     KafkaSettings,
@@ -34,6 +42,7 @@ class ApiSettings(
     LiveSettings,
     JobSettings,
     BatchSettings,
+    ListSettings,
     ProcessSettings,
 ):
     """`python -m services.scheduler api`.

@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError
 
 from services.scheduler.batches.parts import create_batch_parts, list_batch_chores
 from services.scheduler.intake import Intake
+from services.scheduler.lists.parts import list_list_chores
 from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.handing_out import HandingOut
 from services.scheduler.pacing.parts import create_bulk_parts, list_bulk_chores
@@ -102,6 +103,7 @@ def _create_cleaner(
         Chore("scheduler.delayed", lambda limit: store.delete_ended(kept, limit)),
         Chore("scheduler.cancellation", store.delete_cancellations),
         *list_batch_chores(database, kept),
+        *list_list_chores(database, kept),
         *list_bulk_chores(database, kept),
         *others,
     ]

@@ -1,7 +1,6 @@
 """`POST /v1/batches`: the route by which a batch comes in."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -28,6 +27,7 @@ from shared.events.requested import HeaderText
 from shared.idempotency_key import read_idempotency_key, refuse_in_flight, refuse_reused
 from shared.problems import Problem
 from shared.tracing import continue_trace
+from shared.uploads import UploadSlots, refuse_encoded
 
 _SPLITTERS: Mapping[str, type[LineSplitter | ArraySplitter]] = {
     "application/x-ndjson": LineSplitter,
@@ -79,18 +79,7 @@ class Uploads:
         self._store = store
         self._settings = settings
         self._receiver = Receiver(store, bulk)
-        self._open = 0
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """A place for one upload. Raises Problem 503 where there is none."""
-        if self._open >= self._settings.batch_uploads:
-            raise Problem(503, "overloaded", "Too many batches are being uploaded. Nothing was done; try again.")
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
+        self.slots = UploadSlots(settings.batch_uploads, "batches")
 
     def choose_splitter(self, media: str) -> Splitter:
         """What takes this media type apart. Raises Problem 415."""
@@ -175,11 +164,10 @@ def setup_uploading(app: FastAPI, keys: KeyLookup, uploads: Uploads) -> None:
         422: nothing was sent. 429: it has more mails than the key may have now, and nothing was sent.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
-        if request.headers.get("content-encoding", "identity").lower() != "identity":
-            raise Problem(415, "unsupported-media-type", "Send the upload uncompressed, without Content-Encoding.")
+        refuse_encoded(request)
         splitter = uploads.choose_splitter(request.headers.get("content-type", ""))
         wanted = read_idempotency_key(request)
-        with uploads.hold():
+        with uploads.slots.hold():
             return await uploads.take(
                 request, Upload(key, query, wanted, splitter, HashedBody(request, key, query.model_dump_json()))
             )

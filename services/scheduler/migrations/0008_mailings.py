@@ -53,8 +53,6 @@ _STATEMENTS = (
         duplicates bigint NOT NULL DEFAULT 0,
         recipients bigint NOT NULL DEFAULT 0,
         variables text[] NOT NULL DEFAULT '{}',
-        idempotency_key text,
-        fingerprint bytea,
         created_at timestamptz NOT NULL DEFAULT now(),
         seen_at timestamptz NOT NULL DEFAULT now(),
         ready_at timestamptz
@@ -62,10 +60,6 @@ _STATEMENTS = (
     """,
     "CREATE INDEX mailing_list_by_account ON scheduler.mailing_list (account, created_at DESC, id DESC)",
     "CREATE INDEX mailing_list_over ON scheduler.mailing_list (id) WHERE state IN ('receiving', 'aborted', 'deleted')",
-    """
-    CREATE UNIQUE INDEX mailing_list_by_key ON scheduler.mailing_list (account, idempotency_key)
-    WHERE idempotency_key IS NOT NULL
-    """,
     # No foreign keys: a list of a million goes little by little, not in one long transaction.
     """
     CREATE TABLE scheduler.mailing_list_entry (
@@ -79,6 +73,8 @@ _STATEMENTS = (
         PRIMARY KEY (list, recipient)
     )
     """,
+    # Who is to be forgotten is found in every list.
+    "CREATE INDEX mailing_list_entry_by_recipient ON scheduler.mailing_list_entry (recipient)",
     """
     CREATE TABLE scheduler.mailing_list_problem (
         list uuid NOT NULL,

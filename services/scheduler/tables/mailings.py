@@ -1,6 +1,6 @@
 """Mailings, and lists of recipients that were uploaded for them; a mailing's mails are rows of paced bulk."""
 
-from sqlalchemy import ARRAY, UUID, BigInteger, Boolean, Column, DateTime, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import ARRAY, UUID, BigInteger, Boolean, Column, DateTime, Index, Integer, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.scheduler.tables.schema import metadata
@@ -50,8 +50,6 @@ mailing_list = Table(
     Column("duplicates", BigInteger, nullable=False, comment="of a recipient that a row before has"),
     Column("recipients", BigInteger, nullable=False),
     Column("variables", ARRAY(Text), nullable=False, comment="names, sorted; as many as are told"),
-    Column("idempotency_key", Text, comment="none once it is aborted or deleted"),
-    Column("fingerprint", LargeBinary, comment="of the upload"),
     Column("created_at", _TIME, nullable=False),
     Column("seen_at", _TIME, nullable=False, comment="the upload's last sign of life"),
     Column("ready_at", _TIME, comment="it was whole; from then on it never changes"),
@@ -68,6 +66,7 @@ mailing_list_entry = Table(
     Column("name", Text, nullable=False),
     Column("zone", Text, comment="IANA name"),
     Column("variables", JSONB, nullable=False, comment="an object; no value is null"),
+    Index("mailing_list_entry_by_recipient", "recipient"),
 )
 
 mailing_list_problem = Table(
