@@ -69,6 +69,7 @@ def setup_list_routes(
         tags=TAG,
         summary="Upload recipients for a mailing",
         status_code=201,
+        response_model_exclude_none=True,
         responses=describe_problems(400, 401, 403, 408, 413, 415, 422, 503),
         openapi_extra=_BODY,
     )

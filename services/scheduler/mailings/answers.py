@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from services.scheduler.mailings.bodies import DailyHours, MailingAudience
+from services.scheduler.mailings.bodies import DailyHours
 from services.scheduler.mailings.defining import to_fields
 from services.scheduler.mailings.mailing import Mailing, MailingState
 from shared.apidocs import FieldError
@@ -27,6 +27,22 @@ class ShownContent(BaseModel):
     tags: list[str] | None = None
 
 
+class ShownTags(BaseModel):
+    """The tags a contact must have, as far as it is said."""
+
+    any: list[str] | None = None
+    all: list[str] | None = None
+    none: list[str] | None = None
+
+
+class ShownAudience(BaseModel):
+    """Whom it goes to: `{}` is every contact."""
+
+    tags: ShownTags | None = None
+    attributes: dict[str, Any] | None = None
+    list: UUID | None = None
+
+
 class MailingView(BaseModel):
     """A mailing. Its content is in the answers about one mailing, and left out in lists."""
 
@@ -34,7 +50,7 @@ class MailingView(BaseModel):
     name: str
     state: MailingState
     content: ShownContent | None = None
-    audience: MailingAudience
+    audience: ShownAudience
     start_at: datetime | None = None
     finish_at: datetime | None = None
     hours: DailyHours | None = None

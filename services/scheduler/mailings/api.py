@@ -1,5 +1,6 @@
 """The API's part about mailings."""
 
+from services.scheduler.mailings.audience_store import open_audiences
 from services.scheduler.mailings.bodies import MailingChanges, NewMailing, RecipientChoice, TestRequest
 from services.scheduler.mailings.commands import Mailings
 from services.scheduler.mailings.recipient_store import RecipientStore
@@ -18,7 +19,9 @@ PREFIXES = (PATH,)
 def setup_mailings(api: DatabaseApi, settings: ApiSettings) -> None:
     """Add the routes under `/v1/mailings`, a line for each kind of them."""
     store, limit = MailingStore(api.database), settings.event_limit
-    trials = Trials(store, RecipientStore(api.lists), SchedulerStore(api.database), limit)
+    audiences = open_audiences(settings.database_url.get_secret_value())
+    api.leaving.append(audiences.close)
+    trials = Trials(store, RecipientStore(audiences), SchedulerStore(api.database), limit)
     setup_mailing_routes(api.app, api.keys, store, Mailings(store, limit))
     setup_trials(api.app, api.keys, trials)
     add_schemas(api.app, NewMailing, MailingChanges, RecipientChoice, TestRequest)

@@ -21,7 +21,7 @@ from services.scheduler.mailings.audience import Audience
 from services.scheduler.mailings.bodies import RecipientChoice, TestRequest
 from services.scheduler.mailings.checking import Trial, estimate_duration, list_problems, list_warnings
 from services.scheduler.mailings.commands import find_mailing, find_now
-from services.scheduler.mailings.content import Rendered, find_needs, render
+from services.scheduler.mailings.content import Errors, Rendered, find_needs, render
 from services.scheduler.mailings.defining import refuse_senders
 from services.scheduler.mailings.mailing import Mailing
 from services.scheduler.mailings.recipient_store import Recipient, RecipientStore
@@ -31,7 +31,6 @@ from services.scheduler.waiting.delayed import DelayedMail, merge
 from services.scheduler.waiting.store import SchedulerStore
 from shared.access import ApiKey
 from shared.apidocs import FieldError
-from shared.composing.composer import point_at_error
 from shared.problems import invalid_content
 from shared.turns import take_turns
 
@@ -68,7 +67,7 @@ class Trials:
             subject=rendered.subject,
             text=rendered.text,
             html=rendered.html,
-            errors=_show_errors(rendered),
+            errors=[FieldError.model_validate(each) for each in _list_errors(rendered)],
         )
 
     async def compose_tests(
@@ -78,9 +77,8 @@ class Trials:
         mailing = await find_mailing(self._store, mailing_id, key)
         refuse_senders(mailing.definition, key)
         recipient = await self._choose(mailing, wanted)
-        errors = _show_errors(render(mailing.definition.content, recipient.fill_in()))
-        if errors:
-            raise invalid_content([{**each.model_dump(), "pointer": f"/content{each.pointer}"} for each in errors])
+        if errors := _list_errors(render(mailing.definition.content, recipient.fill_in())):
+            raise invalid_content(errors)
         addresses = dict.fromkeys(wanted.to)
         now = self._now()
         return [
@@ -101,7 +99,7 @@ class Trials:
         needed = sorted(find_needs(definition.content).required)
         count = await self._recipients.count(mailing.account, definition.audience, needed)
         missing = [pair for pair in zip(needed, count.lacking, strict=True) if pair[1]]
-        trial = await self._try(mailing)
+        trial = await self._try(mailing) if count.recipients else Trial(definition.content)
         mails = count.recipients - count.unsubscribed
         duration = estimate_duration(mails, definition.rate, definition.hours)
         problems = list_problems(definition, key, now, is_empty=not count.recipients)
@@ -158,8 +156,9 @@ class Trials:
         return first[0]
 
 
-def _show_errors(rendered: Rendered) -> list[FieldError]:
-    return [FieldError.model_validate(point_at_error(each)) for each in rendered.errors]
+def _list_errors(rendered: Rendered) -> Errors:
+    """With pointers into the mailing."""
+    return [{"detail": each.detail, "pointer": f"/content/{each.field}"} for each in rendered.errors]
 
 
 def _show_faults(trial: Trial) -> list[TemplateFault]:
