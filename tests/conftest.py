@@ -99,6 +99,14 @@ def database_url(real_servers: RealServers) -> Iterator[str]:
     real_servers.drop_database(name)
 
 
+@pytest.fixture(scope="module")
+def module_database_url(real_servers: RealServers) -> Iterator[str]:
+    """A migrated database that the tests of one file share, one after the other."""
+    name = real_servers.create_database()
+    yield real_servers.postgres().database_url(name)
+    real_servers.drop_database(name)
+
+
 @pytest.fixture
 def empty_database_url(real_servers: RealServers) -> Iterator[str]:
     """A database of this test's own with nothing in it."""

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +12,6 @@ import pytest
 from services.scheduler.lists.parts import list_list_chores
 from shared.access import ApiScope
 from tests.support.mailings import CONTENT, Account, World, open_world
-from tests.support.servers import RealServers
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 FILE = b"""address,name,timezone,plan
@@ -21,13 +20,6 @@ nobody,No,,x
 ANN@example.org,Ann again,,free
 bob@example.net,,,
 """
-
-
-@pytest.fixture(scope="module")
-def module_database_url(real_servers: RealServers) -> Iterator[str]:
-    name = real_servers.create_database()
-    yield real_servers.postgres().database_url(name)
-    real_servers.drop_database(name)
 
 
 @pytest.fixture

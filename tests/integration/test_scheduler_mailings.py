@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -11,14 +11,6 @@ import pytest
 
 from shared.access import ApiScope
 from tests.support.mailings import CONTENT, Account, World, open_world
-from tests.support.servers import RealServers
-
-
-@pytest.fixture(scope="module")
-def module_database_url(real_servers: RealServers) -> Iterator[str]:
-    name = real_servers.create_database()
-    yield real_servers.postgres().database_url(name)
-    real_servers.drop_database(name)
 
 
 @pytest.fixture

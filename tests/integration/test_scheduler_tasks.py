@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +16,6 @@ from services.scheduler.runs.store import RunStore
 from services.scheduler.settings import ApiSettings
 from shared.access import AccessStore, ApiScope
 from shared.database import Database, text
-from tests.support.servers import RealServers
 
 # As documented, byte for byte.
 CREATE = (
@@ -82,13 +81,6 @@ class World:
         rights = {"scopes": scopes or [ApiScope.TASKS_ADMIN], "senders": ["*@example.com"], **options}
         secret, _ = await AccessStore(self._database).create_key(account, "back office", **rights)
         return Account(self._client, self._database, secret)
-
-
-@pytest.fixture(scope="module")
-def module_database_url(real_servers: RealServers) -> Iterator[str]:
-    name = real_servers.create_database()
-    yield real_servers.postgres().database_url(name)
-    real_servers.drop_database(name)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from services.scheduler.pacing.lanes import LaneKey, LaneKind
 from services.scheduler.pacing.rows import BulkRow
 from shared.problems import Problem
 from shared.retrying import Unavailable
+from shared.uploads import explain_end
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ class Receiver:
         try:
             yield
         except BaseException as exc:
-            await asyncio.shield(self._abort(judge, received, _explain(exc)))
+            await asyncio.shield(self._abort(judge, received, explain_end(exc)))
             raise
 
     async def open_lane(self, judge: Judge) -> None:
@@ -196,13 +197,3 @@ def show_problem(bad: BadItem) -> dict[str, Any]:
     """A bad item as it is told."""
     where: dict[str, Any] = {"number": bad.number} | ({"line": bad.line} if bad.line else {})
     return where | {"problem": bad.problem}
-
-
-def _explain(exc: BaseException) -> str:
-    if isinstance(exc, Problem):
-        return exc.detail
-    if isinstance(exc, Unavailable):
-        return "The database did not answer while the upload was taken in."
-    if isinstance(exc, asyncio.CancelledError):
-        return "The upload was cut off: the process that took it in has ended."
-    return "The upload failed through a fault of ours."

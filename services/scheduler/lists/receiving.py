@@ -17,6 +17,7 @@ from shared.access import ApiKey
 from shared.events import new_email_id
 from shared.problems import Problem
 from shared.retrying import Unavailable
+from shared.uploads import explain_end
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +99,7 @@ class ListReceiver:
         try:
             yield
         except BaseException as exc:
-            await asyncio.shield(self._abort(list_id, _explain(exc), received))
+            await asyncio.shield(self._abort(list_id, explain_end(exc), received))
             raise
 
     async def _abort(self, list_id: UUID, why: str, received: Received) -> None:
@@ -118,13 +119,3 @@ def _refuse(list_id: UUID, detail: str, received: Received) -> Problem:
 def _too_slow(list_id: UUID) -> Problem:
     detail = "The upload came too slowly, and was given up. Nobody is in the list; send it again."
     return Problem(408, "too-slow", detail, list_id=str(list_id))
-
-
-def _explain(exc: BaseException) -> str:
-    if isinstance(exc, Problem):
-        return exc.detail
-    if isinstance(exc, Unavailable):
-        return "The database did not answer while the upload was taken in."
-    if isinstance(exc, asyncio.CancelledError):
-        return "The upload was cut off: the process that took it in has ended."
-    return "The upload failed through a fault of ours."

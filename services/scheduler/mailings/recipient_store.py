@@ -11,6 +11,7 @@ from services.scheduler.mailings.variables import fill_in
 from shared.database import Database
 
 _FIELDS = "recipient, address, name, variables"
+_UNSUBSCRIBED = "false"  # nobody can unsubscribe yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,12 @@ class RecipientStore:
             f"count(*) FILTER (WHERE NOT source.variables ? ${number}) AS lacking_{number}"
             for number in range(first, first + len(variables))
         ]
+        counted = ["count(*) AS recipients", f"count(*) FILTER (WHERE {_UNSUBSCRIBED}) AS unsubscribed", *lacking]
         rows = await self._database.fetch(
-            f"SELECT {', '.join(['count(*) AS recipients', *lacking])} FROM ({source.sql}) AS source",
-            *source.args,
-            *variables,
+            f"SELECT {', '.join(counted)} FROM ({source.sql}) AS source", *source.args, *variables
         )
-        recipients, *counts = rows[0].values()
-        return AudienceCount(recipients, 0, tuple(counts))
+        recipients, unsubscribed, *counts = rows[0].values()
+        return AudienceCount(recipients, unsubscribed, tuple(counts))
 
     async def is_empty(self, account: str, audience: Audience) -> bool:
         """Whether nobody is in it."""
