@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from services.scheduler.lists.store import ListCleaning
+from services.scheduler.lists.cleaning_store import ListCleaning
 from shared.cleaning import Chore
 from shared.database import Database
 

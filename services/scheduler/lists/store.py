@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +12,7 @@ from services.scheduler.importing.recipients import Recipient
 from services.scheduler.importing.rows import BadRow
 from services.scheduler.lists.recipient_list import ListState, ProblemKind, RecipientList, RowProblem
 from shared.access import ApiKey
-from shared.cleaning import delete_chosen
 from shared.database import Database, text
-
-SILENCE = timedelta(minutes=2)
-"""After so long without a sign of life an upload is given up: the process that took it in has ended, or stalls."""
 
 _FIELDS = ", ".join(field.name for field in fields(RecipientList))
 _LOCK = text("SELECT id FROM scheduler.mailing_list WHERE account = :account AND id = :id FOR UPDATE")
@@ -152,58 +148,6 @@ class ListStore:
             # A statement of its own: a mailing that is being made holds the row, and is seen afterwards.
             await connection.execute(_LOCK, {"account": account, "id": list_id})
             return (await connection.execute(_DELETE, {"id": list_id})).first() is not None
-
-
-class ListCleaning:
-    """What becomes of lists that are over, little by little. Every method raises DatabaseUnavailable."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def give_up(self, limit: int) -> None:
-        """End uploads that have been silent for too long."""
-        await self._database.fetch(
-            """
-            UPDATE scheduler.mailing_list SET state = 'aborted',
-                   detail = 'The upload was cut off: the process that took it in ended, or nothing came for minutes.'
-            WHERE id IN (SELECT id FROM scheduler.mailing_list WHERE state = 'receiving'
-                         AND seen_at < now() - $1::interval LIMIT $2) AND state = 'receiving'
-            """,
-            SILENCE,
-            limit,
-        )
-
-    async def delete_entries(self, limit: int) -> int:
-        """Delete up to `limit` entries of lists that are over."""
-        return await self._delete_of("scheduler.mailing_list_entry", "state IN ('aborted', 'deleted')", limit)
-
-    async def delete_problems(self, kept: timedelta, limit: int) -> int:
-        """Delete up to `limit` problems of lists that are deleted, or were aborted longer ago than `kept`."""
-        return await self._delete_of("scheduler.mailing_list_problem", _OLD, limit, kept)
-
-    async def delete_lists(self, kept: timedelta, limit: int) -> int:
-        """Delete up to `limit` of these lists once nothing of them is left."""
-        return await delete_chosen(
-            self._database,
-            "scheduler.mailing_list",
-            f"""
-            SELECT ctid FROM scheduler.mailing_list AS list WHERE {_OLD}
-            AND NOT EXISTS (SELECT FROM scheduler.mailing_list_entry WHERE list = list.id)
-            AND NOT EXISTS (SELECT FROM scheduler.mailing_list_problem WHERE list = list.id) LIMIT $2
-            """,
-            kept,
-            limit,
-        )
-
-    async def _delete_of(self, table: str, condition: str, limit: int, *args: object) -> int:
-        chosen = f"""
-            SELECT part.ctid FROM scheduler.mailing_list AS list JOIN {table} AS part ON part.list = list.id
-            WHERE {condition} LIMIT ${len(args) + 1}
-        """
-        return await delete_chosen(self._database, table, chosen, *args, limit)
-
-
-_OLD = "(list.state = 'deleted' OR list.state = 'aborted' AND list.created_at < now() - $1::interval)"
 
 
 def _write(entry: Recipient) -> tuple[Any, ...]:

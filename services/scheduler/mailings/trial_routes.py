@@ -59,7 +59,7 @@ def setup_trials(app: FastAPI, keys: KeyLookup, trials: Trials) -> None:
     async def check_mailing(request: Request, mailing_id: MailingId) -> MailingCheck:
         """Counts the audience, tries the templates for some of it, and says what is in the way. Nothing is sent.
 
-        Who lacks a variable is counted over the whole audience; other faults of rendering are found for 500 recipients
-        drawn by lot.
+        Who lacks a variable is counted over the whole audience; other faults of rendering are found for up to 500
+        recipients drawn by lot.
         """
         return await trials.check(await authenticate(request, keys, SCOPE), mailing_id)
