@@ -105,6 +105,7 @@ _MOVED = ", ".join(
     for state in BulkState
 )
 _IS_END = "IN ({})".format(", ".join(f"'{state}'" for state in ENDS))
+# Ids are named twice, and looked up one by one: a table of some ten thousand rows would be read whole for every group.
 # `known` (id, lane, state, handed_at, next, attempt) becomes what it is next. `heard` says whether a result said so.
 _MOVE = """
     changed AS (
@@ -113,7 +114,7 @@ _MOVE = """
             ended_at = CASE WHEN known.next {is_end} THEN now() END,
             handed_at = CASE WHEN known.next = 'sent' THEN coalesce(mail.handed_at, now()) ELSE mail.handed_at END,
             own = CASE WHEN known.next <> 'sent' THEN mail.own END
-        FROM known WHERE mail.id = known.id),
+        FROM known WHERE mail.id = known.id AND mail.id = ANY(ARRAY(SELECT id FROM known))),
     counted AS (
         UPDATE scheduler.bulk_lane AS lane SET {states}, changed_at = now(),
             result_at = CASE WHEN {heard} THEN now() ELSE lane.result_at END
@@ -133,10 +134,12 @@ _SETTLE = f"""
         SELECT mail.id, mail.lane, mail.state, mail.handed_at, given.next, given.attempt
         FROM room CROSS JOIN unnest(string_to_array($1, ',')::uuid[], string_to_array($2, ','),
                                     string_to_array($3, ',')::int[]) AS given(id, next, attempt)
-        JOIN scheduler.bulk_mail AS mail ON mail.id = given.id
-        WHERE mail.state IN ('pending', 'queued') OR (mail.state IN ('deferred', 'unknown') AND (
-              given.next {_IS_END} OR (given.attempt, given.next) > (mail.attempt, mail.state)))
-        ORDER BY mail.id FOR UPDATE OF mail),
+        CROSS JOIN LATERAL (
+            SELECT id, lane, state, handed_at FROM scheduler.bulk_mail AS mail
+            WHERE room.id = 1 AND mail.id = given.id AND (mail.state IN ('pending', 'queued') OR (
+                  mail.state IN ('deferred', 'unknown') AND (
+                  given.next {_IS_END} OR (given.attempt, given.next) > (mail.attempt, mail.state))))
+            LIMIT 1 FOR UPDATE) AS mail),
     {_MOVE.format(is_end=_IS_END, states=_STATES, moved=_MOVED, heard="true")}
 """
 _RELEASE_STALE = f"""

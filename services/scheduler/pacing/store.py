@@ -214,7 +214,7 @@ _TAKE = """
     taken AS (
         UPDATE scheduler.bulk_mail AS mail
         SET state = 'queued', handed_at = now(), expires_at = least(coalesce(expires_at, now() + $7), now() + $8)
-        FROM chosen WHERE mail.id = chosen.id
+        WHERE mail.id = ANY(ARRAY(SELECT id FROM chosen))
         RETURNING mail.id, mail.lane, mail.content, mail.own, mail.expires_at, mail.traceparent, mail.number),
     spent AS (
         UPDATE scheduler.bulk_window SET in_flight = in_flight + (SELECT count(*) FROM taken)
