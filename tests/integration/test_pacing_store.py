@@ -241,7 +241,7 @@ async def test_where_the_mail_is_that_left_first_is_noted_as_results_come(pacing
     async def note_oldest() -> int:
         await pacing.settling.note_oldest()
         [row] = await pacing.database.fetch("SELECT now() - flying_since AS ago FROM scheduler.bulk_lane")
-        return round(row["ago"].total_seconds() / 60)
+        return int(row["ago"].total_seconds() // 60)
 
     assert await note_oldest() == 25
     await pacing.settle(early)
