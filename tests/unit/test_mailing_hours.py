@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -55,7 +56,7 @@ def list_changes(zone: str) -> list[date]:
     loaded, days = load_zone(zone), []
     for year in (2011, 2026):
         noons = [datetime(year, 1, 1, 12, tzinfo=UTC) + DAY * number for number in range(365)]
-        days += [b.date() for a, b in zip(noons, noons[1:], strict=False) if offset(a, loaded) != offset(b, loaded)]
+        days += [b.date() for a, b in pairwise(noons) if offset(a, loaded) != offset(b, loaded)]
     return days
 
 
