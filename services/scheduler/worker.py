@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 from services.scheduler.batches.parts import create_batch_parts, list_batch_chores
 from services.scheduler.intake import Intake
 from services.scheduler.lists.parts import list_list_chores
+from services.scheduler.mailings.parts import create_mailing_parts
 from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.handing_out import HandingOut
 from services.scheduler.pacing.parts import create_bulk_parts, list_bulk_chores
@@ -80,6 +81,7 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         _create_cleaner(settings, database, store, tasks.chores),
     ]
     loops = [*delayed.parts, *tasks.parts, *bulk_parts, *create_batch_parts(database, results, topics)]
+    loops += create_mailing_parts(database)
     return [health, database, _Producer(requests), _Producer(results), *loops, consumer, *watching]
 
 

@@ -100,9 +100,7 @@ class Freezer:
             detail = f"name and variables have {len(own)} bytes; the content leaves {self._room}"
         due_at, expires_at = turns.find(who.zone)
         mail_id = self._name(who.recipient, 0)
-        return MailingRow(
-            mail_id, who.recipient, number, due_at, expires_at, own, who.zone, state, reason, detail
-        )
+        return MailingRow(mail_id, who.recipient, number, due_at, expires_at, own, who.zone, state, reason, detail)
 
 
 def _write_event(mailing: Mailing) -> BulkRequested:
