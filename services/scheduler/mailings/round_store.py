@@ -166,8 +166,8 @@ _LIST = """
       AND {frozen} AND ({condition})
     ORDER BY mailing.id
 """
-# $1 lane, $2 whether it has hours, $3 repeat_failed, $4 finish_at, $5 retry_before, $6 unknown. A mail whose hours reach
-# to the mailing's end has no others. One the relay may have gets another only if somebody says so.
+# $1 lane, $2 whether it has hours, $3 repeat_failed, $4 finish_at, $5 retry_before, $6 unknown. One whose hours reach
+# to the mailing's end has no others. What the relay may have goes once more only if somebody says so.
 RENEWABLE = f"""
     mail.lane = $1 AND mail.shelf = 'u' AND mail.recipient IS NOT NULL AND mail.own IS NOT NULL
     AND coalesce(now() < $4::timestamptz, true) AND (
