@@ -34,6 +34,13 @@ class ListSettings(EnvironmentSettings):
     list_uploads: int = Field(default=4, ge=1, description="uploads at once in one process; beyond: 503")
 
 
+class ContactSettings(EnvironmentSettings):
+    """How much may be imported as contacts."""
+
+    contact_import_bytes: int = Field(default=1024**3, ge=64 * 1024, description="of a file of contacts")
+    contact_imports: int = Field(default=3, ge=1, description="imports at once in one process; beyond: 503")
+
+
 class ApiSettings(
     DatabaseSettings,
     KafkaSettings,
@@ -43,6 +50,7 @@ class ApiSettings(
     JobSettings,
     BatchSettings,
     ListSettings,
+    ContactSettings,
     ProcessSettings,
 ):
     """`python -m services.scheduler api`.

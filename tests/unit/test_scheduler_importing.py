@@ -225,7 +225,7 @@ async def test_rows_before_the_end_of_an_upload_that_is_cut_are_given() -> None:
         yield HEAD + b"a@x.org,Ann,x\nb@x"
         raise ConnectionError
 
-    given_rows = []
+    given_rows: list[Recipient | BadRow] = []
     with pytest.raises(ConnectionError):
         async for portion in read_portions("shop", chunks(), choose(CSV)):
             given_rows += portion
