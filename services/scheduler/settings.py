@@ -53,6 +53,13 @@ class RepeatSettings(EnvironmentSettings):
     )
 
 
+class ContactSettings(EnvironmentSettings):
+    """How much may be imported as contacts."""
+
+    contact_import_bytes: int = Field(default=1024**3, ge=64 * 1024, description="of a file of contacts")
+    contact_imports: int = Field(default=3, ge=1, description="imports at once in one process; beyond: 503")
+
+
 class ApiSettings(
     DatabaseSettings,
     KafkaSettings,
@@ -63,6 +70,7 @@ class ApiSettings(
     BatchSettings,
     ListSettings,
     MailingSettings,
+    ContactSettings,
     ProcessSettings,
 ):
     """`python -m services.scheduler api`.

@@ -7,6 +7,7 @@ from datetime import timedelta
 from aiokafka.errors import KafkaError
 
 from services.scheduler.batches.parts import create_batch_parts, list_batch_chores
+from services.scheduler.contacts.parts import list_contact_chores
 from services.scheduler.intake import Intake
 from services.scheduler.lists.parts import list_list_chores
 from services.scheduler.mailings.parts import create_mailing_parts
@@ -105,6 +106,7 @@ def _create_cleaner(
         Chore("scheduler.delayed", lambda limit: store.delete_ended(kept, limit)),
         Chore("scheduler.cancellation", store.delete_cancellations),
         *list_batch_chores(database, kept),
+        *list_contact_chores(database, kept),
         *list_list_chores(database, kept),
         *list_bulk_chores(database, kept),
         *others,
