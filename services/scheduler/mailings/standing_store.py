@@ -78,7 +78,7 @@ class StandingStore:
         return row["mailings"], {state: row[state.value] for state in BulkState}
 
     async def count_reasons(self, ids: Sequence[UUID]) -> dict[UUID, dict[tuple[BulkState, str | None], int]]:
-        """Mails that failed, by state and kept reason, from an index that holds no others."""
+        """Mails that failed, by state and kept reason, found by an index that holds no others."""
         rows = await self._database.fetch(
             f"""
             SELECT mailing.id, counted.state, counted.reason, counted.mails FROM scheduler.mailing AS mailing,
