@@ -11,7 +11,8 @@ from services.scheduler.mailings.bodies import NewMailing
 from services.scheduler.mailings.checking import Trial, estimate_duration, list_warnings
 from services.scheduler.mailings.content import check_content, find_needs, render
 from services.scheduler.mailings.defining import change, define, to_fields
-from services.scheduler.mailings.mailing import Hours, Mailing, MailingDefinition, MailingState
+from services.scheduler.mailings.hours import Hours
+from services.scheduler.mailings.mailing import Mailing, MailingDefinition, MailingState
 from services.scheduler.mailings.testing import compose_test
 from services.scheduler.mailings.variables import fill_in
 from shared.access import ApiKey

@@ -5,6 +5,8 @@ from services.scheduler.mailings.bodies import MailingChanges, NewMailing, Recip
 from services.scheduler.mailings.commands import Mailings
 from services.scheduler.mailings.recipient_store import RecipientStore
 from services.scheduler.mailings.routes import PATH, setup_mailing_routes
+from services.scheduler.mailings.standing_routes import setup_recipients, setup_stats
+from services.scheduler.mailings.standing_store import StandingStore
 from services.scheduler.mailings.store import MailingStore
 from services.scheduler.mailings.trial_routes import setup_trials
 from services.scheduler.mailings.trials import Trials
@@ -22,6 +24,9 @@ def setup_mailings(api: DatabaseApi, settings: ApiSettings) -> None:
     audiences = open_audiences(settings.database_url.get_secret_value())
     api.leaving.append(audiences.close)
     trials = Trials(store, RecipientStore(audiences), SchedulerStore(api.database), limit)
-    setup_mailing_routes(api.app, api.keys, store, Mailings(store, limit))
+    standings = StandingStore(api.database)
+    setup_stats(api.app, api.keys, standings)  # before /{id}
+    setup_mailing_routes(api.app, api.keys, store, standings, Mailings(store, limit))
+    setup_recipients(api.app, api.keys, store, standings)
     setup_trials(api.app, api.keys, trials)
     add_schemas(api.app, NewMailing, MailingChanges, RecipientChoice, TestRequest)

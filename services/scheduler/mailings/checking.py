@@ -7,7 +7,8 @@ from typing import Any
 
 from services.scheduler.mailings.content import Errors, render
 from services.scheduler.mailings.defining import check_times, find_refused_sender
-from services.scheduler.mailings.mailing import Hours, MailingDefinition
+from services.scheduler.mailings.hours import Hours
+from services.scheduler.mailings.mailing import MailingDefinition
 from shared.access import ApiKey
 
 _DAY_S = 24 * 60 * 60

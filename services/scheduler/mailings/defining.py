@@ -9,7 +9,8 @@ import orjson
 from services.scheduler.mailings.audience import Audience
 from services.scheduler.mailings.bodies import DailyHours, MailingAudience, MailingContent, NewMailing
 from services.scheduler.mailings.content import Errors, check_content
-from services.scheduler.mailings.mailing import Hours, MailingDefinition
+from services.scheduler.mailings.hours import Hours
+from services.scheduler.mailings.mailing import MailingDefinition
 from shared.access import ApiKey
 from shared.bodies import parse_model
 from shared.composing.refusing import refuse_sender

@@ -7,7 +7,7 @@ then on. So PostgreSQL writes the end of a mail beside its row and into no index
 from alembic import op
 
 revision = "0011"
-down_revision = "0008"
+down_revision = "0009"
 
 _UPGRADE = (
     """

@@ -79,7 +79,7 @@ class BulkStore:
         own, content_ids, contents = share_contents(rows)
         if contents:
             places = sorted((lanes[each.lane], each.id, each.body) for each in contents)
-            await self._keep_contents(places)
+            await self.keep_contents(places)
         added = await self._database.fetch(
             _ADD,
             [row.id for row in rows],
@@ -95,7 +95,8 @@ class BulkStore:
         await self.cancel_mails([row.id for row in rows])
         return int(added[0]["added"])
 
-    async def _keep_contents(self, places: Sequence[tuple[int, UUID, bytes]]) -> None:
+    async def keep_contents(self, places: Sequence[tuple[int, UUID, bytes]]) -> None:
+        """Keep contents by lane and id, before mails that have them."""
         await self._database.fetch(
             """
             INSERT INTO scheduler.bulk_content AS kept (lane, id, body)

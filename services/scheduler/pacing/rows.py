@@ -22,7 +22,7 @@ _OWN = {"id", "to", "cc", "bcc", "variables", "metadata", "retry_of", "unsubscri
 _NOT_SHARED = _TAKEN_OUT | _OWN | {"requested_at"}
 _BULK_NOT_SHARED = _TAKEN_OUT | {"bulk_id", "mails", "paced", "plain"}
 _PACED, _PLAIN = b',"paced":true}', b',"plain":true}'
-_ROOM = 300  # bytes that ids and expires_at take when the mail leaves
+ROOM = 300  # bytes that ids and expires_at take when the mail leaves
 _LARGE = 8 * 1024  # bytes of content that are worth a row of their own, whoever else has it
 
 
@@ -41,7 +41,7 @@ class BulkRow(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of the event that this mail alone would be."""
-        return len(self.content or b"") + len(self.own) + _ROOM
+        return len(self.content or b"") + len(self.own) + ROOM
 
 
 class Content(NamedTuple):
@@ -75,7 +75,7 @@ def keep_bulk(bulk: BulkRequested, received_at: datetime, traceparent: str | Non
     """What to keep of a bulk event: a row for each entry. Raises UnreadableEvent where one would leave too large."""
     lane = choose_lane(bulk.account, bulk.mailing_id, bulk.batch_id)
     due_at = bulk.send_at or received_at
-    content = _write(bulk, _BULK_NOT_SHARED, is_plain=bulk.plain)
+    content = write_content(bulk)
     rows = [
         BulkRow(
             email_id,
@@ -91,6 +91,11 @@ def keep_bulk(bulk: BulkRequested, received_at: datetime, traceparent: str | Non
     ]
     _check_size(max(rows, key=lambda row: len(row.own)), event_limit)
     return rows
+
+
+def write_content(bulk: BulkRequested) -> bytes:
+    """What the mails of a bulk event share."""
+    return _write(bulk, _BULK_NOT_SHARED, is_plain=bulk.plain)
 
 
 def merge_rows(rows: Iterable[BulkRow]) -> list[BulkRow]:

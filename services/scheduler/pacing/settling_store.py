@@ -14,11 +14,13 @@ from shared.database import Database
 
 
 class Result(NamedTuple):
-    """What became of one mail, as its newest result says."""
+    """What became of one mail, as its newest result says; `reason` and `detail` of a failure."""
 
     id: str
     state: BulkState
     attempt: int
+    reason: str | None = None
+    detail: str | None = None
 
 
 class SettlingStore:
@@ -35,8 +37,14 @@ class SettlingStore:
         if not results:
             return 0
         # Texts, not arrays: asyncpg asks of every element of an array whether it is one itself.
-        ids, states, attempts = zip(*results, strict=True)
-        rows = await self._database.fetch(_SETTLE, ",".join(ids), ",".join(states), ",".join(map(str, attempts)))
+        ids, states, attempts, _, _ = zip(*results, strict=True)
+        given = ",".join(ids), ",".join(states), ",".join(map(str, attempts))
+        failed = [each for each in results if each.reason]
+        if not failed:
+            rows = await self._database.fetch(_SETTLE, *given)
+        else:
+            told = [each.id for each in failed], [each.reason for each in failed], [each.detail for each in failed]
+            rows = await self._database.fetch(_SETTLE_WITH_REASONS, *given, *told)
         return int(rows[0]["changed"])
 
     async def cancel_lanes(self, limit: int) -> int:
@@ -113,8 +121,8 @@ _MOVE = """
         SET state = known.next, attempt = known.attempt,
             ended_at = CASE WHEN known.next {is_end} THEN now() END,
             handed_at = CASE WHEN known.next = 'sent' THEN coalesce(mail.handed_at, now()) ELSE mail.handed_at END,
-            own = CASE WHEN known.next <> 'sent' THEN mail.own END
-        FROM known WHERE mail.id = known.id AND mail.id = ANY(ARRAY(SELECT id FROM known))),
+            own = CASE WHEN known.next <> 'sent' THEN mail.own END{reasons}
+        FROM known{told} WHERE mail.id = known.id AND mail.id = ANY(ARRAY(SELECT id FROM known))),
     counted AS (
         UPDATE scheduler.bulk_lane AS lane SET {states}, changed_at = now(),
             result_at = CASE WHEN {heard} THEN now() ELSE lane.result_at END
@@ -128,7 +136,17 @@ _MOVE = """
         WHERE first.n > 0)
     SELECT count(*) AS changed FROM known
 """
-_SETTLE = f"""
+
+
+def _write_move(*, heard: str, reasons: str = "", told: str = "") -> str:
+    return _MOVE.format(is_end=_IS_END, states=_STATES, moved=_MOVED, heard=heard, reasons=reasons, told=told)
+
+
+_REASONS = ", reason = coalesce(told.reason, mail.reason), detail = coalesce(told.detail, mail.detail)"
+_TOLD = """
+        LEFT JOIN unnest($4::uuid[], $5::text[], $6::text[]) AS told(id, reason, detail) ON told.id = known.id
+"""
+_HEARD = """
     WITH room AS MATERIALIZED (SELECT id FROM scheduler.bulk_window FOR UPDATE),
     known AS MATERIALIZED (
         SELECT mail.id, mail.lane, mail.state, mail.handed_at, given.next, given.attempt
@@ -138,10 +156,11 @@ _SETTLE = f"""
             SELECT id, lane, state, handed_at FROM scheduler.bulk_mail AS mail
             WHERE room.id = 1 AND mail.id = given.id AND (mail.state IN ('pending', 'queued') OR (
                   mail.state IN ('deferred', 'unknown') AND (
-                  given.next {_IS_END} OR (given.attempt, given.next) > (mail.attempt, mail.state))))
+                  given.next {is_end} OR (given.attempt, given.next) > (mail.attempt, mail.state))))
             LIMIT 1 FOR UPDATE) AS mail),
-    {_MOVE.format(is_end=_IS_END, states=_STATES, moved=_MOVED, heard="true")}
 """
+_SETTLE = _HEARD.format(is_end=_IS_END) + _write_move(heard="true")
+_SETTLE_WITH_REASONS = _HEARD.format(is_end=_IS_END) + _write_move(heard="true", reasons=_REASONS, told=_TOLD)
 _RELEASE_STALE = f"""
     WITH room AS MATERIALIZED (SELECT id FROM scheduler.bulk_window FOR UPDATE),
     known AS MATERIALIZED (
@@ -151,7 +170,7 @@ _RELEASE_STALE = f"""
         WHERE lane.flying AND mail.state = 'queued' AND mail.handed_at < now() - $1::interval
           AND lane.result_at > mail.handed_at + $1::interval
         ORDER BY mail.id FOR UPDATE OF mail),
-    {_MOVE.format(is_end=_IS_END, states=_STATES, moved=_MOVED, heard="false")}
+    {_write_move(heard="false")}
 """
 # Minutes ago at the latest: a hand-out is dated by its beginning, and may not be seen yet. Never waits for a lane, for
 # whoever holds it may wait for another of these.
@@ -180,5 +199,5 @@ _GIVE_UP = f"""
             UNION ALL SELECT id FROM scheduler.bulk_mail WHERE shelf = 'o' AND expires_at < now() - $1::interval
             LIMIT $2))
         ORDER BY mail.id FOR UPDATE OF mail),
-    {_MOVE.format(is_end=_IS_END, states=_STATES, moved=_MOVED, heard="false")}
+    {_write_move(heard="false")}
 """

@@ -167,11 +167,14 @@ def _read_queued(row: Any) -> QueuedMail:
     return QueuedMail(row["id"], row["lane"], row["content"], row["own"], row["expires_at"], row["traceparent"])
 
 
-# Of each account those lanes that have waited longest, and of all of them each account's first. A lane's rate limit and
-# its hours of the day will be further conditions.
+# Mails that may leave by a lane's rate: a bucket that holds those of a second.
+_TOKENS = """
+    least(lane.rate, lane.tokens + lane.rate * greatest(0, extract(epoch FROM now() - lane.tokens_at)))
+"""
+# Of each account those lanes that have waited longest, and of all of them each account's first.
 # A lane is stuck where mail of it has had no result for a while and none of its mail had: one mail a while is tried, so
 # that a result that was lost does not keep the lane for days, and an outage does not fill the topic.
-_LOOK = """
+_LOOK = f"""
     WITH stuck AS MATERIALIZED (
         SELECT mail.lane AS id, count(*)::int AS mails FROM scheduler.bulk_lane AS lane
         JOIN scheduler.bulk_mail AS mail ON mail.lane = lane.id AND mail.handed_at >= lane.flying_since
@@ -186,29 +189,35 @@ _LOOK = """
     FROM scheduler.bulk_window AS room LEFT JOIN (
         SELECT id, account, queued, pending, handed_at FROM (
             SELECT lane.id, account, handed_at, greatest(0, queued - coalesce(stuck.mails, 0)) AS queued,
-                   CASE WHEN stuck.id IS NULL THEN least(pending, 100000) ELSE 1 END AS pending,
+                   CASE WHEN stuck.id IS NULL THEN least(pending, 100000, floor({_TOKENS})) ELSE 1 END AS pending,
                    row_number() OVER (PARTITION BY account ORDER BY handed_at NULLS FIRST) AS rank
             FROM scheduler.bulk_lane AS lane LEFT JOIN stuck ON stuck.id = lane.id
             WHERE waiting AND NOT paused AND cancelled_at IS NULL
-              AND (stuck.id IS NULL OR handed_at < now() - $1::interval)
+              AND (stuck.id IS NULL OR handed_at < now() - $1::interval) AND (rate IS NULL OR {_TOKENS} >= 1)
               AND (SELECT due_at FROM scheduler.bulk_mail AS mail
                    WHERE mail.lane = lane.id AND mail.shelf = 'p' ORDER BY due_at LIMIT 1) <= now()) AS lane
         WHERE rank <= $3 ORDER BY rank, handed_at NULLS FIRST LIMIT $2) AS claim ON true
     ORDER BY claim.handed_at NULLS FIRST
 """
-_TAKE = """
+# Lanes are locked, so that what their buckets hold is what nobody else has just taken. A mailing's mail whose hours
+# have ended before its turn came stays where it is, and is given other hours (services/scheduler/mailings).
+_TAKE = f"""
     WITH room AS MATERIALIZED (SELECT size - in_flight + $3::int AS free FROM scheduler.bulk_window FOR UPDATE),
     wanted AS MATERIALIZED (
-        SELECT lane.id, given.quota FROM unnest($1::bigint[], $2::int[]) AS given(lane, quota)
+        SELECT lane.id, least(given.quota, floor({_TOKENS}))::int AS quota
+        FROM room CROSS JOIN unnest($1::bigint[], $2::int[]) AS given(lane, quota)
         JOIN scheduler.bulk_lane AS lane ON lane.id = given.lane
-        WHERE lane.waiting AND NOT lane.paused AND lane.cancelled_at IS NULL),
+        WHERE lane.waiting AND NOT lane.paused AND lane.cancelled_at IS NULL
+        ORDER BY lane.id FOR UPDATE OF lane),
     chosen AS MATERIALIZED (
         SELECT id FROM (
             SELECT mail.id, sum(mail.size) OVER (ROWS UNBOUNDED PRECEDING) - mail.size AS before
             FROM wanted CROSS JOIN LATERAL (
-                SELECT id, octet_length(own) AS size FROM scheduler.bulk_mail
-                WHERE lane = wanted.id AND shelf = 'p' AND due_at <= now()
-                ORDER BY due_at, number LIMIT wanted.quota FOR UPDATE SKIP LOCKED) AS mail
+                SELECT id, size FROM (
+                    SELECT id, octet_length(own) AS size, recipient, handed_at, expires_at FROM scheduler.bulk_mail
+                    WHERE lane = wanted.id AND shelf = 'p' AND due_at <= now()
+                    ORDER BY due_at, number LIMIT wanted.quota FOR UPDATE SKIP LOCKED) AS first
+                WHERE recipient IS NULL OR handed_at IS NOT NULL OR coalesce(expires_at > now(), true)) AS mail
             LIMIT (SELECT greatest(0, free) FROM room)) AS mail
         WHERE before < $9),
     taken AS (
@@ -222,7 +231,8 @@ _TAKE = """
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
         SET pending = lane.pending - n, queued = lane.queued + n, handed_at = now(), changed_at = now(),
-            flying_since = CASE WHEN lane.flying THEN least(lane.flying_since, now()) ELSE now() END
+            flying_since = CASE WHEN lane.flying THEN least(lane.flying_since, now()) ELSE now() END,
+            tokens = coalesce({_TOKENS} - n, lane.tokens), tokens_at = greatest(lane.tokens_at, now())
         FROM (SELECT lane, count(*) AS n FROM taken GROUP BY lane) AS of_lane WHERE lane.id = of_lane.lane),
     noted AS (
         INSERT INTO scheduler.bulk_group (id, kind, mails, lease_token, lease_until)
