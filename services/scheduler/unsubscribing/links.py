@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 PATH = "/unsubscribe"
-URL_LIMIT = 200  # characters of the public URL; an account takes up to 86 of base64, all else 66
+URL_LIMIT = 200  # characters of the public URL
+LINK_ROOM = 400  # bytes of an event that a link takes at most: beside that URL an account's 86 in base64, all else 100
 _IN_EARNEST, _TRIAL = 1, 2
 _HEAD = struct.Struct("!B16s16s")
 _MAC_BYTES = 16

@@ -17,7 +17,7 @@ def check_public_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc:
         raise ValueError("write https://mail.example.com, or with a path in front of /unsubscribe")
-    if parts.query or parts.fragment or not all("!" <= char <= "~" and char not in '<>"' for char in url):
+    if parts.query or parts.fragment or not all("!" <= char <= "~" and char not in '<>"\\' for char in url):
         raise ValueError("must have no query, no fragment, and nothing beyond printable ASCII")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ValueError("must begin with https: mail programs ask no other (RFC 8058); http is for this machine alone")
