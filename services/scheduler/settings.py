@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from services.scheduler.batches.numbering import MOST_ITEMS
 from services.scheduler.runs.settings import JobSettings, RunSettings, TaskSettings
+from services.scheduler.unsubscribing.settings import LinkSettings, PublicSettings
 from shared.composing.settings import AttachmentSettings
 from shared.settings import (
     DatabaseSettings,
@@ -71,17 +72,16 @@ class ApiSettings(
     ListSettings,
     MailingSettings,
     ContactSettings,
+    PublicSettings,
     ProcessSettings,
 ):
     """`python -m services.scheduler api`.
 
-    With the gateway's master secret it takes the gateway's live tickets.
+    With the gateway's master secret it takes the gateway's live tickets, and reads the links to unsubscribe.
     """
 
-    master_secret: SecretStr | None = Field(default=None, min_length=32)
 
-
-class WorkerSettings(KafkaSettings, DatabaseSettings, HealthSettings, TaskSettings, ProcessSettings):
+class WorkerSettings(KafkaSettings, DatabaseSettings, HealthSettings, TaskSettings, LinkSettings, ProcessSettings):
     """`python -m services.scheduler worker`."""
 
     default_expiry_hours: float = Field(

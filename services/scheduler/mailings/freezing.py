@@ -10,6 +10,7 @@ from services.scheduler.mailings.states import UNSUBSCRIBED
 from services.scheduler.mailings.variables import fill_in
 from services.scheduler.pacing.rows import ROOM, write_content, write_own
 from services.scheduler.pacing.states import BulkState
+from services.scheduler.unsubscribing.links import LINK_ROOM
 from shared.addresses import Mailbox
 from shared.events import BulkRequested
 from shared.events.identity import name_mails
@@ -81,7 +82,7 @@ class Freezer:
         self._mailing = mailing
         self._name: Callable[[UUID, int], UUID] = name_mails(mailing.id)
         self.content = write_content(_write_event(mailing))
-        self._room = event_limit - len(self.content) - ROOM
+        self._room = event_limit - len(self.content) - ROOM - (LINK_ROOM if mailing.definition.unsubscribe else 0)
 
     def make_rows(self, addressees: Iterable[Addressee], number: int, now: datetime) -> list[MailingRow]:
         """The rows of recipients, whose numbers follow `number`."""

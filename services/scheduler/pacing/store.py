@@ -47,6 +47,7 @@ class QueuedMail(NamedTuple):
     own: bytes
     expires_at: datetime
     traceparent: str | None
+    recipient: UUID | None = None
 
 
 class CancelledMail(NamedTuple):
@@ -119,7 +120,7 @@ class PacingStore:
         """The group's mails that have had no result yet."""
         rows = await self._database.fetch(
             """
-            SELECT id, lane, content, own, expires_at, traceparent FROM scheduler.bulk_mail
+            SELECT id, lane, content, own, expires_at, traceparent, recipient FROM scheduler.bulk_mail
             WHERE id = ANY($1::uuid[]) AND state = 'queued' ORDER BY content, expires_at, number
             """,
             group.columns["mails"],
@@ -164,7 +165,7 @@ class PacingStore:
 
 
 def _read_queued(row: Any) -> QueuedMail:
-    return QueuedMail(row["id"], row["lane"], row["content"], row["own"], row["expires_at"], row["traceparent"])
+    return QueuedMail(*map(row.__getitem__, QueuedMail._fields))
 
 
 # Mails that may leave by a lane's rate: a bucket that holds those of a second.
@@ -224,7 +225,8 @@ _TAKE = f"""
         UPDATE scheduler.bulk_mail AS mail
         SET state = 'queued', handed_at = now(), expires_at = least(coalesce(expires_at, now() + $7), now() + $8)
         WHERE mail.id = ANY(ARRAY(SELECT id FROM chosen))
-        RETURNING mail.id, mail.lane, mail.content, mail.own, mail.expires_at, mail.traceparent, mail.number),
+        RETURNING mail.id, mail.lane, mail.content, mail.own, mail.expires_at, mail.traceparent, mail.number,
+                  mail.recipient),
     spent AS (
         UPDATE scheduler.bulk_window SET in_flight = in_flight + (SELECT count(*) FROM taken)
         WHERE (SELECT count(*) FROM taken) > 0),
