@@ -1,4 +1,4 @@
-"""The scheduler's HTTP API: what waits for its time, tasks, batches, and mailings."""
+"""The scheduler's HTTP API: what waits for its time, tasks, batches, mailings, and who wants none of these."""
 
 from fastapi import FastAPI
 
@@ -7,10 +7,14 @@ from services.scheduler.batches import api as batch_api
 from services.scheduler.lists import api as list_api
 from services.scheduler.mailings import api as mailing_api
 from services.scheduler.settings import ApiSettings
+from services.scheduler.unsubscribing import api as unsubscribing_api
 from services.scheduler.waiting.routes import setup_scheduled
 from shared.applications import create_database_api
 
-PREFIXES = ("/v1/scheduled", *task_api.PREFIXES, *batch_api.PREFIXES, *mailing_api.PREFIXES, *list_api.PREFIXES)
+PREFIXES = (
+    *("/v1/scheduled", *task_api.PREFIXES, *batch_api.PREFIXES),
+    *(*mailing_api.PREFIXES, *list_api.PREFIXES, *unsubscribing_api.PREFIXES),
+)
 _BODY_LIMIT = 512 * 1024  # a task holds a whole mail
 
 
@@ -23,10 +27,12 @@ def create_api(settings: ApiSettings) -> FastAPI:
         body_limit=_BODY_LIMIT,
         body_limits={batch_api.UPLOADS: settings.batch_bytes, list_api.UPLOADS: settings.list_bytes},
         streamed=(batch_api.UPLOADS, list_api.UPLOADS),
+        public={unsubscribing_api.OPEN_PREFIX: settings.public_networks},
     )
     setup_scheduled(api)
     task_api.setup_tasks(api, settings)
     batch_api.setup_batches(api, settings)
     mailing_api.setup_mailings(api, settings)
     list_api.setup_lists(api, settings)
+    unsubscribing_api.setup_unsubscribing(api, settings)
     return api.app
