@@ -129,6 +129,13 @@ DUE_FAILED = Counter(
 )
 ROWS_DELETED = Counter("milena_rows_deleted_total", "Rows kept for long enough and deleted, by table", ["table"])
 
+# scheduler: contacts
+CONTACT_ROWS = Counter(
+    "milena_contact_rows_total",
+    "Rows of imported files of contacts, by what became of them: created, changed, unchanged, invalid",
+    ["outcome"],
+)
+
 # scheduler: tasks and jobs
 TICKS_PUBLISHED = Counter("milena_ticks_published_total", "Occurrences told on schedule.tick, acknowledged")
 RUNS_ENDED = Counter(

@@ -35,6 +35,32 @@ class ListSettings(EnvironmentSettings):
     list_uploads: int = Field(default=4, ge=1, description="uploads at once in one process; beyond: 503")
 
 
+class MailingSettings(EnvironmentSettings):
+    """How often mailings are looked after."""
+
+    mailing_check_interval: int = Field(
+        default=60, ge=1, le=86_400, description="seconds between runs of the tasks of mailings; whole minutes"
+    )
+
+
+class RepeatSettings(EnvironmentSettings):
+    """When a mailing's mail gets another turn."""
+
+    mailing_repeat_timeout: float = Field(
+        default=600, ge=1, description="seconds without any result, then mail is handed out again; doubled each time"
+    )
+    mailing_repeat_failed: bool = Field(
+        default=False, description="a new round for mail whose transient failures became final, until finish_at"
+    )
+
+
+class ContactSettings(EnvironmentSettings):
+    """How much may be imported as contacts."""
+
+    contact_import_bytes: int = Field(default=1024**3, ge=64 * 1024, description="of a file of contacts")
+    contact_imports: int = Field(default=3, ge=1, description="imports at once in one process; beyond: 503")
+
+
 class ApiSettings(
     DatabaseSettings,
     KafkaSettings,
@@ -44,6 +70,8 @@ class ApiSettings(
     JobSettings,
     BatchSettings,
     ListSettings,
+    MailingSettings,
+    ContactSettings,
     PublicSettings,
     ProcessSettings,
 ):
@@ -67,7 +95,7 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, HealthSettings, TaskSettin
     release_lease_s: float = Field(default=30, ge=1, description="then a release begun is begun again")
 
 
-class JobRunnerSettings(KafkaSettings, DatabaseSettings, HealthSettings, RunSettings, ProcessSettings):
+class JobRunnerSettings(KafkaSettings, DatabaseSettings, HealthSettings, RunSettings, RepeatSettings, ProcessSettings):
     """`python -m services.scheduler jobs`."""
 
     scratch_dir: Path = Path("/tmp/milena")  # noqa: S108 - Faust wants a directory and keeps nothing in it

@@ -7,8 +7,10 @@ from datetime import timedelta
 from aiokafka.errors import KafkaError
 
 from services.scheduler.batches.parts import create_batch_parts, list_batch_chores
+from services.scheduler.contacts.parts import list_contact_chores
 from services.scheduler.intake import Intake
 from services.scheduler.lists.parts import list_list_chores
+from services.scheduler.mailings.parts import create_mailing_parts
 from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.handing_out import HandingOut
 from services.scheduler.pacing.parts import create_bulk_parts, list_bulk_chores
@@ -80,6 +82,7 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         _create_cleaner(settings, database, store, tasks.chores),
     ]
     loops = [*delayed.parts, *tasks.parts, *bulk_parts, *create_batch_parts(database, results, topics)]
+    loops += create_mailing_parts(database)
     return [health, database, _Producer(requests), _Producer(results), *loops, consumer, *watching]
 
 
@@ -103,6 +106,7 @@ def _create_cleaner(
         Chore("scheduler.delayed", lambda limit: store.delete_ended(kept, limit)),
         Chore("scheduler.cancellation", store.delete_cancellations),
         *list_batch_chores(database, kept),
+        *list_contact_chores(database, kept),
         *list_list_chores(database, kept),
         *list_bulk_chores(database, kept),
         *others,

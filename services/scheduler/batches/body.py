@@ -14,6 +14,8 @@ from shared.serving import STOP_GRACE_S, find_stopping
 
 _STOP_PATIENCE_S = STOP_GRACE_S - 3  # then the server would end the upload without a word
 
+_STOPS = "This process has to stop before all of it has come. Send it again."
+
 
 class HashedBody:
     """A body as it comes, and the fingerprint of what has come, with what was said beside it."""
@@ -33,7 +35,7 @@ class HashedBody:
                 if self._stopping and self._stopping.is_set():
                     until = until or time.monotonic() + _STOP_PATIENCE_S
                     if time.monotonic() > until:
-                        raise Problem(503, "unavailable", "This process has to stop. Nothing was sent; send it again.")
+                        raise Problem(503, "unavailable", _STOPS)
         except ClientDisconnect:
             raise cut_off() from None
 

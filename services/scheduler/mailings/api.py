@@ -1,8 +1,12 @@
 """The API's part about mailings."""
 
+from services.scheduler.mailings.asking_store import AskingStore
 from services.scheduler.mailings.audience_store import open_audiences
-from services.scheduler.mailings.bodies import MailingChanges, NewMailing, RecipientChoice, TestRequest
+from services.scheduler.mailings.bodies import MailingChanges, NewMailing, RecipientChoice, RetryRequest, TestRequest
 from services.scheduler.mailings.commands import Mailings
+from services.scheduler.mailings.control import MailingControl
+from services.scheduler.mailings.control_routes import setup_control
+from services.scheduler.mailings.control_store import ControlStore
 from services.scheduler.mailings.recipient_store import RecipientStore
 from services.scheduler.mailings.routes import PATH, setup_mailing_routes
 from services.scheduler.mailings.standing_routes import setup_recipients, setup_stats
@@ -29,4 +33,7 @@ def setup_mailings(api: DatabaseApi, settings: ApiSettings) -> None:
     setup_mailing_routes(api.app, api.keys, store, standings, Mailings(store, limit))
     setup_recipients(api.app, api.keys, store, standings)
     setup_trials(api.app, api.keys, trials)
-    add_schemas(api.app, NewMailing, MailingChanges, RecipientChoice, TestRequest)
+    asking = AskingStore(api.database)
+    control = MailingControl(store, ControlStore(api.database), asking, trials, settings.mailing_check_interval)
+    setup_control(api.app, api.keys, control)
+    add_schemas(api.app, NewMailing, MailingChanges, RecipientChoice, TestRequest, RetryRequest)

@@ -20,6 +20,8 @@ _STANDING = f"""
 """
 # What is said of a partial index, word for word: then PostgreSQL uses it (bulk_mail_failing).
 _FAILING = """mail.recipient IS NOT NULL AND mail.shelf IN ('o'::"char", 'u'::"char")"""
+_FIRST = UUID(int=0)
+"""No recipient: ids are derived."""
 _IN_INDEX = (MessageState.FAIL, MessageState.SKIPPED)
 
 
@@ -78,7 +80,7 @@ class StandingStore:
         return row["mailings"], {state: row[state.value] for state in BulkState}
 
     async def count_reasons(self, ids: Sequence[UUID]) -> dict[UUID, dict[tuple[BulkState, str | None], int]]:
-        """Mails that failed, by state and kept reason, from an index that holds no others."""
+        """Mails that failed, by state and kept reason, found by an index that holds no others."""
         rows = await self._database.fetch(
             f"""
             SELECT mailing.id, counted.state, counted.reason, counted.mails FROM scheduler.mailing AS mailing,
@@ -120,21 +122,25 @@ class StandingStore:
         narrowed = f"AND {_FAILING}" if state in _IN_INDEX or reason else ""
         rows = await self._database.fetch(
             f"""
-            SELECT mail.recipient, mail.id, mail.state, mail.reason, mail.detail, mail.round, mail.handed_at,
-                   mail.ended_at, coalesce(contact.address, entry.address) AS address,
+            SELECT mail.*, coalesce(contact.address, entry.address) AS address,
                    coalesce(contact.name, entry.name) AS name
-            FROM scheduler.mailing AS mailing JOIN scheduler.bulk_mail AS mail ON mail.lane = mailing.lane
+            FROM (SELECT mail.recipient, mail.id, mail.state, mail.reason, mail.detail, mail.round, mail.handed_at,
+                         mail.ended_at
+                  FROM scheduler.bulk_mail AS mail
+                  WHERE mail.lane = (SELECT lane FROM scheduler.mailing WHERE id = $1)
+                    AND mail.recipient IS NOT NULL AND mail.recipient > $2
+                    AND ($3::text[] IS NULL OR mail.state = ANY($3::text[]))
+                    AND ($4::text IS NULL OR mail.reason = $4
+                         OR mail.reason IS NULL AND mail.state = ANY($5::text[])) {narrowed}
+                  ORDER BY mail.recipient LIMIT $6) AS mail
+            LEFT JOIN scheduler.mailing ON mailing.id = $1
             LEFT JOIN scheduler.mailing_list_entry AS entry
                    ON entry.list = mailing.list AND entry.recipient = mail.recipient
             LEFT JOIN scheduler.contact AS contact ON mailing.list IS NULL AND contact.id = mail.recipient
-            WHERE mailing.id = $1 AND mail.recipient IS NOT NULL AND ($2::uuid IS NULL OR mail.recipient > $2)
-              AND ($3::text[] IS NULL OR mail.state = ANY($3::text[]))
-              AND ($4::text IS NULL OR mail.reason = $4 OR mail.reason IS NULL AND mail.state = ANY($5::text[]))
-              {narrowed}
-            ORDER BY mail.recipient LIMIT $6
+            ORDER BY mail.recipient
             """,
             mailing_id,
-            after,
+            after or _FIRST,
             kept,
             reason,
             [each for each in BulkState if reason and show_state(each, None).reason == reason],

@@ -28,6 +28,11 @@ def load_zone(name: object) -> ZoneInfo:
     raise InvalidSchedule([("timezone", f"must be an IANA time zone such as Europe/Berlin{_suggest(name)}")])
 
 
+def is_zone(name: object) -> bool:
+    """Whether there is a zone of this name."""
+    return isinstance(name, str) and name in _list_names()
+
+
 def _suggest(name: object) -> str:
     if not isinstance(name, str) or len(name) > _LONGEST:
         return ""

@@ -1,0 +1,82 @@
+"""The statements by which a recipient is erased. All times are PostgreSQL's."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from shared.access import ApiKey
+from shared.database import Database, text
+from shared.events import new_email_id
+
+_PLACES = {
+    "scheduler.contact": "DELETE FROM scheduler.contact WHERE id = :recipient AND account = :account",
+    "scheduler.mailing_list_entry": """
+        DELETE FROM scheduler.mailing_list_entry AS entry USING scheduler.mailing_list AS list
+        WHERE entry.recipient = :recipient AND list.id = entry.list AND list.account = :account
+    """,
+}
+"""Where a recipient stands in the scheduler's schema, and how he goes from there."""
+_NOTE = text(
+    """
+    INSERT INTO scheduler.erasure (id, recipient, account, api_key_id, erased)
+    VALUES (:id, :recipient, :account, :api_key_id, CAST(:erased AS jsonb))
+    """
+)
+_SELECT = "SELECT id, recipient, api_key_id, erased_at, erased FROM scheduler.erasure"
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What was erased: rows by place. It does not say who it was; `recipient` is a hash of account and address."""
+
+    id: UUID
+    recipient: UUID
+    api_key_id: str
+    erased_at: datetime
+    erased: Mapping[str, int]
+
+
+class ErasureStore:
+    """Every method raises DatabaseUnavailable, and may be repeated."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def erase(self, key: ApiKey, recipient: UUID) -> Erasure | None:
+        """Erase a recipient of the key's account wherever he is, all or nothing, and keep a record of it.
+
+        The record there is, where nothing was left to erase; None where there never was anything.
+        """
+        known = {"recipient": recipient, "account": key.account}
+        erased: dict[str, int] = {}
+        async with self._database.transaction() as connection:
+            for place, statement in _PLACES.items():
+                erased[place] = (await connection.execute(text(statement), known)).rowcount
+            if any(erased.values()):
+                noted = {"id": new_email_id(), "api_key_id": key.id, "erased": orjson.dumps(erased).decode()}
+                await connection.execute(_NOTE, known | noted)
+        rows = await self._database.fetch(
+            f"{_SELECT} WHERE recipient = $1 AND account = $2 ORDER BY erased_at DESC LIMIT 1", recipient, key.account
+        )
+        return _read(rows[0]) if rows else None
+
+    async def find(self, account: str, erasure_id: UUID) -> Erasure | None:
+        """One record of this account."""
+        rows = await self._database.fetch(f"{_SELECT} WHERE id = $1 AND account = $2", erasure_id, account)
+        return _read(rows[0]) if rows else None
+
+    async def list_page(self, account: str, after: tuple[datetime, UUID] | None, limit: int) -> Sequence[Erasure]:
+        """Records, newest first, after a position."""
+        query = f"""
+            {_SELECT} WHERE account = $1 {"AND (erased_at, id) < ($3, $4)" if after else ""}
+            ORDER BY erased_at DESC, id DESC LIMIT $2
+        """
+        return list(map(_read, await self._database.fetch(query, account, limit, *(after or ()))))
+
+
+def _read(row: Any) -> Erasure:
+    return Erasure(*row.values())

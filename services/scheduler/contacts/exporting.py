@@ -1,0 +1,61 @@
+"""Contacts written as files that can be imported again. Pure."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from services.scheduler.contacts.contact import Contact
+from services.scheduler.importing.recipients import TAG_SEPARATOR
+
+_OWN = ("address", "name", "timezone", "tags")
+
+
+def write_csv_head(names: Sequence[str]) -> str:
+    """The first row: a column for each attribute of these names."""
+    return _write_rows([[*_OWN, *names]])
+
+
+def write_csv(contacts: Iterable[Contact], names: Sequence[str]) -> str:
+    """A row a contact. What is no text is written as JSON; an attribute that there is not, as an empty cell."""
+    return _write_rows(
+        [
+            contact.address,
+            contact.name,
+            contact.timezone or "",
+            TAG_SEPARATOR.join(contact.tags),
+            *(_write_cell(contact.attributes.get(name)) for name in names),
+        ]
+        for contact in contacts
+    )
+
+
+def write_lines(contacts: Iterable[Contact]) -> bytes:
+    """A contact a line, as JSON: nothing is lost."""
+    return b"".join(
+        orjson.dumps(
+            {
+                "address": contact.address,
+                "name": contact.name,
+                "timezone": contact.timezone,
+                "tags": contact.tags,
+                "attributes": contact.attributes,
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+        for contact in contacts
+    )
+
+
+def _write_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _write_rows(rows: Iterable[Sequence[str]]) -> str:
+    written = io.StringIO()
+    csv.writer(written).writerows(rows)
+    return written.getvalue()

@@ -1,0 +1,168 @@
+"""Contacts over HTTP, on a real PostgreSQL: kept, found, exported and erased."""
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from shared.access import ApiScope
+from tests.support.mailings import Account, World, open_world
+
+ANN = {
+    "address": "Ann@example.org",
+    "name": "Ann",
+    "timezone": "Europe/Berlin",
+    "tags": ["vip", "customer"],
+    "attributes": {"plan": "pro", "seats": 5},
+}
+
+
+@pytest.fixture
+async def world(module_database_url: str) -> AsyncIterator[World]:
+    async with open_world(module_database_url) as world:
+        yield world
+
+
+@pytest.fixture
+async def shop(world: World) -> Account:
+    return await world.open()
+
+
+async def put(account: Account, *, expect: int = 201, **fields: Any) -> Any:
+    return await account.ask("POST", "/v1/contacts", expect=expect, json=fields)
+
+
+async def export(account: Account, **params: Any) -> str:
+    headers = {"Authorization": f"Bearer {account.secret}"}
+    answer = await account.client.get("/v1/contacts/export", headers=headers, params=params)
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+async def list_addresses(account: Account, **params: Any) -> list[str]:
+    page = await account.ask("GET", "/v1/contacts", expect=200, params=params)
+    return sorted(each["address"] for each in page["data"])
+
+
+async def test_a_contact_is_its_address_and_changes_as_far_as_something_is_said(shop: Account) -> None:
+    made = await put(shop, **ANN)
+    assert (made["tags"], made["attributes"]) == (["customer", "vip"], {"plan": "pro", "seats": 5})
+    again = await put(shop, expect=200, **ANN)
+    assert again == made  # nothing was written, the time of the last change neither
+    changed = await put(shop, expect=200, address="ann@EXAMPLE.org", attributes={"plan": "free", "seats": None})
+    assert changed["id"] == made["id"]
+    assert (changed["address"], changed["name"], changed["tags"]) == ("ann@EXAMPLE.org", "Ann", made["tags"])
+    assert changed["attributes"] == {"plan": "free"}
+    assert changed["changed_at"] > made["changed_at"] and changed["created_at"] == made["created_at"]
+    path = f"/v1/contacts/{made['id']}"
+    patched = await shop.ask("PATCH", path, expect=200, json={"name": None, "timezone": None, "tags": ["old"]})
+    assert (patched["name"], patched["timezone"], patched["tags"]) == ("", None, ["old"])
+    assert await shop.ask("GET", path, expect=200) == patched
+
+
+async def test_what_no_contact_can_be_is_refused_with_pointers(shop: Account) -> None:
+    refused = {
+        "/address": {"address": "nobody"},
+        "/name": {"name": "A\nB"},
+        "/timezone": {"timezone": "Mars/Olympus"},
+        "/tags": {"tags": "vip"},
+        "/attributes": {"attributes": {"name": "Ann"}},
+        "/plan": {"plan": "pro"},
+    }
+    for pointer, fields in refused.items():
+        assert await shop.refuse("POST", "/v1/contacts", {"address": "ann@example.org", **fields}) == [pointer]
+    assert await shop.refuse("POST", "/v1/contacts", {"address": "a@x.org", "attributes": {"a": "\0"}})
+    assert await shop.refuse("POST", "/v1/contacts", {"address": "a@x.org", "attributes": {"a": "b" * 17_000}})
+    made = await put(shop, address="ann@example.org")
+    assert await shop.refuse("PATCH", f"/v1/contacts/{made['id']}", {"address": "bob@example.org"}) == ["/address"]
+    for query in ("attribute=plan", "attribute=:pro", "tag=", "limit=0", "after=x", "color=red"):
+        assert (await shop.ask("GET", f"/v1/contacts?{query}", expect=422))["errors"]
+    assert (await shop.ask("GET", "/v1/contacts/nonsense", expect=422))["errors"]
+
+
+async def test_contacts_are_found_by_tags_attributes_and_address_page_by_page(shop: Account) -> None:
+    await put(shop, **ANN)
+    await put(shop, address="bob@example.org", tags=["customer"], attributes={"plan": "pro", "seats": "5"})
+    await put(shop, address="cid@example.org", tags=["customer"], attributes={"plan": "free", "paid": True})
+    assert await list_addresses(shop, tag=["customer"], attribute=["plan:pro"]) == [
+        "Ann@example.org",
+        "bob@example.org",
+    ]
+    assert await list_addresses(shop, tag=["customer", "vip"]) == ["Ann@example.org"]
+    assert await list_addresses(shop, attribute=["seats:5"]) == ["Ann@example.org", "bob@example.org"]
+    assert await list_addresses(shop, attribute=["paid:true"]) == ["cid@example.org"]
+    assert await list_addresses(shop, address="ANN@example.org") == ["Ann@example.org"]
+    assert await list_addresses(shop, tag=["nobody"]) == []
+    first = await shop.ask("GET", "/v1/contacts?limit=2", expect=200)
+    rest = await shop.ask("GET", "/v1/contacts", expect=200, params={"limit": 2, "after": first["next"]})
+    assert len({each["id"] for each in (*first["data"], *rest["data"])}) == 3 and rest["next"] is None
+    assert await shop.ask("GET", f"/v1/contacts?tag=vip&after={first['next']}", expect=422)
+
+
+async def test_what_is_exported_can_be_imported_again(shop: Account, world: World) -> None:
+    await put(shop, **ANN)
+    await put(shop, address="bob@example.org", name='Bob "the, other"', attributes={"n\u00f6te": "a\nb", "list": [1]})
+    rows = list(csv.DictReader(io.StringIO(await export(shop))))
+    told = {row["address"]: row for row in rows}
+    assert told["Ann@example.org"]["tags"] == "customer;vip" and told["Ann@example.org"]["seats"] == "5"
+    assert told["bob@example.org"]["list"] == "[1]"
+    lines = await export(shop, format="ndjson")
+    other = await world.open()
+    headers = {"content-type": "application/x-ndjson"}
+    taken = await other.ask("POST", "/v1/contacts/import", expect=200, content=lines.encode(), headers=headers)
+    assert (taken["created"], taken["invalid"]) == (2, 0)
+
+    def sort(text: str) -> list[Any]:
+        return sorted(map(json.loads, text.splitlines()), key=lambda each: each["address"])
+
+    assert sort(await export(other, format="ndjson")) == sort(lines)
+    back = (await export(other)).encode()
+    taken = await other.ask(
+        "POST", "/v1/contacts/import", expect=200, content=back, headers={"content-type": "text/csv"}
+    )
+    assert (taken["rows"], taken["invalid"], taken["created"]) == (2, 0, 0)
+    [only] = (await export(shop, tag="vip", format="ndjson")).splitlines()
+    assert json.loads(only)["name"] == "Ann"
+
+
+async def test_who_is_erased_is_gone_everywhere_and_the_proof_does_not_name_him(shop: Account, world: World) -> None:
+    made = await put(shop, **ANN)
+    headers = {"content-type": "text/csv"}
+    listed = b"address\nann@example.org\nbob@example.org\n"
+    await shop.ask("POST", "/v1/lists", expect=201, content=listed, headers=headers)
+    stranger = await world.open()
+    path = f"/v1/contacts/{made['id']}"
+    await stranger.ask("DELETE", path, expect=404)
+    proof = await shop.ask("DELETE", path, expect=200)
+    assert [(each["where"], each["rows"]) for each in proof["erased"]] == [
+        ("scheduler.contact", 1),
+        ("scheduler.mailing_list_entry", 1),
+    ]
+    assert all(each["until"] for each in proof["remains"])
+    await shop.ask("GET", path, expect=404)
+    assert await shop.ask("DELETE", path, expect=200) == proof
+    assert await shop.ask("GET", f"/v1/contacts/erasures/{proof['id']}", expect=200) == proof
+    await stranger.ask("GET", f"/v1/contacts/erasures/{proof['id']}", expect=404)
+    only_listed = await shop.ask("POST", "/v1/contacts/erasures", expect=200, json={"address": "BOB@example.org"})
+    assert only_listed["erased"][1]["rows"] == 1
+    await shop.ask("POST", "/v1/contacts/erasures", expect=404, json={"address": "eve@example.org"})
+    page = await shop.ask("GET", "/v1/contacts/erasures", expect=200)
+    assert page["data"] == [only_listed, proof]
+    kept = await shop.database.fetch("SELECT string_agg(erasure::text, '') AS kept FROM scheduler.erasure")
+    assert "ann@" not in str(page).lower() and "example.org" not in kept[0]["kept"]
+
+
+async def test_contacts_are_an_accounts_own_and_need_the_scope(shop: Account, world: World) -> None:
+    made = await put(shop, **ANN)
+    stranger = await world.open()
+    for method, body in (("GET", None), ("PATCH", {})):
+        await stranger.ask(method, f"/v1/contacts/{made['id']}", expect=404, json=body)
+    assert await list_addresses(stranger) == [] and await export(stranger) == "address,name,timezone,tags\r\n"
+    assert (await put(stranger, **ANN))["id"] != made["id"]
+    sender = await world.open(shop.name, scopes=[ApiScope.EMAILS_SEND])
+    await put(sender, expect=403, **ANN)
+    await shop.ask("GET", f"/v1/contacts/{uuid4()}", expect=404)
