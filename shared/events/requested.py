@@ -332,8 +332,9 @@ class EmailRequested(EmailFields):
     def compute_digest(self, content: bytes | None = None) -> str:
         """Fingerprint of the mail (R5): equal for the same mail however it was written or rescheduled.
 
-        Left out are send_at, priority, expires_at and unsubscribe_url, and what is bookkeeping (id, key, times, pacing). `content` is
-        what `fingerprint_content` gave for a mail that differs in recipients, variables and metadata only.
+        Left out are send_at, priority, expires_at and unsubscribe_url, and what is bookkeeping (id, key, times,
+        pacing). `content` is what `fingerprint_content` gave for a mail that differs in recipients, variables and
+        metadata only.
         """
         own: tuple[Any, ...] = ([str(box) for box in self.to], self.cc, self.bcc, self.variables, self.metadata)
         if self.test:  # another mail than one that is to be sent

@@ -150,8 +150,13 @@ def test_warnings_say_what_need_not_be_wrong() -> None:
         found = list_warnings(definition, NOW, timedelta(hours=2), trial or Trial(CONTENT), lacking)
         return {code for code, _ in found}
 
-    calm: dict[str, Any] = {"unsubscribe": True, "audience": {"tags": {"any": ["a"]}}}
+    calm: dict[str, Any] = {
+        "content": {**CONTENT, "text": "{{ plan }}: {{ unsubscribe_url }}"},
+        "unsubscribe": True,
+        "audience": {"tags": {"any": ["a"]}},
+    }
     assert warn(make(**calm)) == set()
+    assert warn(make(**calm | {"content": CONTENT})) == {"no-link-in-text"}
     assert warn(make()) == {"no-unsubscribe", "everyone"}
     assert warn(make(**calm), lacking=1) == {"missing-variables"}
     assert warn(make(**calm), Trial(CONTENT, tried=2, failed=2)) == {"all-fail"}

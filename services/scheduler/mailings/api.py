@@ -27,7 +27,7 @@ def setup_mailings(api: DatabaseApi, settings: ApiSettings) -> None:
     store, limit = MailingStore(api.database), settings.event_limit
     audiences = open_audiences(settings.database_url.get_secret_value())
     api.leaving.append(audiences.close)
-    trials = Trials(store, RecipientStore(audiences), SchedulerStore(api.database), limit)
+    trials = Trials(store, RecipientStore(audiences), SchedulerStore(api.database), settings.make_links(), limit)
     standings = StandingStore(api.database)
     setup_stats(api.app, api.keys, standings)  # before /{id}
     setup_mailing_routes(api.app, api.keys, store, standings, Mailings(store, limit))
