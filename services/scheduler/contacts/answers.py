@@ -122,9 +122,9 @@ REMAINS = [
         until="the topics' retention is over",
     ),
     Remainder(
-        what="mail that a mailing or batch has taken in",
-        where="scheduler.bulk_mail, scheduler.delayed",
-        until="it is sent (then what it says is dropped), and 30 days after its end",
+        what="mail that waits: in a mailing or batch, for its time, or for another try",
+        where="scheduler.bulk_mail, scheduler.delayed, sender.due",
+        until="it is sent or has failed for good; what it says is dropped then, or 30 days later",
     ),
     Remainder(
         what="status and timeline of mail, without bodies; what became of each recipient",
