@@ -12,7 +12,7 @@ import pytest
 from shared.access import ApiScope
 from tests.support.mailings import Account, World, open_world
 
-ANN = {
+ANN: dict[str, Any] = {
     "address": "Ann@example.org",
     "name": "Ann",
     "timezone": "Europe/Berlin",
@@ -65,7 +65,7 @@ async def test_a_contact_is_its_address_and_changes_as_far_as_something_is_said(
 
 
 async def test_what_no_contact_can_be_is_refused_with_pointers(shop: Account) -> None:
-    refused = {
+    refused: dict[str, dict[str, Any]] = {
         "/address": {"address": "nobody"},
         "/name": {"name": "A\nB"},
         "/timezone": {"timezone": "Mars/Olympus"},
