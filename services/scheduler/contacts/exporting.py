@@ -1,13 +1,12 @@
 """Contacts written as files that can be imported again. Pure."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
 
 from services.scheduler.contacts.contact import Contact
+from services.scheduler.importing.csv_writer import write_rows
 from services.scheduler.importing.recipients import TAG_SEPARATOR
 
 _OWN = ("address", "name", "timezone", "tags")
@@ -15,12 +14,12 @@ _OWN = ("address", "name", "timezone", "tags")
 
 def write_csv_head(names: Sequence[str]) -> str:
     """The first row: a column for each attribute of these names."""
-    return _write_rows([[*_OWN, *names]])
+    return write_rows([[*_OWN, *names]])
 
 
 def write_csv(contacts: Iterable[Contact], names: Sequence[str]) -> str:
     """A row a contact. What is no text is written as JSON; an attribute that there is not, as an empty cell."""
-    return _write_rows(
+    return write_rows(
         [
             contact.address,
             contact.name,
@@ -53,9 +52,3 @@ def _write_cell(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else orjson.dumps(value).decode()
-
-
-def _write_rows(rows: Iterable[Sequence[str]]) -> str:
-    written = io.StringIO()
-    csv.writer(written).writerows(rows)
-    return written.getvalue()
