@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from fastapi import FastAPI
 
 from shared.access import AccessStore, KeyLookup, LastUses
 from shared.apidocs import ProblemDocument, add_schemas
 from shared.database import LIST_PLANNING, Database
-from shared.settings import HttpSettings
+from shared.settings import HttpSettings, Network
 from shared.web import setup_web
 
 _BODY_LIMIT = 64 * 1024
@@ -38,8 +39,9 @@ def create_database_api(
     body_limit: int = _BODY_LIMIT,
     body_limits: Mapping[str, int] | None = None,
     streamed: Collection[str] = (),
+    public: Mapping[str, tuple[Network, ...]] = MappingProxyType({}),
 ) -> DatabaseApi:
-    """Build one. `body_limit`: bytes of a body, `body_limits` of those to certain paths; `streamed`: see setup_web."""
+    """Build one. `body_limit`: bytes of a body, `body_limits` of those to certain paths; for others see setup_web."""
     database = Database(database_url, application_name=f"milena-{service}-api")
     lists = Database(database_url, pool_size=2, application_name=f"milena-{service}-lists", planning=LIST_PLANNING)
     store = AccessStore(database)
@@ -67,6 +69,7 @@ def create_database_api(
         keys=keys,
         body_limits=body_limits or {},
         streamed=streamed,
+        public=public,
     )
     add_schemas(app, ProblemDocument)
     return DatabaseApi(app, database, lists, keys, leaving)

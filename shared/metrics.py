@@ -28,6 +28,11 @@ SMTP_MAILS = Counter(
 )
 SMTP_CONNECTIONS = Gauge("milena_smtp_connections", "Open connections of applications that give mail over SMTP")
 RATE_LIMITED = Counter("milena_rate_limited_total", "Requests answered with 429, by what was used up", ["limit"])
+UNSUBSCRIPTIONS = Counter(
+    "milena_unsubscriptions_total",
+    "Recipients who get no mailing any more, by how: one-click, page, manual",
+    ["source"],
+)
 REQUESTS_SHED = Counter(
     "milena_requests_shed_total", "Requests answered with 503 for want of room, by what was full", ["why"]
 )

@@ -87,7 +87,7 @@ class TraceRequests:
 
 
 class AllowedNetworks:
-    """403 for callers outside the allowed networks; `/healthz` is open, `/metrics` has a list of its own.
+    """403 for callers outside the allowed networks; `/healthz` is open, paths that begin like `others` have their own.
 
     The caller is the peer, unless the peer is a trusted proxy: then the right-most address in `X-Forwarded-For`
     that is no trusted proxy. Whatever stands further left was written by the caller himself. `request.state.caller` is
@@ -99,12 +99,13 @@ class AllowedNetworks:
         app: ASGIApp,
         *,
         allowed: tuple[Network, ...],
-        metrics_allowed: tuple[Network, ...],
+        others: Mapping[str, tuple[Network, ...]],
         trusted_proxies: tuple[Network, ...],
     ) -> None:
         self._app = app
         self._allowed = allowed
-        self._metrics_allowed = metrics_allowed
+        self._others = others
+        self._beginnings = tuple(others)
         self._trusted = trusted_proxies
         self._judged = lru_cache(maxsize=4096)(self._judge)
 
@@ -115,7 +116,9 @@ class AllowedNetworks:
         client = scope.get("client")
         forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
         peer = client[0] if client else ""
-        may_call, caller = self._judged(peer, forwarded.decode("latin-1"), scope["path"] == "/metrics")
+        path = scope["path"]
+        begins = self._find_beginning(path) if path.startswith(self._beginnings) else ""
+        may_call, caller = self._judged(peer, forwarded.decode("latin-1"), begins)
         if may_call:
             scope.setdefault("state", {})["caller"] = caller
             return await self._app(scope, receive, send)
@@ -124,9 +127,12 @@ class AllowedNetworks:
         problem = Problem(403, "network-not-allowed", "Requests from this network are not allowed.")
         await problem.to_response(scope["state"].get("request_id"))(scope, receive, send)
 
-    def _judge(self, peer: str, forwarded: str, for_metrics: bool) -> tuple[bool, IPv4Address | IPv6Address | None]:
+    def _find_beginning(self, path: str) -> str:
+        return next(each for each in self._beginnings if path.startswith(each))
+
+    def _judge(self, peer: str, forwarded: str, begins: str) -> tuple[bool, IPv4Address | IPv6Address | None]:
         caller = find_caller(peer, forwarded, self._trusted)
-        allowed = self._metrics_allowed if for_metrics else self._allowed
+        allowed = self._others.get(begins, self._allowed)
         return caller is not None and contains(allowed, caller), caller
 
 

@@ -113,6 +113,20 @@ _TYPES = (
         "Use a key that is no test key.",
     ),
     ProblemType(
+        "not-one-click",
+        (400,),
+        "Not unsubscribed",
+        "What was sent to a link to unsubscribe does not say `List-Unsubscribe=One-Click`. Nothing has changed.",
+        "Send that as a form (RFC 8058), or open the link in a browser and use the button.",
+    ),
+    ProblemType(
+        "unknown-link",
+        (404,),
+        "Unknown link",
+        "The link to unsubscribe is not whole, or was not made here (its signature is not that of this master secret).",
+        "Open it from the mail itself, or copy it whole. Links are good as long as `MILENA_MASTER_SECRET` is.",
+    ),
+    ProblemType(
         "not-found",
         (404,),
         "Not found",
@@ -383,7 +397,7 @@ _TYPES = (
         (429,),
         "Too many requests",
         "The API key has asked for more requests or mails (`limit`) than its rate allows; `rate` says how many it may"
-        " have a second. Nothing was written.",
+        " have a second. Or one address has asked too often for `/unsubscribe`. Nothing was written.",
         "Send the request again after `Retry-After` seconds. The headers `RateLimit` say on every answer what is left.",
     ),
     ProblemType(

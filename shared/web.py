@@ -21,7 +21,7 @@ from shared.middlewares import AllowedNetworks, BodyLimit, Endpoint, HotPosts, R
 from shared.problems import Problem, setup_problems
 from shared.problems_page import list_routes
 from shared.quotas import Quotas
-from shared.settings import HttpSettings
+from shared.settings import HttpSettings, Network
 from shared.shedding import LoadShedding
 from shared.tracing import is_tracing
 
@@ -37,12 +37,14 @@ def setup_web(
     body_limits: Mapping[str, int] = MappingProxyType({}),
     hot_posts: Mapping[str, Endpoint] = MappingProxyType({}),
     streamed: Collection[str] = (),
+    public: Mapping[str, tuple[Network, ...]] = MappingProxyType({}),
 ) -> None:
     """Give the app its middlewares, problem documents, /healthz, /readyz and /metrics.
 
     `checks`: what /readyz asks, each None or one sentence. `body_limit`: bytes of a request's body, `body_limits` of
     those to certain paths; more is 413, with the limit and `body_note` in the answer. `hot_posts`: see HotPosts.
-    `streamed`: paths of bodies that are worked on as they come and are nowhere held whole.
+    `streamed`: paths of bodies that are worked on as they come and are nowhere held whole. `public`: networks of their
+    own for paths that begin so.
     """
     setup_problems(app)
     if keys:
@@ -65,7 +67,7 @@ def setup_web(
         allowed = AllowedNetworks(
             BodyLimit(inner, limit=body_limit, note=body_note, by_path=body_limits),
             allowed=settings.allowed_networks,
-            metrics_allowed=settings.metrics_allowed_networks,
+            others={"/metrics": settings.metrics_allowed_networks, **public},
             trusted_proxies=settings.trusted_proxies,
         )
         outer = _allow_origins(allowed, settings.allowed_origins)

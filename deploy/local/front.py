@@ -44,7 +44,7 @@ def create_front(apis: Sequence[Api], settings: FrontSettings) -> Starlette:
             Middleware(
                 AllowedNetworks,
                 allowed=settings.allowed_networks,
-                metrics_allowed=settings.metrics_allowed_networks,
+                others={"/metrics": settings.metrics_allowed_networks},
                 trusted_proxies=settings.trusted_proxies,
             ),
         ],

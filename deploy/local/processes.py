@@ -35,16 +35,19 @@ def build_environment(
 
     ``scheme`` is that of the APIs; ``from_address`` that of mail which tasks send without saying more.
     """
+    base_url = f"{scheme}://{LOOPBACK}:{ports.http}"
     return {
         "MILENA_CALLBACK_ALLOWED_NETWORKS": _OPEN_CALLBACKS,
         "MILENA_JOB_DEFAULTS": json.dumps({"send_email": {"from": from_address, **_DEFAULT_MAIL}}),
         "MILENA_LOG_FORMAT": "text",
+        # Of this machine alone, as mail that is caught is; from elsewhere it is whatever the environment says.
+        "MILENA_PUBLIC_URL": base_url,
         **inherited,
         **servers,
         "MILENA_MASTER_SECRET": master_secret,
         "MILENA_HTTP_HOST": LOOPBACK,
         "MILENA_HTTP_PORT": str(ports.http),
-        "MILENA_BASE_URL": f"{scheme}://{LOOPBACK}:{ports.http}",
+        "MILENA_BASE_URL": base_url,
         "MILENA_SMTP_INGEST_PORT": str(ports.smtp_ingest),
         "PYTHONUNBUFFERED": "1",
     }

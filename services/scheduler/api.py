@@ -1,4 +1,4 @@
-"""The scheduler's HTTP API: what waits for its time, tasks, batches, contacts, and mailings."""
+"""The scheduler's HTTP API: what waits for its time, tasks, batches, contacts, mailings, and who wants none."""
 
 from fastapi import FastAPI
 
@@ -8,6 +8,7 @@ from services.scheduler.contacts import api as contact_api
 from services.scheduler.lists import api as list_api
 from services.scheduler.mailings import api as mailing_api
 from services.scheduler.settings import ApiSettings
+from services.scheduler.unsubscribing import api as unsubscribing_api
 from services.scheduler.waiting.routes import setup_scheduled
 from shared.applications import create_database_api
 
@@ -18,6 +19,7 @@ PREFIXES = (
     *contact_api.PREFIXES,
     *mailing_api.PREFIXES,
     *list_api.PREFIXES,
+    *unsubscribing_api.PREFIXES,
 )
 _BODY_LIMIT = 512 * 1024  # a task holds a whole mail
 
@@ -36,6 +38,7 @@ def create_api(settings: ApiSettings) -> FastAPI:
         body_limit=_BODY_LIMIT,
         body_limits=uploads,
         streamed=tuple(uploads),
+        public={unsubscribing_api.OPEN_PREFIX: settings.public_networks},
     )
     setup_scheduled(api)
     task_api.setup_tasks(api, settings)
@@ -43,4 +46,5 @@ def create_api(settings: ApiSettings) -> FastAPI:
     contact_api.setup_contacts(api, settings)
     mailing_api.setup_mailings(api, settings)
     list_api.setup_lists(api, settings)
+    unsubscribing_api.setup_unsubscribing(api, settings)
     return api.app

@@ -14,6 +14,7 @@ the run's result; what it raises makes the run fail.
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from services.scheduler.mailings.jobs import finish_mailing, send_message, start_mailing
 from services.scheduler.runs.built_in import list_senders, purge_history, send_email
 from services.scheduler.runs.job import InvalidJob, Job, JobContext, JobFunction, describe_job
 
@@ -24,6 +25,9 @@ Function = TypeVar("Function", bound=JobFunction)
 FUNCTIONS: dict[str, Job | JobFunction] = {
     "send_email": describe_job("send_email", send_email, list_senders=list_senders, built_in=True),
     "purge_history": describe_job("purge_history", purge_history, built_in=True),
+    "start_mailing": describe_job("start_mailing", start_mailing, built_in=True),
+    "send_message": describe_job("send_message", send_message, built_in=True),
+    "finish_mailing": describe_job("finish_mailing", finish_mailing, built_in=True),
 }
 """Every job by its name; a plain function may be put here, too."""
 

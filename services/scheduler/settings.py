@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from services.scheduler.batches.numbering import MOST_ITEMS
 from services.scheduler.runs.settings import JobSettings, RunSettings, TaskSettings
+from services.scheduler.unsubscribing.settings import LinkSettings, PublicSettings
 from shared.composing.settings import AttachmentSettings
 from shared.settings import (
     DatabaseSettings,
@@ -34,6 +35,25 @@ class ListSettings(EnvironmentSettings):
     list_uploads: int = Field(default=4, ge=1, description="uploads at once in one process; beyond: 503")
 
 
+class MailingSettings(EnvironmentSettings):
+    """How often mailings are looked after."""
+
+    mailing_check_interval: int = Field(
+        default=60, ge=1, le=86_400, description="seconds between runs of the tasks of mailings; whole minutes"
+    )
+
+
+class RepeatSettings(EnvironmentSettings):
+    """When a mailing's mail gets another turn."""
+
+    mailing_repeat_timeout: float = Field(
+        default=600, ge=1, description="seconds without any result, then mail is handed out again; doubled each time"
+    )
+    mailing_repeat_failed: bool = Field(
+        default=False, description="a new round for mail whose transient failures became final, until finish_at"
+    )
+
+
 class ContactSettings(EnvironmentSettings):
     """How much may be imported as contacts."""
 
@@ -50,18 +70,18 @@ class ApiSettings(
     JobSettings,
     BatchSettings,
     ListSettings,
+    MailingSettings,
     ContactSettings,
+    PublicSettings,
     ProcessSettings,
 ):
     """`python -m services.scheduler api`.
 
-    With the gateway's master secret it takes the gateway's live tickets.
+    With the gateway's master secret it takes the gateway's live tickets, and reads the links to unsubscribe.
     """
 
-    master_secret: SecretStr | None = Field(default=None, min_length=32)
 
-
-class WorkerSettings(KafkaSettings, DatabaseSettings, HealthSettings, TaskSettings, ProcessSettings):
+class WorkerSettings(KafkaSettings, DatabaseSettings, HealthSettings, TaskSettings, LinkSettings, ProcessSettings):
     """`python -m services.scheduler worker`."""
 
     default_expiry_hours: float = Field(
@@ -75,7 +95,7 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, HealthSettings, TaskSettin
     release_lease_s: float = Field(default=30, ge=1, description="then a release begun is begun again")
 
 
-class JobRunnerSettings(KafkaSettings, DatabaseSettings, HealthSettings, RunSettings, ProcessSettings):
+class JobRunnerSettings(KafkaSettings, DatabaseSettings, HealthSettings, RunSettings, RepeatSettings, ProcessSettings):
     """`python -m services.scheduler jobs`."""
 
     scratch_dir: Path = Path("/tmp/milena")  # noqa: S108 - Faust wants a directory and keeps nothing in it

@@ -10,6 +10,7 @@ from services.scheduler.batches.parts import create_batch_parts, list_batch_chor
 from services.scheduler.contacts.parts import list_contact_chores
 from services.scheduler.intake import Intake
 from services.scheduler.lists.parts import list_list_chores
+from services.scheduler.mailings.parts import create_mailing_parts
 from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.handing_out import HandingOut
 from services.scheduler.pacing.parts import create_bulk_parts, list_bulk_chores
@@ -81,6 +82,7 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         _create_cleaner(settings, database, store, tasks.chores),
     ]
     loops = [*delayed.parts, *tasks.parts, *bulk_parts, *create_batch_parts(database, results, topics)]
+    loops += create_mailing_parts(database)
     return [health, database, _Producer(requests), _Producer(results), *loops, consumer, *watching]
 
 

@@ -18,6 +18,7 @@ def build_mail(mail: EmailRequested, entry: LedgerEntry, memo: Memo | None = Non
 
 
 def _render(mail: EmailRequested) -> RenderedContent:
-    if mail.variables is None:
+    variables = mail.own_variables
+    if variables is None:
         return RenderedContent(mail.subject, mail.text, mail.html)
-    return render_content(mail.subject, mail.text, mail.html, mail.variables)
+    return render_content(mail.subject, mail.text, mail.html, variables)

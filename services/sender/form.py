@@ -23,6 +23,7 @@ from services.sender.message import (
     join_texts,
     needs_utf8,
     stuff_dots,
+    write_link,
 )
 from shared.events import EmailRequested
 from shared.placeholders import Placeholders, take_apart
@@ -50,7 +51,8 @@ class _FormPart(NamedTuple):
 
 
 class Form(NamedTuple):
-    """`literals` lie around the header lines Subject and To, date, Message-ID, then boundaries and values in order.
+    """`literals` lie around the header lines Subject, To and those of the link to unsubscribe (`has_link`), date,
+    Message-ID, then boundaries and values in order.
 
     `has_dots`: one of the message's lines may begin with a dot.
     """
@@ -59,11 +61,15 @@ class Form(NamedTuple):
     subject: Placeholders
     text: _FormPart | None
     html: _FormPart | None
+    has_link: bool
     has_dots: bool
 
     def fill(self, mail: EmailRequested, identity: Identity) -> bytes | None:
         """One recipient's message; None where his values want the long way, or cannot be rendered at all."""
-        variables = mail.variables or {}
+        url = mail.unsubscribe_url
+        if (url is not None) is not self.has_link:
+            return None
+        variables = mail.own_variables or {}
         words = self.subject.find(variables, is_html=False)
         text = [] if self.text is None else self.text.find(variables)
         html = [] if self.html is None else self.html.find(variables)
@@ -78,6 +84,7 @@ class Form(NamedTuple):
         pieces[1::2] = (
             encode_text("Subject", subject).decode("ascii"),
             encode_addresses("To", mail.to).decode("ascii"),
+            *(() if url is None else (write_link(url),)),
             format_date(identity.date),
             identity.message_id,
             *boundary * 2,
@@ -114,11 +121,12 @@ def _make_form(mail: EmailRequested) -> Form | None:
     if len(parts) == 1 and parts[0].endswith(_MARKED):  # whether its last line has an end depends on the value
         return None
     more = join_more_headers(mail)
-    lines = [encode_addresses("From", [mail.from_]), _MARKED, _MARKED, *([more] if more else [])]
+    has_link = mail.unsubscribe_url is not None
+    lines = [encode_addresses("From", [mail.from_]), *[_MARKED] * (3 if has_link else 2), *([more] if more else [])]
     body = join_texts(text and text.written, html and html.written, _MARK)
     has_dots = b"\n." in more + body or any(b"\n" + _MARKED in part for part in parts)
     written = join_head(lines, _MARK, _MARK) + body
-    return Form(written.decode("ascii").split(_MARK), subject, text, html, has_dots)
+    return Form(written.decode("ascii").split(_MARK), subject, text, html, has_link, has_dots)
 
 
 def _make_part(media_type: bytes, source: str) -> _FormPart | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PLAIN, HTML = b"text/plain", b"text/html"
 _LEADING_DOT = re.compile(rb"\n\.")
+_LINK_FIELDS = frozenset({"list-unsubscribe", "list-unsubscribe-post"})
 
 
 class BuiltMessage(NamedTuple):
@@ -104,8 +105,11 @@ def _build_head(mail: EmailRequested, subject: str, identity: Identity, memo: Me
         lines.append(encode_addresses("To", mail.to))
     if mail.cc:
         lines.append(encode_addresses("Cc", mail.cc))
+    if mail.unsubscribe_url:
+        lines.append(write_link(mail.unsubscribe_url).encode("ascii"))
     if mail.reply_to or mail.headers:
-        lines.append(_remember(memo, "more", lambda: join_more_headers(mail)))
+        more = _remember(memo, ("more", mail.unsubscribe_url is None), lambda: join_more_headers(mail))
+        lines += [more] if more else []
     return join_head(lines, format_date(identity.date), identity.message_id)
 
 
@@ -118,7 +122,14 @@ def join_head(lines: list[bytes], date: str, message_id: str) -> bytes:
 def join_more_headers(mail: EmailRequested) -> bytes:
     """Reply-To and what the caller has set, without the last CRLF; empty where there is nothing."""
     lines = [encode_addresses("Reply-To", mail.reply_to)] if mail.reply_to else []
-    return b"\r\n".join((*lines, *(encode_text(name, value) for name, value in mail.headers.items())))
+    left_out = _LINK_FIELDS if mail.unsubscribe_url else ()
+    given = (encode_text(name, value) for name, value in mail.headers.items() if name.lower() not in left_out)
+    return b"\r\n".join((*lines, *given))
+
+
+def write_link(url: str) -> str:
+    """The header fields of RFC 8058, without the last CRLF; of a URL on one line, of printable ASCII."""
+    return f"List-Unsubscribe: <{url}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click"
 
 
 def format_date(date: datetime) -> str:

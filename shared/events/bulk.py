@@ -20,6 +20,7 @@ from shared.events.requested import (
     Reference,
     Tag,
     TemplateRef,
+    UnsubscribeUrl,
     Url,
     check_headers,
     check_metadata,
@@ -42,6 +43,7 @@ class BulkEntry(WireModel):
     variables: Annotated[dict[str, Any], AfterValidator(check_variables)] = Field(default_factory=dict)
     metadata: Annotated[dict[str, Any], AfterValidator(check_metadata)] = Field(default_factory=dict)
     retry_of: UUID | None = None
+    unsubscribe_url: UnsubscribeUrl | None = None
 
     @property
     def mailbox(self) -> Mailbox:
@@ -146,6 +148,7 @@ class BulkRequested(WireModel):
                     "variables": None if self.plain else entry.variables,
                     "metadata": entry.metadata,
                     "retry_of": entry.retry_of,
+                    "unsubscribe_url": entry.unsubscribe_url,
                 }
             )
             for email_id, entry in zip(self.list_ids(), self.mails, strict=True)

@@ -5,7 +5,7 @@ holds seconds as a float must round, never truncate.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from uuid import UUID, SafeUUID, uuid5
 
@@ -21,6 +21,7 @@ OCCURRENCE_MAIL_NAMESPACE = uuid5(_ROOT, "occurrence mail")
 RUN_NAMESPACE = uuid5(_ROOT, "run asked for")
 MESSAGE_NAMESPACE = uuid5(_ROOT, "message")
 RECIPIENT_NAMESPACE = uuid5(_ROOT, "recipient")
+MAILING_NAMESPACE = uuid5(_ROOT, "mailing")
 _EVENT_HASH = hashlib.sha1(EVENT_NAMESPACE.bytes, usedforsecurity=False)
 _BARE, _VERSION_5 = ~(0xF << 76 | 0b11 << 62), 5 << 76 | 0b10 << 62  # RFC 9562 §4.1, §4.2
 _WITHOUT_COUNTER = ~(0xFFF << 64)
@@ -96,6 +97,12 @@ def derive_run_id(account: str, path: str, idempotency_key: str, *, is_test: boo
 def derive_recipient_id(account: str, folded: str) -> UUID:
     """The id of an address within an account; `folded` as addresses are compared."""
     return _RECIPIENTS.name(f"{account}\n{folded}")
+
+
+def name_mails(mailing_id: UUID) -> Callable[[UUID, int], UUID]:
+    """The email ids of a mailing, by recipient and round: whoever hands out the same mail again gives it the same."""
+    names = Namespace(uuid5(MAILING_NAMESPACE, str(mailing_id)))
+    return lambda recipient, number: names.name(f"{recipient}/{number}")
 
 
 def derive_event_id(

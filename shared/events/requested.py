@@ -156,6 +156,15 @@ Url = Annotated[
     WithJsonSchema({"type": "string", "format": "uri", "maxLength": 2048, "pattern": _HTTP.pattern}),
 ]
 _url = TypeAdapter(Url)
+UnsubscribeUrl = Annotated[
+    str,
+    # Stands between < and > in a header field, on one line (RFC 5322 §2.1.1).
+    StringConstraints(max_length=900, pattern=r"^https?://[!-;=?-~]+$"),
+    Field(
+        description="where this recipient unsubscribes with one click (RFC 8058): the mail gets List-Unsubscribe and "
+        "List-Unsubscribe-Post, in place of such in `headers`; templates know it as `unsubscribe_url`"
+    ),
+]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\s,;\x00-\x1f]+$")]
 Account = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -306,7 +315,15 @@ class EmailRequested(EmailFields):
     api_key_id: Reference | None = None
     test: bool = False
     requested_at: Instant | None = None
+    unsubscribe_url: UnsubscribeUrl | None = None
     paced: bool = Field(default=False, description="the scheduler let it go, and waits for its results (R2)")
+
+    @property
+    def own_variables(self) -> dict[str, Any] | None:
+        """What its templates are rendered with; None: it has no templates."""
+        if self.variables is None or self.unsubscribe_url is None:
+            return self.variables
+        return {**self.variables, "unsubscribe_url": self.unsubscribe_url}
 
     def to_json(self) -> bytes:
         """The event's value on the topic: what is not the default, so a plain mail stays small."""
@@ -315,8 +332,9 @@ class EmailRequested(EmailFields):
     def compute_digest(self, content: bytes | None = None) -> str:
         """Fingerprint of the mail (R5): equal for the same mail however it was written or rescheduled.
 
-        Left out are send_at, priority and expires_at, and what is bookkeeping (id, key, times, pacing). `content` is
-        what `fingerprint_content` gave for a mail that differs in recipients, variables and metadata only.
+        Left out are send_at, priority, expires_at and unsubscribe_url, and what is bookkeeping (id, key, times,
+        pacing). `content` is what `fingerprint_content` gave for a mail that differs in recipients, variables and
+        metadata only.
         """
         own: tuple[Any, ...] = ([str(box) for box in self.to], self.cc, self.bcc, self.variables, self.metadata)
         if self.test:  # another mail than one that is to be sent

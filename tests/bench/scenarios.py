@@ -13,6 +13,7 @@ from tests.bench.drain import drain_bulk, drain_singles
 from tests.bench.figures import Figures
 from tests.bench.latency import measure_latency
 from tests.bench.listing import measure_lists
+from tests.bench.mailing import publish_bulk_directly, send_mailing
 from tests.bench.memory import drain_large, drain_many
 from tests.bench.paced import measure_overtaking
 from tests.bench.post_office import drain_post_office
@@ -181,6 +182,27 @@ COMPARISONS = (
                 "upload-shared",
                 "POST /v1/batches of mails that share one content, to the last status, the whole stack running",
                 lambda bench: upload_batch(bench.servers, bench.scale(100_000, 10_000), shared=True),
+            ),
+        ),
+    ),
+    Comparison(
+        "mailings",
+        3,
+        (
+            Scenario(
+                "celery-queued",
+                "Celery: first delay() to last mail at the relay, workers running",
+                lambda bench: send_through_celery(bench.scale(4_000, 500)),
+            ),
+            Scenario(
+                "direct-bulk",
+                "bulk events of 100 mails published to the topic, to the last status, the whole stack running",
+                lambda bench: publish_bulk_directly(bench.servers, bench.scale(100_000, 5_000)),
+            ),
+            Scenario(
+                "mailing",
+                "a mailing of the same mails to contacts, from its start until it is finished, the whole stack running",
+                lambda bench: send_mailing(bench.servers, bench.scale(100_000, 5_000)),
             ),
         ),
     ),

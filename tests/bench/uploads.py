@@ -29,11 +29,11 @@ async def publish_directly(servers: RealServers, mails: int) -> Figures:
         processes = await share.start_stack()
         topic, bootstrap_servers = share.topics.requested, share.stack.bootstrap_servers
         await publish_records(bootstrap_servers, topic, _FIRST, make_single)
-        await _wait_statuses(share, _FIRST, processes)
-        started, cpu_s = time.monotonic(), _measure(processes)
+        await wait_statuses(share, _FIRST, processes)
+        started, cpu_s = time.monotonic(), measure_stack(processes)
         await publish_records(bootstrap_servers, topic, mails, make_single)
-        await _wait_statuses(share, _FIRST + mails, processes)
-        figures = _read(started, cpu_s, mails, processes)
+        await wait_statuses(share, _FIRST + mails, processes)
+        figures = read_figures(started, cpu_s, mails, processes)
         return {**figures, "drained_per_s": figures["mails_per_s"]}  # they drain while they are being published
 
 
@@ -45,12 +45,12 @@ async def upload_batch(servers: RealServers, mails: int, *, shared: bool) -> Fig
         api = next(each for each in processes if each.name == "services.scheduler api")
         async with httpx.AsyncClient(base_url=api.url, headers=caller.headers, timeout=600) as client:
             await _upload(client, _FIRST, shared=shared)
-            await _wait_statuses(share, _FIRST, processes)
-            started, cpu_s = time.monotonic(), _measure(processes)
+            await wait_statuses(share, _FIRST, processes)
+            started, cpu_s = time.monotonic(), measure_stack(processes)
             await _upload(client, mails, shared=shared)
             uploaded = time.monotonic()
-            await _wait_statuses(share, _FIRST + mails, processes)
-            figures = _read(started, cpu_s, mails, processes)
+            await wait_statuses(share, _FIRST + mails, processes)
+            figures = read_figures(started, cpu_s, mails, processes)
         drained = time.monotonic() - uploaded
         return {**figures, "upload_s": uploaded - started, "drain_s": drained, "drained_per_s": mails / drained}
 
@@ -76,7 +76,7 @@ def _make(first: int, count: int, *, shared: bool) -> Sequence[dict[str, Any]]:
     return [{**content, **entries[n % len(entries)], "to": [f"user{first + n}@example.org"]} for n in range(count)]
 
 
-async def _wait_statuses(share: Share, mails: int, processes: Sequence[ServiceProcess]) -> None:
+async def wait_statuses(share: Share, mails: int, processes: Sequence[ServiceProcess]) -> None:
     """Until the read model shows so many as sent. Asked only once the relay has them: counting is work."""
     await wait_count(share.sink.count, mails, "mails at the sink", processes, patience_s=_PATIENCE_S)
     connection = await asyncpg.connect(share.stack.database_url)
@@ -86,10 +86,16 @@ async def _wait_statuses(share: Share, mails: int, processes: Sequence[ServicePr
         await connection.close()
 
 
-def _measure(processes: Sequence[ServiceProcess]) -> float:
+def measure_stack(processes: Sequence[ServiceProcess]) -> float:
+    """Seconds of CPU they have taken so far."""
     return measure_cpu_s([process.pid for process in processes])
 
 
-def _read(started: float, cpu_s: float, mails: int, processes: Sequence[ServiceProcess]) -> Figures:
+def read_figures(started: float, cpu_s: float, mails: int, processes: Sequence[ServiceProcess]) -> Figures:
+    """What it took since then."""
     seconds = time.monotonic() - started
-    return {"seconds": seconds, "mails_per_s": mails / seconds, "cpu_us": (_measure(processes) - cpu_s) / mails * 1e6}
+    return {
+        "seconds": seconds,
+        "mails_per_s": mails / seconds,
+        "cpu_us": (measure_stack(processes) - cpu_s) / mails * 1e6,
+    }

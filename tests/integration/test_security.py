@@ -42,6 +42,8 @@ with _keyring.in_force():
     APIS = build_apis()
 OPERATIONS = list_operations(APIS)
 KEYED = [each for each in OPERATIONS if not each.is_public]
+# For whoever has a signed link: mail programs all over the internet.
+PUBLIC = {"GET /unsubscribe/{token}", "POST /unsubscribe/{token}"}
 POWERLESS, ALMIGHTY = _keyring.mint(), _keyring.mint(*list_scopes())
 
 
@@ -88,7 +90,19 @@ async def test_one_scope_lets_in_and_all_others_together_do_not(operation: Opera
     assert read_scope(answer) == ""
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+def test_who_has_no_key_may_ask_for_nothing_else() -> None:
+    found = {str(each) for each in OPERATIONS if each.is_public}
+    assert found == PUBLIC
+
+
+@pytest.mark.parametrize("operation", [each for each in OPERATIONS if each.is_public], ids=str)
+async def test_for_a_link_no_network_is_too_far_and_a_key_is_no_link(operation: Operation) -> None:
+    for secret in (None, ALMIGHTY):
+        for peer in (INSIDE, OUTSIDE):
+            check_problem(await operation.call(secret, peer), 404, "unknown-link")
+
+
+@pytest.mark.parametrize("operation", KEYED, ids=str)
 async def test_from_a_network_that_is_not_allowed_no_key_helps(operation: Operation) -> None:
     for secret in (None, ALMIGHTY):
         check_problem(await operation.call(secret, OUTSIDE), 403, "network-not-allowed")

@@ -56,6 +56,7 @@ FULL = MAIL | {
     "template": {"name": "hello", "version": 2},
     "batch_id": "b",
     "retry_of": str(uuid4()),
+    "unsubscribe_url": "https://example.com/u/1",
     "account": "shop",
 }
 KINDS = {
@@ -122,8 +123,10 @@ def test_plain_mails_leave_together_and_their_braces_stay() -> None:
 
 
 def test_a_bulk_events_mails_are_kept_one_by_one_under_the_ids_they_would_have_had() -> None:
-    fields = {name: value for name, value in FULL.items() if name not in ("to", "variables", "metadata", "retry_of")}
+    own = ("to", "variables", "metadata", "retry_of", "unsubscribe_url")
+    fields = {name: value for name, value in FULL.items() if name not in own}
     named = {"to": "ann@example.org", "name": "Ann", "variables": {"name": "x"}, "metadata": {"row": 1}}
+    named["unsubscribe_url"] = "https://example.com/u/ann"
     given = {"id": str(uuid4()), "to": "Bob <bob@example.org>"}
     bulk = BulkRequested.model_validate({**fields, "bulk_id": str(uuid4()), "mails": [named, given]})
     assert bulk.bulk_id
@@ -132,7 +135,9 @@ def test_a_bulk_events_mails_are_kept_one_by_one_under_the_ids_they_would_have_h
     assert {row.lane for row in rows} == {LaneKey("shop", LaneKind.BATCH, "b")}
     digests = {mail.id: mail.compute_digest() for mail in bulk.list_mails()}
     for some in (rows, rows[:1], rows[1:]):
-        assert all(mail.compute_digest() == digests[mail.id] for mail in read_back(publish(some)) if mail.id)
+        back = read_back(publish(some))
+        assert all(mail.compute_digest() == digests[mail.id] for mail in back if mail.id)
+        assert {mail.unsubscribe_url for mail in back if mail.id == rows[0].id} <= {named["unsubscribe_url"]}
 
 
 def test_an_event_holds_a_hundred_mails_and_no_more_bytes_than_the_limit() -> None:

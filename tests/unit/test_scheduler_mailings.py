@@ -11,7 +11,8 @@ from services.scheduler.mailings.bodies import NewMailing
 from services.scheduler.mailings.checking import Trial, estimate_duration, list_warnings
 from services.scheduler.mailings.content import check_content, find_needs, render
 from services.scheduler.mailings.defining import change, define, to_fields
-from services.scheduler.mailings.mailing import Hours, Mailing, MailingDefinition, MailingState
+from services.scheduler.mailings.hours import Hours
+from services.scheduler.mailings.mailing import Mailing, MailingDefinition, MailingState
 from services.scheduler.mailings.testing import compose_test
 from services.scheduler.mailings.variables import fill_in
 from shared.access import ApiKey
@@ -149,8 +150,13 @@ def test_warnings_say_what_need_not_be_wrong() -> None:
         found = list_warnings(definition, NOW, timedelta(hours=2), trial or Trial(CONTENT), lacking)
         return {code for code, _ in found}
 
-    calm: dict[str, Any] = {"unsubscribe": True, "audience": {"tags": {"any": ["a"]}}}
+    calm: dict[str, Any] = {
+        "content": {**CONTENT, "text": "{{ plan }}: {{ unsubscribe_url }}"},
+        "unsubscribe": True,
+        "audience": {"tags": {"any": ["a"]}},
+    }
     assert warn(make(**calm)) == set()
+    assert warn(make(**calm | {"content": CONTENT})) == {"no-link-in-text"}
     assert warn(make()) == {"no-unsubscribe", "everyone"}
     assert warn(make(**calm), lacking=1) == {"missing-variables"}
     assert warn(make(**calm), Trial(CONTENT, tried=2, failed=2)) == {"all-fail"}

@@ -1,12 +1,15 @@
 """Mails of a bulk event share what they have in common, and are the same bytes as if each had come alone (R12)."""
 
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from html import unescape
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from services.sender.building import build_mail
 from services.sender.ledger import LedgerEntry
@@ -17,6 +20,12 @@ from shared.templates import TemplateError
 AT = datetime(2026, 1, 31, 9, tzinfo=UTC)
 FILE = {"filename": "ü.txt", "content": "aGVsbG8="}
 PICTURE = {"filename": "logo.png", "content_type": "image/png", "content": "AAAA", "content_id": "logo"}
+
+LINKED: list[dict[str, Any]] = [
+    {"to": "u1@y.org", "variables": {"name": "Ann"}, "unsubscribe_url": "https://x.org/u/1?a=b&c=d"},
+    {"to": "u2@y.org", "variables": {"name": "Bob", "unsubscribe_url": "theirs"}, "unsubscribe_url": "https://x.org/u"},
+    {"to": "u3@y.org", "variables": {"name": "Cyd", "unsubscribe_url": "none"}},
+]
 
 
 def make_bulk(**fields: Any) -> BulkRequested:
@@ -51,6 +60,10 @@ def make_entry(mail: EmailRequested) -> LedgerEntry:
         {"text": "{{ name }}", "html": "<p>the same</p>", "reply_to": ["r@x.org"], "headers": {"X-A": "ä", "X-B": "b"}},
         {"attachments": [FILE, PICTURE, FILE | {"filename": "2.txt"}]},
         {"attachments": [PICTURE, FILE], "html": None},
+        {"mails": LINKED},
+        {"mails": LINKED, "headers": {"List-Unsubscribe": "<mailto:leave@x.org>", "X-A": "a"}},
+        {"mails": LINKED, "text": "{{ unsubscribe_url|upper }}", "headers": {"list-unsubscribe": "<https://x.org/>"}},
+        {"mails": LINKED[::-1], "text": "Dear {{ name }}", "html": "<p>the same</p>"},
     ],
 )
 def test_the_bytes_are_those_of_the_mail_alone(fields: dict[str, Any]) -> None:
@@ -59,6 +72,44 @@ def test_the_bytes_are_those_of_the_mail_alone(fields: dict[str, Any]) -> None:
     built = [build_mail(mail, make_entry(mail), memo).content for mail in mails]
     assert built == [build_alone(mail) for mail in mails]
     assert len(set(built)) == len(mails)
+
+
+def test_each_mail_says_how_its_own_recipient_unsubscribes() -> None:
+    links = '<a href="{{ unsubscribe_url }}">Leave</a>'
+    common = {"List-Unsubscribe": "<mailto:leave@x.org>", "X-A": "a"}
+    memo = Memo()
+    built = [
+        message_from_bytes(build_mail(mail, make_entry(mail), memo).content)
+        for mail in make_bulk(mails=LINKED, html=links, text=None, headers=common).list_mails()
+    ]
+    assert memo.form is not None
+    fields = [(each.get_all("List-Unsubscribe"), each.get_all("List-Unsubscribe-Post")) for each in built]
+    assert fields == [
+        (["<https://x.org/u/1?a=b&c=d>"], ["List-Unsubscribe=One-Click"]),
+        (["<https://x.org/u>"], ["List-Unsubscribe=One-Click"]),
+        (["<mailto:leave@x.org>"], None),
+    ]
+    assert {each["X-A"] for each in built} == {"a"}
+    shown = [unescape(str(each.get_payload())).strip() for each in built]
+    assert shown == [f'<a href="{url}">Leave</a>' for url in ("https://x.org/u/1?a=b&c=d", "https://x.org/u", "none")]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "https://x.org/>\r\nBcc: a@b.c",
+            "https://x.org/\n",
+            "https://x.org/ü",
+            "https://x.org/a b",
+            "https://x.org/<>",
+        ),
+        *("mailto:a@x.org", "javascript:alert(1)", "https://", "https://x.org/" + "a" * 900),
+    ],
+)
+def test_no_link_breaks_out_of_its_header(url: str) -> None:
+    with pytest.raises(ValidationError, match="unsubscribe_url"):
+        make_bulk(mails=[{"to": "u@y.org", "unsubscribe_url": url}])
 
 
 def test_an_attachment_is_encoded_once_for_all() -> None:

@@ -14,7 +14,7 @@ from services.scheduler.batches.progress import Batch, smooth_rate
 from services.scheduler.failures import SOURCE
 from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.lanes import LaneKey, LaneKind
-from services.scheduler.pacing.states import ENDS
+from services.scheduler.pacing.states import ENDS, BulkState
 from shared.due import DueRow
 from shared.events import BatchCounts, BatchFinished, EventType, build_headers, derive_event_id
 from shared.producing import Message
@@ -82,7 +82,7 @@ def judge(row: DueRow, batch: Batch, elapsed_s: float) -> Look:
 
 def describe_finished(batch: Batch) -> BatchFinished:
     """The event."""
-    ends = {state.value: batch.counts[state] for state in ENDS}
+    ends = {state.value: batch.counts[state] for state in ENDS if state is not BulkState.SKIPPED}
     started: datetime = batch.started_at or batch.created_at
     assert batch.finished_at is not None
     return BatchFinished(

@@ -1,10 +1,16 @@
 """The API's part about mailings."""
 
+from services.scheduler.mailings.asking_store import AskingStore
 from services.scheduler.mailings.audience_store import open_audiences
-from services.scheduler.mailings.bodies import MailingChanges, NewMailing, RecipientChoice, TestRequest
+from services.scheduler.mailings.bodies import MailingChanges, NewMailing, RecipientChoice, RetryRequest, TestRequest
 from services.scheduler.mailings.commands import Mailings
+from services.scheduler.mailings.control import MailingControl
+from services.scheduler.mailings.control_routes import setup_control
+from services.scheduler.mailings.control_store import ControlStore
 from services.scheduler.mailings.recipient_store import RecipientStore
 from services.scheduler.mailings.routes import PATH, setup_mailing_routes
+from services.scheduler.mailings.standing_routes import setup_recipients, setup_stats
+from services.scheduler.mailings.standing_store import StandingStore
 from services.scheduler.mailings.store import MailingStore
 from services.scheduler.mailings.trial_routes import setup_trials
 from services.scheduler.mailings.trials import Trials
@@ -21,7 +27,13 @@ def setup_mailings(api: DatabaseApi, settings: ApiSettings) -> None:
     store, limit = MailingStore(api.database), settings.event_limit
     audiences = open_audiences(settings.database_url.get_secret_value())
     api.leaving.append(audiences.close)
-    trials = Trials(store, RecipientStore(audiences), SchedulerStore(api.database), limit)
-    setup_mailing_routes(api.app, api.keys, store, Mailings(store, limit))
+    trials = Trials(store, RecipientStore(audiences), SchedulerStore(api.database), settings.make_links(), limit)
+    standings = StandingStore(api.database)
+    setup_stats(api.app, api.keys, standings)  # before /{id}
+    setup_mailing_routes(api.app, api.keys, store, standings, Mailings(store, limit))
+    setup_recipients(api.app, api.keys, store, standings)
     setup_trials(api.app, api.keys, trials)
-    add_schemas(api.app, NewMailing, MailingChanges, RecipientChoice, TestRequest)
+    asking = AskingStore(api.database)
+    control = MailingControl(store, ControlStore(api.database), asking, trials, settings.mailing_check_interval)
+    setup_control(api.app, api.keys, control)
+    add_schemas(api.app, NewMailing, MailingChanges, RecipientChoice, TestRequest, RetryRequest)

@@ -172,3 +172,18 @@ class TestRequest(RecipientChoice):
     to: list[Address] = Field(
         min_length=1, max_length=TEST_LIMIT, description="each gets a mail of its own", examples=[["me@example.com"]]
     )
+
+
+class RetryRequest(BaseModel):
+    """How those that failed are tried again."""
+
+    model_config = _STRICT
+
+    finish_at: Moment | None = Field(
+        default=None, description="nothing leaves from then on; left out: as the mailing says, null: there is no end"
+    )
+    unknown: bool = Field(
+        default=False,
+        strict=True,
+        description="also those with the reason `unknown`: the relay may have that mail, so they may get it twice",
+    )

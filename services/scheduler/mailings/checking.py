@@ -5,14 +5,20 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.scheduler.mailings.content import Errors, render
+from services.scheduler.mailings.content import Errors, find_needs, render
 from services.scheduler.mailings.defining import check_times, find_refused_sender
-from services.scheduler.mailings.mailing import Hours, MailingDefinition
+from services.scheduler.mailings.hours import Hours
+from services.scheduler.mailings.mailing import MailingDefinition
+from services.scheduler.mailings.variables import LINK
 from shared.access import ApiKey
 
 _DAY_S = 24 * 60 * 60
 _MOST_FAULTS = 20
 EMPTY = {"detail": "nobody is in it", "pointer": "/audience"}
+UNREACHABLE = {
+    "detail": "needs MILENA_PUBLIC_URL, which says where recipients reach /unsubscribe: have it set, or set this false",
+    "pointer": "/unsubscribe",
+}
 
 
 @dataclass(slots=True)
@@ -61,12 +67,16 @@ def _count_minutes(clock: Any) -> int:
     return int(clock.hour * 60 + clock.minute)
 
 
-def list_problems(definition: MailingDefinition, key: ApiKey, now: datetime, *, is_empty: bool) -> Errors:
-    """Why it cannot be started, with pointers into the mailing."""
+def list_problems(
+    definition: MailingDefinition, key: ApiKey, now: datetime, *, is_empty: bool, is_reachable: bool
+) -> Errors:
+    """Why it cannot be started, with pointers into the mailing. `is_reachable`: links to unsubscribe lead somewhere."""
     problems = check_times(definition, now)
     if sender := find_refused_sender(definition, key):
         detail = "is not among the senders of this API key"
         problems.append({"detail": detail, "pointer": f"/content/{sender}"})
+    if definition.unsubscribe and not is_reachable:
+        problems.append(UNREACHABLE)
     return [*problems, EMPTY] if is_empty else problems
 
 
@@ -78,6 +88,9 @@ def list_warnings(
     if not definition.unsubscribe:
         detail = "The mail has no List-Unsubscribe (`unsubscribe: true`): large mailbox providers refuse mass mail so."
         found.append(("no-unsubscribe", detail))
+    elif LINK not in find_needs(definition.content).names:
+        detail = "The text says nowhere how to unsubscribe: put {{ unsubscribe_url }} there, for people to see."
+        found.append(("no-link-in-text", detail))
     if definition.audience.is_everyone:
         found.append(("everyone", "The audience has no condition: it goes to every contact of the account."))
     if lacking:

@@ -21,6 +21,11 @@ class Needs:
     required: frozenset[str]
     optional: frozenset[str]
 
+    @property
+    def names(self) -> frozenset[str]:
+        """All of them."""
+        return self.required | self.optional
+
 
 def list_templates(content: Mapping[str, Any]) -> dict[str, str]:
     """The fields that are templates, as far as there are any."""

@@ -9,7 +9,8 @@ import orjson
 from services.scheduler.mailings.audience import Audience
 from services.scheduler.mailings.bodies import DailyHours, MailingAudience, MailingContent, NewMailing
 from services.scheduler.mailings.content import Errors, check_content
-from services.scheduler.mailings.mailing import Hours, MailingDefinition
+from services.scheduler.mailings.hours import Hours
+from services.scheduler.mailings.mailing import MailingDefinition
 from shared.access import ApiKey
 from shared.bodies import parse_model
 from shared.composing.refusing import refuse_sender
@@ -25,6 +26,8 @@ def define(
     """
     content = _write_content(wanted.content, key)
     errors = [{**each, "pointer": f"/content{each['pointer']}"} for each in check_content(content)]
+    if wanted.unsubscribe:
+        errors += _refuse_link_fields(wanted.content.headers)
     definition = MailingDefinition(
         name=wanted.name,
         content=content,
@@ -102,6 +105,13 @@ def find_refused_sender(definition: MailingDefinition, key: ApiKey) -> str | Non
     if not key.may_send_from(content.from_.address):
         return "from"
     return "envelope_from" if content.envelope_from and not key.may_send_from(content.envelope_from) else None
+
+
+def _refuse_link_fields(headers: Mapping[str, str]) -> Errors:
+    """What `unsubscribe` sets."""
+    detail = "is set where `unsubscribe` is true; leave it out, or set that false"
+    names = [name for name in headers if name.lower() in ("list-unsubscribe", "list-unsubscribe-post")]
+    return [{"detail": detail, "pointer": f"/content/headers/{name}"} for name in names]
 
 
 def _write_content(wanted: MailingContent, key: ApiKey) -> dict[str, Any]:

@@ -43,3 +43,7 @@ CHOICE: dict[str, Any] = {
     },
 }
 TEST = {"me": {"summary": "To me, as the first of the audience would get it", "value": {"to": ["me@example.com"]}}}
+RETRY: dict[str, Any] = {
+    "plain": {"summary": "Until the mailing's end", "value": {}},
+    "later": {"summary": "Until another end", "value": {"finish_at": "2030-03-26T06:00:00Z"}},
+}

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
 from services.scheduler.mailings.audience import Audience
+from services.scheduler.mailings.hours import Hours
 
 
 class MailingState(StrEnum):
@@ -23,27 +24,6 @@ class MailingState(StrEnum):
 
 EDITABLE = (MailingState.DRAFT, MailingState.SCHEDULED)
 """Nothing of it has been frozen."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hours:
-    """When of a day mail may arrive, on the recipient's own clock; `zone` for those whose own is not known.
-
-    From `start` to before `end`. Where `end` is not after `start`, the window goes on past midnight.
-    """
-
-    start: time
-    end: time
-    zone: str = "UTC"
-
-    def to_json(self) -> dict[str, str]:
-        """As it is kept and told."""
-        return {"from": f"{self.start:%H:%M}", "to": f"{self.end:%H:%M}", "timezone": self.zone}
-
-    @classmethod
-    def from_json(cls, kept: Mapping[str, str]) -> Self:
-        """From what `to_json` made."""
-        return cls(time.fromisoformat(kept["from"]), time.fromisoformat(kept["to"]), kept["timezone"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,11 @@ from uuid import UUID
 from services.scheduler.mailings.audience import Audience
 from services.scheduler.mailings.audience_store import write_source
 from services.scheduler.mailings.variables import fill_in
+from services.scheduler.unsubscribing.condition_store import is_unsubscribed
 from shared.database import Database
 
 _FIELDS = "recipient, address, name, variables"
-_UNSUBSCRIBED = "false"  # nobody can unsubscribe yet
+_UNSUBSCRIBED = is_unsubscribed("source.recipient")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from services.scheduler.mailings.bodies import MailingChanges, NewMailing
 from services.scheduler.mailings.commands import Mailings, find_mailing
 from services.scheduler.mailings.examples import CHANGES, NEW_MAILING
 from services.scheduler.mailings.mailing import MailingState
+from services.scheduler.mailings.standing_answers import show_counts
+from services.scheduler.mailings.standing_store import StandingStore
 from services.scheduler.mailings.store import MailingStore
 from shared.access import ApiScope, KeyLookup
 from shared.apidocs import describe_body, describe_problems
@@ -46,10 +48,13 @@ def describe_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return described
 
 
-def setup_mailing_routes(app: FastAPI, keys: KeyLookup, store: MailingStore, mailings: Mailings) -> None:
+def setup_mailing_routes(
+    app: FastAPI, keys: KeyLookup, store: MailingStore, standings: StandingStore, mailings: Mailings
+) -> None:
     """Add the routes."""
     _setup_many(app, keys, mailings)
-    _setup_one(app, keys, store, mailings)
+    _setup_reading(app, keys, store, standings)
+    _setup_one(app, keys, mailings)
 
 
 def _setup_many(app: FastAPI, keys: KeyLookup, mailings: Mailings) -> None:
@@ -87,7 +92,7 @@ def _setup_many(app: FastAPI, keys: KeyLookup, mailings: Mailings) -> None:
         return MailingPage(data=[show_mailing(each, with_content=False) for each in found], next=more)
 
 
-def _setup_one(app: FastAPI, keys: KeyLookup, store: MailingStore, mailings: Mailings) -> None:
+def _setup_reading(app: FastAPI, keys: KeyLookup, store: MailingStore, standings: StandingStore) -> None:
     @app.get(
         f"{PATH}/{{mailing_id}}",
         tags=TAG,
@@ -96,10 +101,14 @@ def _setup_one(app: FastAPI, keys: KeyLookup, store: MailingStore, mailings: Mai
         responses=describe_answers(404),
     )
     async def read_mailing(request: Request, mailing_id: MailingId) -> MailingView:
-        """What it says, to whom, and how it stands."""
+        """What it says, to whom, and how it stands: `counts` add up at any moment."""
         key = await authenticate(request, keys, SCOPE)
-        return show_mailing(await find_mailing(store, mailing_id, key))
+        mailing = await find_mailing(store, mailing_id, key)
+        found = (await standings.find([mailing.id])).get(mailing.id)
+        return show_mailing(mailing).model_copy(update={"counts": show_counts(found) if found else None})
 
+
+def _setup_one(app: FastAPI, keys: KeyLookup, mailings: Mailings) -> None:
     @app.patch(
         f"{PATH}/{{mailing_id}}",
         tags=TAG,

@@ -8,7 +8,8 @@ from uuid import UUID
 import orjson
 
 from services.scheduler.mailings.audience import Audience
-from services.scheduler.mailings.mailing import EDITABLE, Hours, Mailing, MailingDefinition, MailingState
+from services.scheduler.mailings.hours import Hours
+from services.scheduler.mailings.mailing import EDITABLE, Mailing, MailingDefinition, MailingState
 from shared.access import ApiKey
 from shared.database import Database, DatabaseUnavailable
 

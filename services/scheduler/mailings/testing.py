@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.scheduler.mailings.mailing import Mailing
+from services.scheduler.mailings.variables import LINK
 from services.scheduler.waiting.delayed import DelayedMail, Expiry, delay
 from shared.access import ApiKey
 from shared.events import EmailRequested, derive_run_id, new_email_id
@@ -37,6 +38,7 @@ def compose_test(
             "subject": SUBJECT + content["subject"],
             "tags": [*content.get("tags", [])[: TAG_LIMIT - 1], TAG],
             "variables": variables,
+            "unsubscribe_url": variables.get(LINK) if mailing.definition.unsubscribe else None,
             "id": derive_run_id(key.account, path, idempotency_key, is_test=key.test)
             if idempotency_key
             else new_email_id(),

@@ -6,6 +6,7 @@ Raises Problem, DatabaseUnavailable.
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from services.scheduler.contacts.identity import identify_recipient
@@ -28,6 +29,8 @@ from services.scheduler.mailings.mailing import Mailing
 from services.scheduler.mailings.recipient_store import Recipient, RecipientStore
 from services.scheduler.mailings.store import MailingStore
 from services.scheduler.mailings.testing import compose_test
+from services.scheduler.mailings.variables import LINK
+from services.scheduler.unsubscribing.links import LinkMaker
 from services.scheduler.waiting.delayed import DelayedMail, merge
 from services.scheduler.waiting.store import SchedulerStore
 from shared.access import ApiKey
@@ -48,12 +51,14 @@ class Trials:
         store: MailingStore,
         recipients: RecipientStore,
         outbox: SchedulerStore,
+        links: LinkMaker | None,
         event_limit: int,
         now: Callable[[], datetime] = find_now,
     ) -> None:
         self._store = store
         self._recipients = recipients
         self._outbox = outbox
+        self._links = links
         self._event_limit = event_limit
         self._now = now
 
@@ -61,7 +66,7 @@ class Trials:
         """What a recipient would read."""
         mailing = await find_mailing(self._store, mailing_id, key)
         recipient = await self._choose(mailing, wanted)
-        rendered = render(mailing.definition.content, recipient.fill_in())
+        rendered = render(mailing.definition.content, self._fill_in(mailing, recipient))
         return MailingPreview(
             address=recipient.address,
             name=recipient.name,
@@ -79,12 +84,13 @@ class Trials:
         mailing = await find_mailing(self._store, mailing_id, key)
         refuse_senders(mailing.definition, key)
         recipient = await self._choose(mailing, wanted)
-        if errors := _list_errors(render(mailing.definition.content, recipient.fill_in())):
+        variables = self._fill_in(mailing, recipient)
+        if errors := _list_errors(render(mailing.definition.content, variables)):
             raise invalid_content(errors)
         addresses = dict.fromkeys(wanted.to)
         now = self._now()
         return [
-            compose_test(mailing, key, address, recipient.fill_in(), now, idempotency_key, self._event_limit)
+            compose_test(mailing, key, address, variables, now, idempotency_key, self._event_limit)
             for address in addresses
         ]
 
@@ -98,13 +104,14 @@ class Trials:
         """Count the audience, try the templates, and say what is wrong."""
         mailing = await find_mailing(self._store, mailing_id, key)
         definition, now = mailing.definition, self._now()
-        needed = sorted(find_needs(definition.content).required)
+        given = {LINK} if definition.unsubscribe else set()
+        needed = sorted(find_needs(definition.content).required - given)
         count = await self._recipients.count(mailing.account, definition.audience, needed)
         missing = [pair for pair in zip(needed, count.lacking, strict=True) if pair[1]]
         trial = await self._try(mailing) if count.recipients else Trial(definition.content)
         mails = count.recipients - count.unsubscribed
         duration = estimate_duration(mails, definition.rate, definition.hours)
-        problems = list_problems(definition, key, now, is_empty=not count.recipients)
+        problems = self._list_problems(mailing, key, is_empty=not count.recipients)
         warnings = list_warnings(definition, now, duration, trial, len(missing))
         return MailingCheck(
             ready=not problems,
@@ -123,9 +130,19 @@ class Trials:
         """What a start has to ask. Raises Problem 403 for the sender, 422 with all else that is in its way."""
         refuse_senders(mailing.definition, key)
         is_empty = await self._recipients.is_empty(mailing.account, mailing.definition.audience)
-        problems = list_problems(mailing.definition, key, self._now(), is_empty=is_empty)
-        if problems:
+        if problems := self._list_problems(mailing, key, is_empty=is_empty):
             raise invalid_content(problems)
+
+    def _list_problems(self, mailing: Mailing, key: ApiKey, *, is_empty: bool) -> Errors:
+        is_reachable = self._links is not None
+        return list_problems(mailing.definition, key, self._now(), is_empty=is_empty, is_reachable=is_reachable)
+
+    def _fill_in(self, mailing: Mailing, recipient: Recipient) -> dict[str, Any]:
+        """What the templates are rendered with. The link is one for trying: nobody is unsubscribed by it."""
+        variables = recipient.fill_in()
+        if mailing.definition.unsubscribe and self._links:
+            variables[LINK] = self._links.begin(mailing.account, mailing.id, trial=True)(recipient.id)
+        return variables
 
     async def _try(self, mailing: Mailing) -> Trial:
         definition = mailing.definition
@@ -135,7 +152,7 @@ class Trials:
         async for recipient in take_turns(sample, _TURN_S):
             if time.monotonic() > until:
                 break
-            trial.take(recipient.fill_in())
+            trial.take(self._fill_in(mailing, recipient))
         return trial
 
     async def _choose(self, mailing: Mailing, wanted: RecipientChoice) -> Recipient:

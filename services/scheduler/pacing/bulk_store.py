@@ -79,7 +79,7 @@ class BulkStore:
         own, content_ids, contents = share_contents(rows)
         if contents:
             places = sorted((lanes[each.lane], each.id, each.body) for each in contents)
-            await self._keep_contents(places)
+            await self.keep_contents(places)
         added = await self._database.fetch(
             _ADD,
             [row.id for row in rows],
@@ -95,7 +95,8 @@ class BulkStore:
         await self.cancel_mails([row.id for row in rows])
         return int(added[0]["added"])
 
-    async def _keep_contents(self, places: Sequence[tuple[int, UUID, bytes]]) -> None:
+    async def keep_contents(self, places: Sequence[tuple[int, UUID, bytes]]) -> None:
+        """Keep contents by lane and id, before mails that have them."""
         await self._database.fetch(
             """
             INSERT INTO scheduler.bulk_content AS kept (lane, id, body)
@@ -146,7 +147,7 @@ class BulkStore:
             WITH gone AS (
                 DELETE FROM scheduler.bulk_mail WHERE ctid = ANY(ARRAY(
                     SELECT mail.ctid FROM scheduler.bulk_mail AS mail
-                    WHERE state = 'pending' AND lane = (SELECT id FROM scheduler.bulk_lane WHERE {_THIS_LANE})
+                    WHERE shelf = 'p' AND lane = (SELECT id FROM scheduler.bulk_lane WHERE {_THIS_LANE})
                     LIMIT $4 FOR UPDATE SKIP LOCKED)) RETURNING lane),
             counted AS (
                 UPDATE scheduler.bulk_lane AS lane SET pending = lane.pending - n, changed_at = now()
@@ -252,7 +253,7 @@ _CANCEL_ONE = f"""
 CANCEL_LANE = f"""
     WITH chosen AS MATERIALIZED (
         SELECT mail.id FROM scheduler.bulk_mail AS mail
-        WHERE mail.state = 'pending' AND mail.lane = (
+        WHERE mail.shelf = 'p' AND mail.lane = (
             SELECT id FROM scheduler.bulk_lane WHERE waiting AND cancelled_at IS NOT NULL ORDER BY id LIMIT 1)
         LIMIT $1 FOR UPDATE SKIP LOCKED),
     {_CANCEL}

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from services.scheduler.pacing.contents import Contents
-from services.scheduler.pacing.fairness import share_out
+from services.scheduler.pacing.fairness import Claim, share_out
 from services.scheduler.pacing.messages import Writer, divide_by_contents, list_places
 from services.scheduler.pacing.store import PacingStore, QueuedMail, View
 from services.scheduler.pacing.window import measure
+from services.scheduler.unsubscribing.lane_links import LaneLinks
 from services.scheduler.waiting.delayed import Expiry
 from shared.due import DueRow
 from shared.metrics import BULK_HANDED_OUT
@@ -34,18 +35,26 @@ class HandingOut:
     """
 
     def __init__(
-        self, store: PacingStore, requests: Publisher, writer: Writer, *, lease: timedelta, expiry: Expiry
+        self,
+        store: PacingStore,
+        requests: Publisher,
+        writer: Writer,
+        links: LaneLinks,
+        *,
+        lease: timedelta,
+        expiry: Expiry,
     ) -> None:
         self._store = store
         self._requests = requests
         self._writer = writer
+        self._links = links
         self._contents = Contents(store)
         self._lease = lease
         self._expiry = expiry
         self._stopping = asyncio.Event()
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._failing = False
+        self._failing = self._barring = False
 
     async def start(self) -> None:
         """Begin in the background."""
@@ -74,7 +83,7 @@ class HandingOut:
         adjusted = measure(view.window)
         if adjusted:
             await self._store.adjust(view, adjusted)
-        shares = share_out(_find_room(view), view.claims)
+        shares = share_out(_find_room(view), await self._list_claims(view))
         if not shares:
             return 0
         taken = await self._store.take(shares, view.stuck, self._lease, self._expiry.default, self._expiry.limit)
@@ -85,6 +94,14 @@ class HandingOut:
         BULK_HANDED_OUT.inc(len(mails))
         return len(mails)
 
+    async def _list_claims(self, view: View) -> list[Claim]:
+        """Those of lanes whose mail may leave from this process."""
+        barred = await self._links.find_barred([claim.lane for claim in view.claims])
+        if barred and not self._barring:
+            log.error("mailings wait: they say how to unsubscribe, and MILENA_PUBLIC_URL is not set", lanes=len(barred))
+        self._barring = bool(barred)
+        return [claim for claim in view.claims if claim.lane not in barred]
+
     async def publish_again(self, groups: Sequence[DueRow]) -> None:
         """Groups whose lease ran out before the broker had them. Raises Unavailable, PublishError."""
         for group in groups:
@@ -93,11 +110,13 @@ class HandingOut:
             await self._publish(group, mails)
 
     async def _publish(self, group: DueRow, mails: Sequence[QueuedMail]) -> None:
+        links = await self._links.load(mail.lane for mail in mails if mail.recipient)
         try:
             async with asyncio.timeout(self._lease.total_seconds()):
                 for some in divide_by_contents(mails, _CONTENTS_AT_ONCE):
                     bodies = await self._contents.load(list_places(some))
-                    await self._requests.publish_all(self._writer.write(group.id, some, bodies, datetime.now(UTC)))
+                    messages = self._writer.write(group.id, some, bodies, datetime.now(UTC), links)
+                    await self._requests.publish_all(messages)
         except TimeoutError:
             log.warning("kafka has not acknowledged in time", mails=len(mails))
             return

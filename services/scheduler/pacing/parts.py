@@ -11,6 +11,8 @@ from services.scheduler.pacing.settling_store import SettlingStore
 from services.scheduler.pacing.store import CANCELLATIONS, RELEASES, PacingStore
 from services.scheduler.pacing.sweeping import Sweeper
 from services.scheduler.settings import WorkerSettings
+from services.scheduler.unsubscribing.lane_links import LaneLinks
+from services.scheduler.unsubscribing.lane_store import LaneLinkStore
 from services.scheduler.waiting.parts import read_expiry
 from shared.batching import BatchConsumer
 from shared.cleaning import Chore
@@ -34,6 +36,7 @@ def create_bulk_parts(
         store,
         requests,
         Writer(topics.requested, settings.event_limit),
+        LaneLinks(LaneLinkStore(database), settings.make_links()),
         lease=lease,
         expiry=read_expiry(settings),
     )

@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 _MARK = b'"paced":true'  # as the sender writes what it echoes; somebody's text may hold it, too, and costs a look-up
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ATTEMPTS = 2**31  # a number that the database keeps
+_DETAIL_LIMIT = 500  # characters
 _STATES_BY_REASON: dict[object, BulkState] = {
     FailureReason.CANCELLED: BulkState.CANCELLED,
     FailureReason.EXPIRED: BulkState.EXPIRED,
@@ -63,7 +64,10 @@ def read_result(record: Record) -> Result | None:
         email_id, attempt = data["id"].lower(), data["attempt"]
         if not _ID.fullmatch(email_id) or type(attempt) is not int or not 0 <= attempt < _ATTEMPTS:
             raise ValueError("no id, or no attempt")
-        return Result(email_id, _find_state(kind, data), attempt)
+        state = _find_state(kind, data)
+        if state is BulkState.SENT:
+            return Result(email_id, state, attempt)
+        return Result(email_id, state, attempt, *_find_reason(data))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
         EVENTS_SKIPPED.labels(why="unreadable").inc()
         return None
@@ -84,3 +88,14 @@ def _find_state(kind: str, data: dict[str, Any]) -> BulkState:
     if len(data.get("recipients") or ()) < len(data.get("outcomes") or ()):
         return BulkState.FAILED  # for several reasons
     return _STATES_BY_REASON.get(data.get("reason"), BulkState.FAILED)
+
+
+def _find_reason(data: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Why it failed, in one word and in those of whoever refused it."""
+    reason = data.get("reason")
+    first = (data.get("recipients") or [None])[0]
+    if not isinstance(reason, str) or not isinstance(first, dict):
+        return (reason if isinstance(reason, str) else None), None
+    code, words = first.get("smtp_code"), str(first.get("diagnostic") or "")
+    told = f"{code} {words}" if code and not words.startswith(str(code)) else words
+    return reason, told.replace("\0", "")[:_DETAIL_LIMIT] or None

@@ -15,13 +15,14 @@ import orjson
 
 from services.scheduler.pacing.lanes import LaneKey, choose_lane
 from shared.addresses import Mailbox
-from shared.events import BulkRequested, EmailRequested, UnreadableEvent, WireModel, make_uuid
+from shared.events import BulkEntry, BulkRequested, EmailRequested, UnreadableEvent, WireModel, make_uuid
 
 _TAKEN_OUT = {"send_at", "priority", "expires_at"}
-_NOT_SHARED = _TAKEN_OUT | {"id", "to", "cc", "bcc", "variables", "metadata", "retry_of", "requested_at"}
+_OWN = {"id", "to", "cc", "bcc", "variables", "metadata", "retry_of", "unsubscribe_url"}
+_NOT_SHARED = _TAKEN_OUT | _OWN | {"requested_at"}
 _BULK_NOT_SHARED = _TAKEN_OUT | {"bulk_id", "mails", "paced", "plain"}
 _PACED, _PLAIN = b',"paced":true}', b',"plain":true}'
-_ROOM = 300  # bytes that ids and expires_at take when the mail leaves
+ROOM = 300  # bytes that ids and expires_at take when the mail leaves
 _LARGE = 8 * 1024  # bytes of content that are worth a row of their own, whoever else has it
 
 
@@ -40,7 +41,7 @@ class BulkRow(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of the event that this mail alone would be."""
-        return len(self.content or b"") + len(self.own) + _ROOM
+        return len(self.content or b"") + len(self.own) + ROOM
 
 
 class Content(NamedTuple):
@@ -63,7 +64,7 @@ def keep_mail(
         content, own = None, _write(mail, _TAKEN_OUT)
     else:
         content = _write(mail, _NOT_SHARED, is_plain=mail.variables is None)
-        own = write_own(mail.to[0], mail.variables, mail.metadata, mail.retry_of)
+        own = write_own(mail.to[0], mail.variables, mail.metadata, mail.retry_of, mail.unsubscribe_url)
     lane = choose_lane(mail.account, mail.mailing_id, mail.batch_id)
     due_at = mail.send_at or received_at
     row = BulkRow(mail.id, lane, number, due_at, mail.expires_at, content, own, traceparent)
@@ -74,7 +75,7 @@ def keep_bulk(bulk: BulkRequested, received_at: datetime, traceparent: str | Non
     """What to keep of a bulk event: a row for each entry. Raises UnreadableEvent where one would leave too large."""
     lane = choose_lane(bulk.account, bulk.mailing_id, bulk.batch_id)
     due_at = bulk.send_at or received_at
-    content = _write(bulk, _BULK_NOT_SHARED, is_plain=bulk.plain)
+    content = write_content(bulk)
     rows = [
         BulkRow(
             email_id,
@@ -83,13 +84,18 @@ def keep_bulk(bulk: BulkRequested, received_at: datetime, traceparent: str | Non
             due_at,
             bulk.expires_at,
             content,
-            write_own(entry.mailbox, None if bulk.plain else entry.variables, entry.metadata, entry.retry_of),
+            _keep_entry(entry, is_plain=bulk.plain),
             traceparent,
         )
         for number, (email_id, entry) in enumerate(zip(bulk.list_ids(), bulk.mails, strict=True))
     ]
     _check_size(max(rows, key=lambda row: len(row.own)), event_limit)
     return rows
+
+
+def write_content(bulk: BulkRequested) -> bytes:
+    """What the mails of a bulk event share."""
+    return _write(bulk, _BULK_NOT_SHARED, is_plain=bulk.plain)
 
 
 def merge_rows(rows: Iterable[BulkRow]) -> list[BulkRow]:
@@ -136,7 +142,18 @@ def _write(event: WireModel, left_out: set[str], *, is_plain: bool = False) -> b
     return written.removesuffix(b"}") + _PLAIN if is_plain else written
 
 
-def write_own(to: Mailbox, variables: dict[str, Any] | None, metadata: dict[str, Any], retry_of: UUID | None) -> bytes:
+def _keep_entry(entry: BulkEntry, *, is_plain: bool) -> bytes:
+    variables = None if is_plain else entry.variables
+    return write_own(entry.mailbox, variables, entry.metadata, entry.retry_of, entry.unsubscribe_url)
+
+
+def write_own(
+    to: Mailbox,
+    variables: dict[str, Any] | None,
+    metadata: dict[str, Any],
+    retry_of: UUID | None,
+    unsubscribe_url: str | None = None,
+) -> bytes:
     """This mail's alone. `variables` are written where there are any, be they empty: without them it is no template."""
     own: dict[str, Any] = {"to": str(to)}
     if variables is not None:
@@ -145,6 +162,8 @@ def write_own(to: Mailbox, variables: dict[str, Any] | None, metadata: dict[str,
         own["metadata"] = metadata
     if retry_of:
         own["retry_of"] = retry_of
+    if unsubscribe_url:
+        own["unsubscribe_url"] = unsubscribe_url
     return orjson.dumps(own)
 
 

@@ -7,6 +7,7 @@ class BulkState(StrEnum):
     """`pending → queued → (deferred, unknown →) an end`, or `pending → cancelled`.
 
     Only `queued` is in the window. `deferred` and `unknown` have had a result and wait for another; the rest are ends.
+    `skipped` never was to leave: a mailing's recipient who has unsubscribed.
     """
 
     PENDING = "pending"
@@ -18,6 +19,7 @@ class BulkState(StrEnum):
     FAILED = "failed"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
+    SKIPPED = "skipped"
 
 
 OPEN_STATES = (BulkState.PENDING, BulkState.QUEUED, BulkState.DEFERRED, BulkState.UNKNOWN)

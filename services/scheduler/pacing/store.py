@@ -47,6 +47,7 @@ class QueuedMail(NamedTuple):
     own: bytes
     expires_at: datetime
     traceparent: str | None
+    recipient: UUID | None = None
 
 
 class CancelledMail(NamedTuple):
@@ -119,7 +120,7 @@ class PacingStore:
         """The group's mails that have had no result yet."""
         rows = await self._database.fetch(
             """
-            SELECT id, lane, content, own, expires_at, traceparent FROM scheduler.bulk_mail
+            SELECT id, lane, content, own, expires_at, traceparent, recipient FROM scheduler.bulk_mail
             WHERE id = ANY($1::uuid[]) AND state = 'queued' ORDER BY content, expires_at, number
             """,
             group.columns["mails"],
@@ -164,19 +165,22 @@ class PacingStore:
 
 
 def _read_queued(row: Any) -> QueuedMail:
-    return QueuedMail(row["id"], row["lane"], row["content"], row["own"], row["expires_at"], row["traceparent"])
+    return QueuedMail(*map(row.__getitem__, QueuedMail._fields))
 
 
-# Of each account those lanes that have waited longest, and of all of them each account's first. A lane's rate limit and
-# its hours of the day will be further conditions.
+# Mails that may leave by a lane's rate: a bucket that holds those of a second.
+_TOKENS = """
+    least(lane.rate, lane.tokens + lane.rate * greatest(0, extract(epoch FROM now() - lane.tokens_at)))
+"""
+# Of each account those lanes that have waited longest, and of all of them each account's first.
 # A lane is stuck where mail of it has had no result for a while and none of its mail had: one mail a while is tried, so
 # that a result that was lost does not keep the lane for days, and an outage does not fill the topic.
-_LOOK = """
+_LOOK = f"""
     WITH stuck AS MATERIALIZED (
-        SELECT mail.lane AS id, count(*)::int AS mails FROM scheduler.bulk_mail AS mail
-        JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane
-        WHERE mail.state = 'queued' AND mail.handed_at < now() - $1::interval
-          AND coalesce(lane.result_at, '-infinity') < now() - $1::interval
+        SELECT mail.lane AS id, count(*)::int AS mails FROM scheduler.bulk_lane AS lane
+        JOIN scheduler.bulk_mail AS mail ON mail.lane = lane.id AND mail.handed_at >= lane.flying_since
+        WHERE lane.flying AND coalesce(lane.result_at, '-infinity') < now() - $1::interval
+          AND mail.state = 'queued' AND mail.handed_at < now() - $1::interval
         GROUP BY mail.lane)
     SELECT room.size, room.in_flight, room.rate, room.latency_s, room.results, room.fastest_s, room.measured_at,
            extract(epoch FROM now() - room.measured_at)::float8 AS elapsed_s,
@@ -186,42 +190,51 @@ _LOOK = """
     FROM scheduler.bulk_window AS room LEFT JOIN (
         SELECT id, account, queued, pending, handed_at FROM (
             SELECT lane.id, account, handed_at, greatest(0, queued - coalesce(stuck.mails, 0)) AS queued,
-                   CASE WHEN stuck.id IS NULL THEN least(pending, 100000) ELSE 1 END AS pending,
+                   CASE WHEN stuck.id IS NULL THEN least(pending, 100000, floor({_TOKENS})) ELSE 1 END AS pending,
                    row_number() OVER (PARTITION BY account ORDER BY handed_at NULLS FIRST) AS rank
             FROM scheduler.bulk_lane AS lane LEFT JOIN stuck ON stuck.id = lane.id
             WHERE waiting AND NOT paused AND cancelled_at IS NULL
-              AND (stuck.id IS NULL OR handed_at < now() - $1::interval)
+              AND (stuck.id IS NULL OR handed_at < now() - $1::interval) AND (rate IS NULL OR {_TOKENS} >= 1)
               AND (SELECT due_at FROM scheduler.bulk_mail AS mail
-                   WHERE mail.lane = lane.id AND mail.state = 'pending' ORDER BY due_at LIMIT 1) <= now()) AS lane
+                   WHERE mail.lane = lane.id AND mail.shelf = 'p' ORDER BY due_at LIMIT 1) <= now()) AS lane
         WHERE rank <= $3 ORDER BY rank, handed_at NULLS FIRST LIMIT $2) AS claim ON true
     ORDER BY claim.handed_at NULLS FIRST
 """
-_TAKE = """
+# Lanes are locked, so that what their buckets hold is what nobody else has just taken. A mailing's mail whose hours
+# have ended before its turn came stays where it is, and is given other hours (services/scheduler/mailings).
+_TAKE = f"""
     WITH room AS MATERIALIZED (SELECT size - in_flight + $3::int AS free FROM scheduler.bulk_window FOR UPDATE),
     wanted AS MATERIALIZED (
-        SELECT lane.id, given.quota FROM unnest($1::bigint[], $2::int[]) AS given(lane, quota)
+        SELECT lane.id, least(given.quota, floor({_TOKENS}))::int AS quota
+        FROM room CROSS JOIN unnest($1::bigint[], $2::int[]) AS given(lane, quota)
         JOIN scheduler.bulk_lane AS lane ON lane.id = given.lane
-        WHERE lane.waiting AND NOT lane.paused AND lane.cancelled_at IS NULL),
+        WHERE lane.waiting AND NOT lane.paused AND lane.cancelled_at IS NULL
+        ORDER BY lane.id FOR UPDATE OF lane),
     chosen AS MATERIALIZED (
         SELECT id FROM (
             SELECT mail.id, sum(mail.size) OVER (ROWS UNBOUNDED PRECEDING) - mail.size AS before
             FROM wanted CROSS JOIN LATERAL (
-                SELECT id, octet_length(own) AS size FROM scheduler.bulk_mail
-                WHERE lane = wanted.id AND state = 'pending' AND due_at <= now()
-                ORDER BY due_at, number LIMIT wanted.quota FOR UPDATE SKIP LOCKED) AS mail
+                SELECT id, size FROM (
+                    SELECT id, octet_length(own) AS size, recipient, handed_at, expires_at FROM scheduler.bulk_mail
+                    WHERE lane = wanted.id AND shelf = 'p' AND due_at <= now()
+                    ORDER BY due_at, number LIMIT wanted.quota FOR UPDATE SKIP LOCKED) AS first
+                WHERE recipient IS NULL OR handed_at IS NOT NULL OR coalesce(expires_at > now(), true)) AS mail
             LIMIT (SELECT greatest(0, free) FROM room)) AS mail
         WHERE before < $9),
     taken AS (
         UPDATE scheduler.bulk_mail AS mail
         SET state = 'queued', handed_at = now(), expires_at = least(coalesce(expires_at, now() + $7), now() + $8)
-        FROM chosen WHERE mail.id = chosen.id
-        RETURNING mail.id, mail.lane, mail.content, mail.own, mail.expires_at, mail.traceparent, mail.number),
+        WHERE mail.id = ANY(ARRAY(SELECT id FROM chosen))
+        RETURNING mail.id, mail.lane, mail.content, mail.own, mail.expires_at, mail.traceparent, mail.number,
+                  mail.recipient),
     spent AS (
         UPDATE scheduler.bulk_window SET in_flight = in_flight + (SELECT count(*) FROM taken)
         WHERE (SELECT count(*) FROM taken) > 0),
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
-        SET pending = lane.pending - n, queued = lane.queued + n, handed_at = now(), changed_at = now()
+        SET pending = lane.pending - n, queued = lane.queued + n, handed_at = now(), changed_at = now(),
+            flying_since = CASE WHEN lane.flying THEN least(lane.flying_since, now()) ELSE now() END,
+            tokens = coalesce({_TOKENS} - n, lane.tokens), tokens_at = greatest(lane.tokens_at, now())
         FROM (SELECT lane, count(*) AS n FROM taken GROUP BY lane) AS of_lane WHERE lane.id = of_lane.lane),
     noted AS (
         INSERT INTO scheduler.bulk_group (id, kind, mails, lease_token, lease_until)
@@ -232,7 +245,7 @@ _WAITING = """
     SELECT room.size, room.in_flight, (
         SELECT extract(epoch FROM now() - min(first.due_at))::float8 FROM scheduler.bulk_lane AS lane
         CROSS JOIN LATERAL (SELECT due_at FROM scheduler.bulk_mail AS mail
-                            WHERE mail.lane = lane.id AND mail.state = 'pending' ORDER BY due_at LIMIT 1) AS first
+                            WHERE mail.lane = lane.id AND mail.shelf = 'p' ORDER BY due_at LIMIT 1) AS first
         WHERE lane.waiting AND NOT lane.paused) AS age_s
     FROM scheduler.bulk_window AS room
 """

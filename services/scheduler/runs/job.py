@@ -25,8 +25,25 @@ class InvalidJob(Exception):
     """A function that cannot be a job, or a second job of one name."""
 
 
+class MailingWork(Protocol):
+    """The work of the jobs that drive an account's mailings; each tells how much there was. Raises Unavailable."""
+
+    async def start(self, account: str) -> Mapping[str, int]:
+        """Start what is due, and give mail another turn that failed or was not heard of."""
+
+    async def send(self, account: str) -> Mapping[str, int]:
+        """See to it that mail leaves in its hours, and tell how it goes."""
+
+    async def finish(self, account: str) -> Mapping[str, int]:
+        """End what is over."""
+
+
 class Tools(Protocol):
     """What built-in jobs reach the world with."""
+
+    @property
+    def mailings(self) -> MailingWork:
+        """What drives mailings."""
 
     async def publish_email(self, email: EmailRequested) -> None:
         """Publish a mail, and wait for the broker's acknowledgement. Raises Unavailable."""

@@ -11,6 +11,8 @@ from datetime import timedelta
 import faust
 import structlog
 
+from services.scheduler.mailings.audience_store import open_audiences
+from services.scheduler.mailings.parts import create_engine
 from services.scheduler.runs.job import Job
 from services.scheduler.runs.marking import Marking
 from services.scheduler.runs.running import RunPolicy, Runs
@@ -65,7 +67,9 @@ def create_job_runner(settings: JobRunnerSettings, jobs: Mapping[str, Job]) -> J
     marking = Marking(TickStore(database, timedelta(0), timedelta(0)), settings.event_limit)
     lane: FaustLane = Lane(marking.begin, Received.acknowledge, limit=_LANE_LIMIT)
     marking.lane = lane
-    runs, loop = _create_runs(settings, jobs, database, publisher, topics)
+    audiences = open_audiences(settings.database_url.get_secret_value())
+    tools = KafkaTools(publisher, topics.requested, RunStore(database), create_engine(settings, database, audiences))
+    runs, loop = _create_runs(settings, jobs, database, tools)
     marking.on_ready = loop.wake
     options = _consumer_options(settings, topics)
     health = HealthServer(
@@ -75,12 +79,12 @@ def create_job_runner(settings: JobRunnerSettings, jobs: Mapping[str, Job]) -> J
         settings.metrics_allowed_networks,
     )
     survey = Survey(settings.kafka, Demand((topics.tick,), settings.event_limit))
-    parts: list[Part] = [database, publisher, health, runs, loop, marking, survey]
+    parts: list[Part] = [database, audiences, publisher, health, runs, loop, marking, survey]
     return JobRunner(create_faust_app(options, lane), lane, parts, options, database)
 
 
 def _create_runs(
-    settings: JobRunnerSettings, jobs: Mapping[str, Job], database: Database, publisher: Publisher, topics: Topics
+    settings: JobRunnerSettings, jobs: Mapping[str, Job], database: Database, tools: KafkaTools
 ) -> tuple[Runs, DueLoop]:
     store = RunStore(database)
     lease = timedelta(seconds=settings.job_lease_s)
@@ -90,7 +94,7 @@ def _create_runs(
         store,
         jobs,
         settings.job_defaults,
-        KafkaTools(publisher, topics.requested, store),
+        tools,
         JobThreads(stuck_limit=(concurrency + 1) // 2, on_stuck=fail_process, on_blocked=_die),
         RunPolicy(concurrency, lease, settings.job_time_limit_s, settings.job_drain_s),
     )

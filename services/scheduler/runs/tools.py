@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from services.scheduler.failures import SOURCE
+from services.scheduler.runs.job import MailingWork
 from services.scheduler.runs.store import RunStore
 from shared.events import EmailRequested, EventType, build_headers
 from shared.producing import Message
@@ -16,7 +17,8 @@ _PURGED_AT_ONCE = 5000
 class KafkaTools:
     """As `job.Tools` wants it."""
 
-    def __init__(self, publisher: Publisher, topic: str, store: RunStore) -> None:
+    def __init__(self, publisher: Publisher, topic: str, store: RunStore, mailings: MailingWork) -> None:
+        self.mailings: MailingWork = mailings
         self._publisher = publisher
         self._topic = topic
         self._store = store

@@ -34,6 +34,10 @@ bulk_lane = Table(
     Column("flying", Boolean, comment="generated: something has left and had no result"),
     Column("handed_at", _TIME, comment="when mail last left"),
     Column("result_at", _TIME, comment="when a result last came"),
+    Column("rate", Integer, comment="mails a second at most"),
+    Column("tokens", Double, nullable=False, comment="mails that may leave by its rate, as of tokens_at"),
+    Column("tokens_at", _TIME, nullable=False),
+    Column("flying_since", _TIME, nullable=False, comment="no mail that is queued left before"),
     Column("created_at", _TIME, nullable=False),
     Column("changed_at", _TIME, nullable=False),
 )
@@ -53,6 +57,7 @@ bulk_mail = Table(
     Column("id", UUID, primary_key=True, comment="the email id"),
     Column("lane", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
+    Column("shelf", Text, comment="generated, what indexes go by: p(ending), o(pen), u(nsent); none: queued, sent"),
     Column("number", Integer, nullable=False, comment="its place in its lane, among mails due at the same time"),
     Column("due_at", _TIME, nullable=False),
     Column("expires_at", _TIME, comment="as it was given; once handed out, as it was published"),
@@ -60,7 +65,13 @@ bulk_mail = Table(
     Column("own", LargeBinary, comment="JSON object: what is this mail's alone; dropped once it is sent"),
     Column("traceparent", Text),
     Column("attempt", Integer, nullable=False, comment="of the last result"),
-    Column("handed_at", _TIME),
+    Column("recipient", UUID, comment="of a mailing: he is in it once"),
+    Column("round", SmallInteger, nullable=False, comment="of a mailing: its earlier mails to him failed"),
+    Column("repeats", SmallInteger, nullable=False, comment="handed out again without a result, under the same id"),
+    Column("zone", Text, comment="of a mailing: the recipient's time zone"),
+    Column("reason", Text, comment="why it failed, as far as it did"),
+    Column("detail", Text, comment="the relay's words, or what was wrong with a template"),
+    Column("handed_at", _TIME, comment="when it left; where a result came before it did: when that came"),
     Column("ended_at", _TIME),
 )
 
@@ -75,6 +86,8 @@ bulk_window = Table(
     Column("results", Integer, nullable=False, comment="first results since the last measurement"),
     Column("fastest_s", Double, nullable=False, comment="the shortest way of those"),
     Column("measured_at", _TIME, nullable=False),
+    Column("heard_at", _TIME, comment="when a result had last come, as of the last look at silent mail"),
+    Column("heard_since", _TIME, comment="since when results come without a gap"),
 )
 
 bulk_group = Table(

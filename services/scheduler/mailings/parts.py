@@ -1,0 +1,31 @@
+"""What of mailings runs in the scheduler's worker, and in its job runner."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from services.scheduler.mailings.asking_store import AskingStore
+from services.scheduler.mailings.engine import Engine, EnginePolicy
+from services.scheduler.mailings.finish_store import FinishStore
+from services.scheduler.mailings.freeze_store import FreezeStore
+from services.scheduler.mailings.round_store import RoundStore
+from services.scheduler.mailings.watching import MailingWatcher
+from services.scheduler.pacing.bulk_store import BulkStore
+from services.scheduler.settings import JobRunnerSettings
+from shared.database import Database
+from shared.process import Part
+
+
+def create_mailing_parts(database: Database) -> Sequence[Part]:
+    """The worker's: mail leaves as all bulk does, so there is only to be seen what waits for a job."""
+    return [MailingWatcher(FinishStore(database), AskingStore(database))]
+
+
+def create_engine(settings: JobRunnerSettings, database: Database, audiences: Database) -> Engine:
+    """The job runner's."""
+    return Engine(
+        FreezeStore(database, audiences),
+        RoundStore(database, repeat_failed=settings.mailing_repeat_failed),
+        FinishStore(database),
+        BulkStore(database),
+        EnginePolicy(timedelta(seconds=settings.mailing_repeat_timeout), settings.event_limit),
+    )

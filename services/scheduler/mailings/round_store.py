@@ -1,0 +1,273 @@
+"""The statements by which mail of a mailing gets another turn: other hours, another round, or the same once more (R2).
+
+A new round gives a recipient's row another email id, so a row is found by the id it had: whoever comes second changes
+nothing, and so do late results of the mail before. What nothing was heard of goes out again under its id, and the
+senders' ledger knows it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from services.scheduler.mailings.mailing import Mailing
+from services.scheduler.mailings.store import read_mailing
+from services.scheduler.pacing.states import OPEN_STATES
+from shared.database import Database
+from shared.states import FailureReason
+
+TRANSIENT = (FailureReason.DEFERRED, FailureReason.RELAY_UNAVAILABLE, FailureReason.EXPIRED)
+MOST_ROUNDS = 7
+"""By itself, of a mailing that has no end."""
+_PORTION = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """A mailing, at PostgreSQL's time `now`, some of whose mails may get another turn.
+
+    `retry_before`: somebody has asked, for those that failed before; `unknown`: also for those the relay may have.
+    """
+
+    mailing: Mailing
+    retry_before: datetime | None
+    unknown: bool
+    now: datetime
+
+
+class Failed(NamedTuple):
+    """A recipient whose mail has failed."""
+
+    id: UUID
+    recipient: UUID
+    round: int
+    zone: str | None
+    own: bytes
+
+
+class Renewed(NamedTuple):
+    """His next mail."""
+
+    old_id: UUID
+    id: UUID
+    due_at: datetime
+    expires_at: datetime | None
+    own: bytes
+
+
+class RoundStore:
+    """Every method raises DatabaseUnavailable and may be repeated. `repeat_failed`: also what nobody's hours ended."""
+
+    def __init__(self, database: Database, *, repeat_failed: bool) -> None:
+        self._database = database
+        self._repeat_failed = repeat_failed
+
+    async def list_open(self, account: str) -> list[Rounds]:
+        """The account's mailings some of whose mails may get another round."""
+        return await self._list(account, _MAY_RENEW)
+
+    async def list_ending(self, account: str) -> list[Rounds]:
+        """The account's mailings that are over, unless some of their mails get another round."""
+        return await self._list(account, MAY_END)
+
+    async def list_waiting(self, account: str) -> list[Rounds]:
+        """The account's mailings that go by hours and have mail that waits."""
+        return await self._list(account, "hours IS NOT NULL AND lane.waiting", frozen="true")
+
+    async def _list(self, account: str, condition: str, frozen: str = "frozen_at IS NOT NULL") -> list[Rounds]:
+        rows = await self._database.fetch(_LIST.format(condition=condition, frozen=frozen), account)
+        return [Rounds(read_mailing(row), row["retry_before"], row["retry_unknown"], row["now"]) for row in rows]
+
+    async def list_failed(self, rounds: Rounds) -> list[Failed]:
+        """Some of those who get one."""
+        rows = await self._database.fetch(
+            f"""
+            SELECT id, recipient, round, zone, own FROM scheduler.bulk_mail AS mail
+            WHERE {RENEWABLE} LIMIT {_PORTION}
+            """,
+            *self.describe(rounds.mailing),
+            rounds.retry_before,
+            rounds.unknown,
+        )
+        return [Failed(*row.values()) for row in rows]
+
+    def describe(self, mailing: Mailing) -> tuple[object, ...]:
+        """The first values of RENEWABLE."""
+        definition = mailing.definition
+        return mailing.lane, definition.hours is not None, self._repeat_failed, definition.finish_at
+
+    async def renew(self, mailing: Mailing, renewed: Sequence[Renewed]) -> int:
+        """Give recipients their next mails; returns how many got one."""
+        if not renewed:
+            return 0
+        rows = await self._database.fetch(_RENEW, mailing.id, *zip(*renewed, strict=True))
+        return int(rows[0]["renewed"])
+
+    async def close(self, ids: Sequence[UUID], finish_at: datetime) -> None:
+        """There is no time left for the next mails of these: what they have is their end."""
+        await self._database.fetch(
+            """
+            UPDATE scheduler.bulk_mail SET expires_at = $2, ended_at = now()
+            WHERE id = ANY($1::uuid[]) AND state IN ('failed', 'expired')
+            """,
+            sorted(ids),
+            finish_at,
+        )
+
+    async def end_retry(self, rounds: Rounds) -> None:
+        """All have been renewed for whom somebody asked, unless somebody has asked again."""
+        await self._database.fetch(
+            "UPDATE scheduler.mailing SET retry_before = NULL WHERE id = $1 AND retry_before = $2",
+            rounds.mailing.id,
+            rounds.retry_before,
+        )
+
+    async def list_late_zones(self, mailing: Mailing, limit: int) -> tuple[list[str | None], datetime | None]:
+        """The zones of the first mails whose hours have ended before their turn came, and PostgreSQL's time."""
+        rows = await self._database.fetch(
+            f"SELECT DISTINCT zone, now() AS now FROM ({LATE.format(lane='$1')} LIMIT $2) AS late",
+            mailing.lane,
+            limit,
+        )
+        return [row["zone"] for row in rows], rows[0]["now"] if rows else None
+
+    async def move(
+        self, mailing: Mailing, turns: Mapping[str | None, tuple[datetime, datetime | None]], limit: int
+    ) -> int:
+        """Give the mails of these zones their next hours, under the same ids: nobody has heard of them."""
+        rows = await self._database.fetch(
+            _MOVE,
+            mailing.lane,
+            list(turns),
+            [due_at for due_at, _ in turns.values()],
+            [expires_at for _, expires_at in turns.values()],
+            limit,
+        )
+        return int(rows[0]["moved"])
+
+    async def listen(self) -> None:
+        """Note whether results come back, and since when without a gap."""
+        await self._database.fetch(_LISTEN)
+
+    async def repeat(self, account: str, timeout: timedelta) -> int:
+        """Hand out again what nothing was heard of for `timeout`, the next time twice as long; returns how many."""
+        rows = await self._database.fetch(_REPEAT, account, timeout)
+        return int(rows[0]["repeated"])
+
+
+OPEN = " + ".join(f"lane.{state}" for state in OPEN_STATES)
+MAY_END = f"{OPEN} = 0 AND mailing.retry_before IS NULL"
+_MAY_RENEW = "coalesce(finish_at > now(), true) AND lane.failed + lane.expired > 0 OR retry_before IS NOT NULL"
+_LIST = """
+    SELECT mailing.*, now() AS now FROM scheduler.mailing AS mailing
+    JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
+    WHERE mailing.account = $1 AND mailing.state IN ('running', 'paused') AND mailing.finished_at IS NULL
+      AND {frozen} AND ({condition})
+    ORDER BY mailing.id
+"""
+# $1 lane, $2 whether it has hours, $3 repeat_failed, $4 finish_at, $5 retry_before, $6 unknown. One whose hours reach
+# to the mailing's end has no others. What the relay may have goes once more only if somebody says so; so does what
+# nothing was ever heard of, and was given up.
+RENEWABLE = f"""
+    mail.lane = $1 AND mail.shelf = 'u' AND mail.recipient IS NOT NULL AND mail.own IS NOT NULL
+    AND coalesce(now() < $4::timestamptz, true) AND (
+        (mail.handed_at IS NOT NULL
+         AND (($2::bool AND mail.state = 'expired' AND mail.reason = 'expired')
+              OR ($3::bool AND mail.reason IN ({", ".join(f"'{each}'" for each in TRANSIENT)})))
+         AND CASE WHEN $4 IS NULL THEN mail.round < {MOST_ROUNDS} ELSE coalesce(mail.expires_at < $4, true) END)
+        OR (mail.state IN ('failed', 'expired') AND mail.ended_at < $5::timestamptz
+            AND (coalesce(mail.reason, 'unknown') <> 'unknown' OR $6::bool)))
+"""
+# The mailing's row is held, so that it is not finished meanwhile.
+_RENEW = """
+    WITH held AS MATERIALIZED (
+        SELECT id, lane FROM scheduler.mailing
+        WHERE id = $1 AND state IN ('running', 'paused') AND finished_at IS NULL FOR SHARE),
+    known AS MATERIALIZED (
+        SELECT mail.id, mail.state, given.new_id, given.due_at, given.expires_at, given.own
+        FROM held CROSS JOIN unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::bytea[])
+             AS given(id, new_id, due_at, expires_at, own)
+        JOIN scheduler.bulk_mail AS mail ON mail.id = given.id
+        WHERE mail.lane = held.lane AND mail.state IN ('failed', 'expired') ORDER BY mail.id FOR UPDATE OF mail),
+    changed AS (
+        UPDATE scheduler.bulk_mail AS mail
+        SET id = known.new_id, round = mail.round + 1, state = 'pending', due_at = known.due_at,
+            expires_at = known.expires_at, own = known.own, attempt = 0, repeats = 0, handed_at = NULL, ended_at = NULL,
+            reason = NULL, detail = NULL
+        FROM known WHERE mail.id = known.id),
+    counted AS (
+        UPDATE scheduler.bulk_lane AS lane
+        SET pending = lane.pending + moved.n, failed = lane.failed - moved.failed, changed_at = now(),
+            expired = lane.expired - moved.expired
+        FROM held, (SELECT count(*) AS n, count(*) FILTER (WHERE state = 'failed') AS failed,
+                           count(*) FILTER (WHERE state = 'expired') AS expired FROM known) AS moved
+        WHERE lane.id = held.lane)
+    SELECT count(*) AS renewed FROM known
+"""
+LATE = """
+    SELECT id, zone FROM scheduler.bulk_mail
+    WHERE lane = {lane} AND shelf = 'p' AND recipient IS NOT NULL AND handed_at IS NULL AND due_at < expires_at
+      AND expires_at <= now() ORDER BY due_at, number
+"""
+_MOVE = f"""
+    WITH late AS MATERIALIZED ({LATE.format(lane="$1")} LIMIT $5 FOR UPDATE SKIP LOCKED),
+    moved AS (
+        UPDATE scheduler.bulk_mail AS mail SET due_at = given.due_at, expires_at = given.expires_at
+        FROM late JOIN unnest($2::text[], $3::timestamptz[], $4::timestamptz[]) AS given(zone, due_at, expires_at)
+             ON given.zone IS NOT DISTINCT FROM late.zone
+        WHERE mail.id = late.id RETURNING mail.id)
+    SELECT count(*) AS moved FROM moved
+"""
+# Results come back as long as none is missing of what left after the last of them: a silence in which nothing was to
+# be heard says nothing. After a gap, or when nobody has listened for minutes, the count begins anew.
+_LISTEN = """
+    WITH heard AS (SELECT max(result_at) AS last FROM scheduler.bulk_lane),
+    missed AS (
+        SELECT EXISTS (
+            SELECT FROM heard CROSS JOIN scheduler.bulk_lane AS lane
+            JOIN scheduler.bulk_mail AS mail ON mail.lane = lane.id AND mail.handed_at >= lane.flying_since
+            WHERE lane.flying AND mail.state = 'queued' AND mail.handed_at < now() - interval '1 min'
+              AND mail.handed_at > coalesce(heard.last, '-infinity')) AS is_so)
+    UPDATE scheduler.bulk_window
+    SET heard_since = CASE WHEN missed.is_so THEN NULL WHEN heard_at < now() - interval '5 min' THEN now()
+                           ELSE coalesce(heard_since, now()) END,
+        heard_at = now()
+    FROM missed
+"""
+# What a sender said it holds (attempt above 0) is his; one that was only taken out of the window was never heard of.
+_REPEAT = f"""
+    WITH room AS MATERIALIZED (SELECT heard_since FROM scheduler.bulk_window FOR UPDATE),
+    running AS MATERIALIZED (
+        SELECT lane.id, lane.flying_since FROM scheduler.mailing AS mailing
+        JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
+        WHERE mailing.account = $1 AND mailing.state = 'running' AND mailing.finished_at IS NULL AND NOT lane.paused
+          AND lane.cancelled_at IS NULL AND lane.queued + lane.deferred > 0),
+    known AS MATERIALIZED (
+        SELECT mail.id, mail.lane, mail.state FROM room CROSS JOIN scheduler.bulk_mail AS mail
+        WHERE mail.id = ANY(ARRAY(
+            SELECT mail.id FROM running JOIN scheduler.bulk_mail AS mail
+                   ON mail.lane = running.id AND mail.handed_at >= running.flying_since
+            WHERE mail.state = 'queued' AND mail.handed_at < now() - $2::interval
+            UNION ALL
+            SELECT mail.id FROM running JOIN scheduler.bulk_mail AS mail ON mail.lane = running.id
+            WHERE mail.shelf = 'o' AND mail.state = 'deferred' AND mail.attempt = 0))
+          AND (mail.state = 'queued' OR mail.state = 'deferred' AND mail.attempt = 0)
+          AND mail.recipient IS NOT NULL AND coalesce(mail.expires_at > now() + interval '1 min', true)
+          AND greatest(mail.handed_at, room.heard_since) < now() - $2::interval * power(2, least(mail.repeats, 10))
+          AND room.heard_since IS NOT NULL
+        ORDER BY mail.id LIMIT {_PORTION} FOR UPDATE OF mail SKIP LOCKED),
+    changed AS (
+        UPDATE scheduler.bulk_mail AS mail SET state = 'pending', repeats = mail.repeats + 1
+        FROM known WHERE mail.id = known.id),
+    counted AS (
+        UPDATE scheduler.bulk_lane AS lane
+        SET pending = lane.pending + moved.n, queued = lane.queued - moved.queued, changed_at = now(),
+            deferred = lane.deferred - (moved.n - moved.queued)
+        FROM (SELECT lane, count(*) AS n, count(*) FILTER (WHERE state = 'queued') AS queued FROM known GROUP BY lane)
+             AS moved WHERE lane.id = moved.lane),
+    returned AS (
+        UPDATE scheduler.bulk_window AS room SET in_flight = room.in_flight - freed.n
+        FROM (SELECT count(*)::int AS n FROM known WHERE state = 'queued') AS freed WHERE freed.n > 0)
+    SELECT count(*) AS repeated FROM known
+"""

@@ -1,0 +1,449 @@
+"""What becomes of mailings once they are started, whoever dies in between, on a real PostgreSQL."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.scheduler.mailings.engine import Engine, EnginePolicy
+from services.scheduler.mailings.finish_store import FinishStore
+from services.scheduler.mailings.freeze_store import FreezeStore
+from services.scheduler.mailings.round_store import RoundStore
+from services.scheduler.pacing.bulk_store import BulkStore
+from services.scheduler.pacing.fairness import share_out
+from services.scheduler.pacing.settling_store import Result, SettlingStore
+from services.scheduler.pacing.states import BulkState
+from services.scheduler.pacing.store import PacingStore, QueuedMail
+from shared.database import Database, DatabaseUnavailable
+from shared.events.identity import name_mails
+from tests.support.mailings import Account, World, open_world
+
+DAY, LEASE = timedelta(days=1), timedelta(seconds=30)
+Counts = dict[str, int]
+
+
+class Machine:
+    """One account, and what works for it: jobs and hand-out as any process does them."""
+
+    def __init__(self, shop: Account, *, repeat_failed: bool = False) -> None:
+        self.shop, self.database = shop, shop.database
+        self.freezes = FreezeStore(self.database, self.database)
+        self.rounds = RoundStore(self.database, repeat_failed=repeat_failed)
+        policy = EnginePolicy(timedelta(seconds=600), 1024 * 1024)
+        self.engine = Engine(self.freezes, self.rounds, FinishStore(self.database), BulkStore(self.database), policy)
+        self.pacing, self.settling = PacingStore(self.database), SettlingStore(self.database)
+
+    async def begin(self, **fields: Any) -> Any:
+        """A mailing that was started over HTTP."""
+        mailing = await self.shop.create(content={**CONTENT}, **fields)
+        await self.do(mailing, "start")
+        return mailing
+
+    async def do(self, mailing: Any, action: str, body: Any = None, expect: int = 202) -> Any:
+        return await self.shop.ask("POST", f"/v1/mailings/{mailing['id']}/{action}", expect=expect, json=body)
+
+    async def read(self, mailing: Any) -> Any:
+        return await self.shop.ask("GET", f"/v1/mailings/{mailing['id']}", expect=200)
+
+    async def take(self) -> list[QueuedMail]:
+        """What is handed out now."""
+        view = await self.pacing.look()
+        shares = share_out(view.free, view.claims)
+        taken = await self.pacing.take(shares, view.stuck, LEASE, DAY, DAY) if shares else None
+        return taken[1] if taken else []
+
+    async def drain(self) -> list[QueuedMail]:
+        """All that can be handed out, without any result."""
+        taken: list[QueuedMail] = []
+        while some := await self.take():
+            taken += some
+        return taken
+
+    async def settle(
+        self,
+        mails: Sequence[QueuedMail],
+        state: BulkState = BulkState.SENT,
+        reason: str | None = None,
+        attempt: int = 1,
+    ) -> None:
+        ids = sorted(str(mail.id) for mail in mails)
+        await self.settling.settle([Result(each, state, attempt, reason, reason and "words") for each in ids])
+
+    async def count(self, mailing: Any) -> Counts:
+        """By state, as the rows say; and so must the lane."""
+        rows = await self.list_rows(mailing)
+        found = Counter(row["state"] for row in rows)
+        lanes = await self.database.fetch("SELECT * FROM scheduler.bulk_lane WHERE name = $1", mailing["id"])
+        assert {state.value: lanes[0][state.value] for state in BulkState} == {
+            state.value: found[state.value] for state in BulkState
+        }
+        window = await self.database.fetch("SELECT in_flight FROM scheduler.bulk_window")
+        queued = await self.database.fetch("SELECT count(*) AS n FROM scheduler.bulk_mail WHERE state = 'queued'")
+        assert window[0]["in_flight"] == queued[0]["n"]
+        return dict(found)
+
+    async def list_rows(self, mailing: Any) -> list[Any]:
+        return await self.database.fetch(
+            """
+            SELECT mail.* FROM scheduler.bulk_mail AS mail JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane
+            WHERE lane.name = $1 ORDER BY number
+            """,
+            mailing["id"],
+        )
+
+    async def pass_time(self, seconds: float) -> None:
+        """So long goes by, as PostgreSQL sees it."""
+        by = timedelta(seconds=seconds)
+        for table, columns in (
+            ("bulk_mail", ("due_at", "expires_at", "handed_at", "ended_at")),
+            ("bulk_lane", ("handed_at", "result_at", "flying_since", "tokens_at")),
+            ("bulk_window", ("heard_at", "heard_since")),
+            ("mailing", ("start_at", "finish_at", "started_at", "frozen_at", "freeze_until")),
+        ):
+            moved = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
+            await self.database.fetch(f"UPDATE scheduler.{table} SET {moved}", by)
+
+
+CONTENT = {"from": "news@example.com", "subject": "Hello", "text": "Hi {{ name }}"}
+
+
+@pytest.fixture
+async def world(module_database_url: str) -> AsyncIterator[World]:
+    async with open_world(module_database_url) as world:
+        yield world
+
+
+@pytest.fixture
+async def machine(world: World) -> AsyncIterator[Machine]:
+    shop = await world.open()
+    yield Machine(shop)
+    tables = "bulk_lane, scheduler.bulk_content, scheduler.bulk_mail, scheduler.bulk_group, scheduler.mailing"
+    await shop.database.fetch(f"TRUNCATE scheduler.{tables}, scheduler.occurrence")
+    await shop.database.fetch(
+        "UPDATE scheduler.bulk_window SET size = 50, in_flight = 0, heard_at = NULL, heard_since = NULL"
+    )
+
+
+async def add_contacts(machine: Machine, count: int, name: str = "ann", zone: str | None = None) -> list[UUID]:
+    added = [await machine.shop.add_contact(f"{name}{number}@example.org", "Ann") for number in range(count)]
+    if zone:
+        await machine.database.fetch(
+            "UPDATE scheduler.contact SET timezone = $2 WHERE id = ANY($1::uuid[])", added, zone
+        )
+    return added
+
+
+async def test_an_audience_is_taken_in_once_whoever_dies_and_nobody_who_comes_later(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.scheduler.mailings.engine._FROZEN_AT_ONCE", 3)
+    before = set(await add_contacts(machine, 10))
+    mailing = await machine.begin()
+    keep, written = machine.freezes.keep, 0
+
+    async def keep_and_die(*args: Any, **options: Any) -> Any:
+        nonlocal written
+        written += 1
+        if written == 2:
+            raise DatabaseUnavailable("it never got there")
+        kept = await keep(*args, **options)
+        if written == 3:
+            raise DatabaseUnavailable("it got there, and nobody heard of it")
+        return kept
+
+    monkeypatch.setattr(machine.freezes, "keep", keep_and_die)
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            await machine.engine.start(machine.shop.name)
+        assert (await machine.engine.start(machine.shop.name))["recipients"] == 0  # somebody else has it
+        await machine.database.fetch("UPDATE scheduler.mailing SET freeze_until = now() - interval '1 s'")
+    await machine.shop.add_contact("late@example.org", "Late")
+    assert (await machine.read(mailing)).get("frozen_at") is None
+    assert (await machine.engine.start(machine.shop.name))["recipients"] == 4
+    rows = await machine.list_rows(mailing)
+    assert {UUID(int=row["recipient"].int) for row in rows} == before
+    assert [row["number"] for row in rows] == list(range(1, 11))
+    name = name_mails(UUID(mailing["id"]))
+    assert {row["id"] for row in rows} == {name(each, 0) for each in before}
+    found = await machine.read(mailing)
+    assert (found["state"], found["recipients"]) == ("running", 10)
+    assert found["frozen_at"]
+    assert await machine.count(mailing) == {"pending": 10}
+
+
+async def test_whoever_stood_still_while_another_went_on_writes_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.scheduler.mailings.engine._FROZEN_AT_ONCE", 3)
+    await add_contacts(machine, 5)
+    mailing = await machine.begin()
+    await machine.freezes.begin_due(machine.shop.name)
+    leased = await machine.freezes.lease(machine.shop.name)
+    assert leased
+    await machine.database.fetch("UPDATE scheduler.mailing SET freeze_until = now() - interval '1 s'")
+    assert (await machine.engine.start(machine.shop.name))["recipients"] == 5
+    await machine.settle(await machine.drain(), BulkState.FAILED, "rejected")
+    await machine.do(mailing, "retry")
+    await machine.engine.start(machine.shop.name)
+    assert await machine.engine._freeze(*leased) == 0
+    assert await machine.count(mailing) == {"pending": 5}
+
+
+async def test_a_cancelled_mailing_takes_nobody_in_any_more_and_is_over_once_all_have_their_end(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.scheduler.mailings.engine._FROZEN_AT_ONCE", 3)
+    await add_contacts(machine, 7)
+    mailing = await machine.begin()
+    keep = machine.freezes.keep
+
+    async def keep_and_cancel(*args: Any, **options: Any) -> Any:
+        kept = await keep(*args, **options)
+        await machine.do(mailing, "cancel")
+        return kept
+
+    monkeypatch.setattr(machine.freezes, "keep", keep_and_cancel)
+    await machine.engine.start(machine.shop.name)
+    assert await machine.count(mailing) == {"pending": 3}
+    assert await machine.take() == []
+    await machine.engine.finish(machine.shop.name)
+    assert "finished_at" not in await machine.read(mailing)
+    assert await machine.settling.cancel_lanes(100) == 3
+    assert (await machine.engine.finish(machine.shop.name))["cancelled"] == 1
+    ended = await machine.read(mailing)
+    assert (ended["state"], ended["counts"]["fail"]) == ("cancelled", 3)
+    assert ended["finished_at"]
+
+
+async def test_only_those_who_failed_get_another_mail(machine: Machine) -> None:
+    await add_contacts(machine, 6)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    first = await machine.drain()
+    await machine.settle(first[:3])
+    await machine.settle(first[3:5], BulkState.FAILED, "rejected")
+    await machine.settle(first[5:], BulkState.FAILED, "unknown")
+    assert (await machine.engine.finish(machine.shop.name))["finished"] == 1
+    assert (await machine.read(mailing))["state"] == "finished"
+    again = await machine.do(mailing, "retry")
+    assert (again["state"], again.get("finished_at")) == ("running", None)
+    assert (await machine.engine.finish(machine.shop.name))["finished"] == 0  # somebody has asked for more
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 2
+    second = await machine.drain()
+    assert len(second) == 2
+    assert not {mail.id for mail in second} & {mail.id for mail in first}
+    assert all(b'"retry_of"' in mail.own for mail in second)
+    await machine.settle(first, BulkState.SENT, attempt=9)  # of the mails before: nobody has them any more
+    assert await machine.count(mailing) == {"sent": 3, "failed": 1, "queued": 2}
+    await machine.settle(second)
+    assert (await machine.engine.finish(machine.shop.name))["finished"] == 1
+    assert await machine.count(mailing) == {"sent": 5, "failed": 1}
+
+
+async def test_where_nobody_failed_there_is_nothing_to_retry(machine: Machine) -> None:
+    await add_contacts(machine, 1)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    await machine.settle(await machine.drain())
+    refused = await machine.do(mailing, "retry", expect=409)
+    assert refused["type"].endswith("nothing-to-retry")
+
+
+async def test_what_the_relay_may_have_is_tried_again_only_if_somebody_says_so(machine: Machine) -> None:
+    await add_contacts(machine, 2)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    await machine.settle(await machine.drain(), BulkState.FAILED, "unknown")
+    await machine.do(mailing, "retry")
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 0
+    assert (await machine.engine.finish(machine.shop.name))["finished"] == 1
+    await machine.do(mailing, "retry", {"unknown": True})
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 2
+
+
+def make_hours(start: datetime, hours: float) -> dict[str, str]:
+    """From a moment on, for so long, on the clock of UTC."""
+    end = start + timedelta(hours=hours)
+    return {"from": f"{start:%H:%M}", "to": f"{end:%H:%M}", "timezone": "UTC"}
+
+
+async def test_mail_leaves_within_its_hours_and_what_is_late_waits_for_the_next_under_its_id(machine: Machine) -> None:
+    now = datetime.now(UTC)
+    await add_contacts(machine, 3, "here")
+    await add_contacts(machine, 2, "kiritimati", "Etc/GMT-12")
+    mailing = await machine.begin(hours=make_hours(now - timedelta(hours=1), 3))
+    await machine.engine.start(machine.shop.name)
+    ids = {row["id"] for row in await machine.list_rows(mailing)}
+    assert len(await machine.drain()) == 3
+    assert await machine.count(mailing) == {"queued": 3, "pending": 2}
+    await machine.pass_time(12.5 * 3600)  # the others' hours have come
+    await machine.pass_time(3 * 3600)  # and gone
+    assert await machine.take() == []
+    assert (await machine.engine.send(machine.shop.name))["next_hours"] == 2
+    rows = [row for row in await machine.list_rows(mailing) if row["state"] == "pending"]
+    assert all(row["due_at"] > now and row["expires_at"] - row["due_at"] <= timedelta(hours=3) for row in rows)
+    assert {row["id"] for row in await machine.list_rows(mailing)} == ids
+
+
+async def test_mail_that_expired_with_its_hours_gets_another_round_until_the_mailing_is_over(machine: Machine) -> None:
+    now = datetime.now(UTC)
+    await add_contacts(machine, 2)
+    hours = make_hours(now - timedelta(hours=1), 3)
+    mailing = await machine.begin(hours=hours, finish_at=(now + timedelta(hours=30)).isoformat())
+    await machine.engine.start(machine.shop.name)
+    first = await machine.drain()
+    assert all(mail.expires_at <= now + timedelta(hours=2.1) for mail in first)
+    await machine.settle(first, BulkState.EXPIRED, "expired")
+    assert (await machine.engine.finish(machine.shop.name))["finished"] == 0
+    rows = await machine.list_rows(mailing)
+    assert [row["round"] for row in rows] == [1, 1]
+    assert not {row["id"] for row in rows} & {mail.id for mail in first}
+    await machine.pass_time(26 * 3600)  # within its hours of the second day
+    await machine.engine.send(machine.shop.name)
+    await machine.database.fetch("UPDATE scheduler.bulk_mail SET due_at = now() WHERE state = 'pending'")
+    second = await machine.drain()
+    await machine.settle(second, BulkState.EXPIRED, "expired")
+    await machine.pass_time(5 * 3600)
+    assert (await machine.engine.finish(machine.shop.name))["finished"] == 1
+    assert await machine.count(mailing) == {"expired": 2}
+
+
+async def test_what_never_left_fails_when_the_mailing_is_over(machine: Machine) -> None:
+    await add_contacts(machine, 4)
+    finish = datetime.now(UTC) + timedelta(hours=1)
+    mailing = await machine.begin(finish_at=finish.isoformat(), rate=2)
+    await machine.engine.start(machine.shop.name)
+    taken = await machine.take()
+    assert 1 <= len(taken) <= 2
+    await machine.do(mailing, "pause")
+    await machine.pass_time(3601)
+    assert await machine.take() == []
+    assert (await machine.engine.finish(machine.shop.name)) == {
+        "never_sent": 4 - len(taken),
+        "finished": 0,
+        "cancelled": 0,
+    }
+    await machine.settle(taken)
+    assert (await machine.engine.finish(machine.shop.name))["finished"] == 1
+    assert await machine.count(mailing) == {"sent": len(taken), "expired": 4 - len(taken)}
+    failed = await machine.shop.ask("GET", f"/v1/mailings/{mailing['id']}/recipients?state=fail", expect=200)
+    assert {each["reason"] for each in failed["data"]} == {"expired"}
+    refused = await machine.do(mailing, "retry", expect=422)
+    assert refused["errors"][0]["pointer"] == "/finish_at"
+    await machine.do(mailing, "retry", {"finish_at": None})
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 4 - len(taken)
+    await machine.pass_time(10)
+    assert len(await machine.take()) == 2  # it is not paused any more
+
+
+async def test_silent_mail_goes_out_again_under_its_id_while_results_come_back(machine: Machine) -> None:
+    await add_contacts(machine, 6)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    first = await machine.drain()
+    await machine.settle(first[:2])
+    for _ in range(4):  # results come all the time
+        await machine.pass_time(200)
+        await machine.engine.start(machine.shop.name)
+        await machine.database.fetch("UPDATE scheduler.bulk_lane SET result_at = now()")
+    rows = await machine.list_rows(mailing)
+    assert [row["repeats"] for row in rows if row["state"] != "sent"] == [1, 1, 1, 1]
+    again = await machine.drain()
+    assert {mail.id for mail in again} == {mail.id for mail in first[2:]}
+    await machine.pass_time(700)
+    await machine.database.fetch("UPDATE scheduler.bulk_lane SET result_at = now()")
+    await machine.database.fetch("UPDATE scheduler.bulk_window SET heard_at = now()")
+    assert (await machine.engine.start(machine.shop.name))["repeated"] == 0  # twice as long the second time
+    await machine.settle(again)
+    assert await machine.count(mailing) == {"sent": 6}
+
+
+async def test_nothing_is_repeated_while_it_is_paused_or_no_result_comes_back(machine: Machine) -> None:
+    await add_contacts(machine, 5)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    await machine.drain()
+    for _ in range(12):  # the relay is away for an hour
+        await machine.pass_time(300)
+        assert (await machine.engine.start(machine.shop.name))["repeated"] == 0
+    await machine.settling.release_stale(timedelta(minutes=5))
+    rows = await machine.list_rows(mailing)
+    await machine.settling.settle([Result(str(rows[0]["id"]), BulkState.SENT, 1)])
+    assert (await machine.engine.start(machine.shop.name))["repeated"] == 0  # the others are about to come
+    await machine.do(mailing, "pause")
+    await machine.database.fetch("UPDATE scheduler.bulk_window SET heard_since = now() - interval '1 day'")
+    assert (await machine.engine.start(machine.shop.name))["repeated"] == 0
+    await machine.do(mailing, "resume")
+    assert (await machine.engine.start(machine.shop.name))["repeated"] == 4
+
+
+async def test_processes_keep_to_a_mailings_rate_together(machine: Machine, module_database_url: str) -> None:
+    await add_contacts(machine, 45)
+    other = Database(module_database_url)
+    began = (await other.fetch("SELECT clock_timestamp() AS at"))[0]["at"]
+    await machine.begin(rate=10)
+    await machine.engine.start(machine.shop.name)
+    second = Machine(machine.shop)
+    second.pacing = PacingStore(other)
+    taken = 0
+    while taken < 12:
+        rounds = await asyncio.gather(machine.take(), second.take())
+        taken += sum(map(len, rounds))
+    ended = (await other.fetch("SELECT clock_timestamp() AS at"))[0]["at"]
+    await other.close()
+    assert taken <= 10 * (ended - began).total_seconds() + 1
+
+
+async def test_a_mailing_is_started_paused_and_resumed_once(machine: Machine) -> None:
+    await add_contacts(machine, 1)
+    mailing = await machine.shop.create(content={**CONTENT})
+    for action in ("pause", "resume", "cancel", "retry"):
+        refused = await machine.do(mailing, action, expect=409)
+        assert refused["type"].endswith("mailing-state")
+    assert (await machine.do(mailing, "start"))["state"] == "scheduled"
+    assert (await machine.do(mailing, "start"))["state"] == "scheduled"
+    asked = await machine.database.fetch(
+        "SELECT state, task_id FROM scheduler.occurrence WHERE account = $1", machine.shop.name
+    )
+    assert [row["state"] for row in asked] == ["ready"]
+    assert asked[0]["task_id"]
+    names = await machine.database.fetch(
+        "SELECT name, job_name FROM scheduler.task WHERE account = $1 ORDER BY id", machine.shop.name
+    )
+    assert [row["name"] for row in names] == ["start_mailing", "send_message", "finish_mailing"]
+    await machine.engine.start(machine.shop.name)
+    for action, state in (("pause", "paused"), ("pause", "paused"), ("resume", "running"), ("resume", "running")):
+        assert (await machine.do(mailing, action))["state"] == state
+    for action in ("cancel", "cancel"):
+        assert (await machine.do(mailing, action))["state"] == "cancelled"
+    await machine.do(mailing, "start", expect=409)
+
+
+async def test_a_mailing_that_waits_for_its_time_begins_then_and_cancelled_never(machine: Machine) -> None:
+    await add_contacts(machine, 1)
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    mailing, other = await machine.begin(start_at=later), await machine.begin(start_at=later)
+    cancelled = await machine.do(other, "cancel")
+    assert cancelled["finished_at"]
+    assert (await machine.engine.start(machine.shop.name))["started"] == 0
+    await machine.pass_time(3601)
+    assert (await machine.engine.start(machine.shop.name))["started"] == 1
+    assert (await machine.read(mailing))["state"] == "running"
+
+
+async def test_those_who_unsubscribed_are_skipped_and_counted(machine: Machine) -> None:
+    first, *_ = await add_contacts(machine, 3)
+    await machine.database.fetch(
+        "INSERT INTO scheduler.unsubscription (recipient, account, source) VALUES ($1, $2, 'manual')",
+        first,
+        machine.shop.name,
+    )
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    assert await machine.count(mailing) == {"pending": 2, "skipped": 1}
+    await machine.settle(await machine.drain())
+    assert (await machine.engine.finish(machine.shop.name))["finished"] == 1

@@ -1,0 +1,97 @@
+"""A mailing's whole path on real parts: started over HTTP, taken in, paced, sent, its results counted, finished."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.support.mailings import Account, open_world
+from tests.support.servers import RealServers, run_apart
+from tests.support.services import ServiceRunner
+from tests.support.smtp import Script, SmtpServer, run_smtp_apart
+from tests.support.stack import Stack
+
+CONTENT = {"from": "Shop <news@example.com>", "subject": "Hello {{ name }}", "text": "Your plan: {{ plan }}"}
+
+
+@dataclass
+class Relay:
+    """Refuses whom it is told to."""
+
+    server: SmtpServer
+
+
+def answer(step: str, argument: str) -> str | None:
+    return "550 5.1.1 no such user" if step == "rcpt" and argument.startswith("nobody") else None
+
+
+@pytest.fixture(scope="module")
+def stack(real_servers: RealServers) -> Iterator[Stack]:
+    prefix, database = real_servers.create_topics(), real_servers.create_database()
+    yield Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(database))
+    real_servers.drop_database(database)
+    real_servers.drop_topics(prefix)
+
+
+@pytest.fixture(scope="module")
+def relay(stack: Stack) -> Iterator[SmtpServer]:
+    runner = ServiceRunner(stack.env())
+    with run_smtp_apart(Script(answer)) as relay:
+        started = [
+            runner.start("services.scheduler", "worker"),
+            runner.start("services.scheduler", "jobs"),
+            runner.start("services.sender", "worker", env={"MILENA_SMTP_PORT": str(relay.port)}),
+        ]
+        try:
+            for process in started:
+                run_apart(process.wait_ready(60))
+            yield relay
+        finally:
+            runner.stop_all()
+
+
+@pytest.fixture
+async def shop(stack: Stack) -> AsyncIterator[Account]:
+    async with open_world(stack.database_url) as world:
+        yield await world.open()
+
+
+async def wait_state(shop: Account, mailing: Any, state: str, timeout_s: float = 30) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = await shop.ask("GET", f"/v1/mailings/{mailing['id']}", expect=200)
+        if found["state"] == state and (state not in ("finished", "cancelled") or "finished_at" in found):
+            return found
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.05)
+
+
+async def test_everybody_of_the_audience_gets_one_and_it_is_known_who_did_not(shop: Account, relay: SmtpServer) -> None:
+    for number in range(300):
+        await shop.add_contact(f"ann{number}@example.org", "Ann", ("customer",), plan="pro")
+    for number in range(3):
+        await shop.add_contact(f"nobody{number}@example.org", "Nobody", ("customer",), plan="pro")
+    for number in range(2):
+        await shop.add_contact(f"poor{number}@example.org", "Poor", ("customer",))
+    await shop.add_contact("other@example.org", "Other", plan="pro")
+    mailing = await shop.create(content=CONTENT, audience={"tags": {"any": ["customer"]}})
+    await shop.ask("POST", f"/v1/mailings/{mailing['id']}/start", expect=202)
+    ended = await wait_state(shop, mailing, "finished")
+    assert ended["recipients"] == 305
+    assert {name: ended["counts"][name] for name in ("pending", "success", "fail", "skipped", "final")} == {
+        "pending": 0,
+        "success": 300,
+        "fail": 5,
+        "skipped": 0,
+        "final": 305,
+    }
+    taken = Counter(address for each in list(relay.taken) for address in each.recipients)
+    assert taken == {f"ann{number}@example.org": 1 for number in range(300)}
+    failed = await shop.ask("GET", f"/v1/mailings/{mailing['id']}/recipients?state=fail", expect=200)
+    reasons = Counter((each["address"][:4], each["reason"], each["final"]) for each in failed["data"])
+    assert reasons == {("nobo", "rejected", True): 3, ("poor", "template_error", True): 2}
+    assert any("550" in each["detail"] for each in failed["data"])
