@@ -24,6 +24,7 @@ class ContactView(BaseModel):
     timezone: str | None = Field(examples=["Europe/Berlin"])
     tags: list[str] = Field(examples=[["customer", "vip"]])
     attributes: dict[str, Any] = Field(examples=[{"plan": "pro", "seats": 5}])
+    unsubscribed_at: datetime | None = Field(description="since when it gets no mailings; null: it gets them")
     created_at: datetime
     changed_at: datetime
 
@@ -122,8 +123,8 @@ REMAINS = [
         until="the topics' retention is over",
     ),
     Remainder(
-        what="mail that waits: in a mailing or batch, for its time, or for another try",
-        where="scheduler.bulk_mail, scheduler.delayed, sender.due",
+        what="mail that is with the senders, waits for its time or another try, or is part of a batch",
+        where="sender.due, scheduler.delayed, scheduler.bulk_mail",
         until="it is sent or has failed for good; what it says is dropped then, or 30 days later",
     ),
     Remainder(
