@@ -18,6 +18,7 @@ from services.scheduler.pacing.fairness import share_out
 from services.scheduler.pacing.settling_store import Result, SettlingStore
 from services.scheduler.pacing.states import BulkState
 from services.scheduler.pacing.store import PacingStore, QueuedMail
+from services.scheduler.unsubscribing.store import Source, UnsubscriptionStore
 from shared.database import Database, DatabaseUnavailable
 from shared.events.identity import name_mails
 from tests.support.mailings import Account, World, open_world
@@ -85,6 +86,10 @@ class Machine:
         queued = await self.database.fetch("SELECT count(*) AS n FROM scheduler.bulk_mail WHERE state = 'queued'")
         assert window[0]["in_flight"] == queued[0]["n"]
         return dict(found)
+
+    async def unsubscribe(self, recipient: UUID) -> None:
+        store = UnsubscriptionStore(self.database)
+        assert await store.add(self.shop.name, [recipient], Source.MANUAL) == 1
 
     async def list_rows(self, mailing: Any) -> list[Any]:
         return await self.database.fetch(
@@ -435,15 +440,34 @@ async def test_a_mailing_that_waits_for_its_time_begins_then_and_cancelled_never
     assert (await machine.read(mailing))["state"] == "running"
 
 
-async def test_those_who_unsubscribed_are_skipped_and_counted(machine: Machine) -> None:
-    first, *_ = await add_contacts(machine, 3)
-    await machine.database.fetch(
-        "INSERT INTO scheduler.unsubscription (recipient, account, source) VALUES ($1, $2, 'manual')",
-        first,
-        machine.shop.name,
-    )
+async def test_those_who_unsubscribe_are_skipped_until_their_mail_has_left(machine: Machine) -> None:
+    first, second, third, *_ = await add_contacts(machine, 5)
+    await machine.unsubscribe(first)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
-    assert await machine.count(mailing) == {"pending": 2, "skipped": 1}
-    await machine.settle(await machine.drain())
+    assert await machine.count(mailing) == {"pending": 4, "skipped": 1}
+    await machine.unsubscribe(second)
+    taken = await machine.drain()
+    assert await machine.count(mailing) == {"queued": 3, "skipped": 2}
+    shown = await machine.shop.ask("GET", f"/v1/mailings/{mailing['id']}/recipients?state=skipped", expect=200)
+    assert {(each["reason"], each["final"]) for each in shown["data"]} == {("unsubscribed", True)}
+    await machine.unsubscribe(third)  # too late: a repeat may not say that he got none
+    await machine.database.fetch("UPDATE scheduler.bulk_mail SET state = 'pending' WHERE state = 'queued'")
+    await machine.database.fetch("UPDATE scheduler.bulk_lane SET pending = queued, queued = 0")
+    await machine.database.fetch("UPDATE scheduler.bulk_window SET in_flight = 0")
+    assert {mail.id for mail in await machine.drain()} == {mail.id for mail in taken}
+    await machine.settle(taken)
+    assert await machine.count(mailing) == {"sent": 3, "skipped": 2}
     assert (await machine.engine.finish(machine.shop.name))["finished"] == 1
+
+
+async def test_whoever_unsubscribes_after_his_mail_failed_gets_no_next_one(machine: Machine) -> None:
+    recipients = await add_contacts(machine, 3)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    await machine.settle(await machine.drain(), BulkState.FAILED, "rejected")
+    await machine.unsubscribe(recipients[0])
+    await machine.do(mailing, "retry")
+    await machine.engine.start(machine.shop.name)
+    assert len(await machine.drain()) == 2
+    assert await machine.count(mailing) == {"queued": 2, "skipped": 1}

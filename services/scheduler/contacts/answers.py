@@ -26,6 +26,7 @@ class ContactView(BaseModel):
     attributes: dict[str, Any] = Field(examples=[{"plan": "pro", "seats": 5}])
     created_at: datetime
     changed_at: datetime
+    unsubscribed_at: datetime | None = Field(description="gets no mailing since then; null: gets them", examples=[None])
 
 
 class ContactPage(BaseModel):

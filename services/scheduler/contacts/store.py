@@ -13,7 +13,10 @@ from shared.database import Database
 
 # Whether an index helps depends on the tag or value that is asked for, so each is planned by itself.
 _PLANNING = {"plan_cache_mode": "force_custom_plan"}
-_FIELDS = "id, address, name, timezone, tags, attributes, created_at, changed_at"
+_FIELDS = """
+    id, address, name, timezone, tags, attributes, created_at, changed_at,
+    (SELECT unsubscribed_at FROM scheduler.unsubscription WHERE recipient = contact.id) AS unsubscribed_at
+"""
 _GIVEN = f"""
     SELECT id, address, name, timezone, string_to_array(tags, '{TAG_SEPARATOR}') AS tags,
            attributes::jsonb AS attributes, ARRAY(SELECT jsonb_array_elements_text(dropped::jsonb)) AS dropped
