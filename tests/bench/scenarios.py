@@ -7,6 +7,7 @@ from tests.bench import wire
 from tests.bench.accept import accept_with_bare_api, accept_with_gateway
 from tests.bench.batch import accept_batches, produce_bare
 from tests.bench.celery_queue import drain_celery, send_through_celery
+from tests.bench.contacts import import_contacts, import_new
 from tests.bench.delayed import release_in_time
 from tests.bench.drain import drain_bulk, drain_singles
 from tests.bench.figures import Figures
@@ -251,6 +252,22 @@ COMPARISONS = (
                 "listing",
                 "GET /v1/emails of every filter, and /v1/stats, over 5 million mails of 90 days; the slowest kind's",
                 lambda bench: measure_lists(bench.servers, bench.scale(5_000_000, 20_000), bench.scale(400, 20)),
+            ),
+        ),
+    ),
+    Comparison(
+        "contacts",
+        1,
+        (
+            Scenario(
+                "import",
+                "a file of a million contacts, every one new",
+                lambda bench: import_new(bench.servers, bench.scale(1_000_000, 20_000)),
+            ),
+            Scenario(
+                "import-again",
+                "the same, killed half way, sent again, and once more when nothing is new; exported",
+                lambda bench: import_contacts(bench.servers, bench.scale(1_000_000, 20_000)),
             ),
         ),
     ),

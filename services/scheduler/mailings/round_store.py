@@ -167,16 +167,17 @@ _LIST = """
     ORDER BY mailing.id
 """
 # $1 lane, $2 whether it has hours, $3 repeat_failed, $4 finish_at, $5 retry_before, $6 unknown. One whose hours reach
-# to the mailing's end has no others. What the relay may have goes once more only if somebody says so.
+# to the mailing's end has no others. What the relay may have goes once more only if somebody says so; so does what
+# nothing was ever heard of, and was given up.
 RENEWABLE = f"""
     mail.lane = $1 AND mail.shelf = 'u' AND mail.recipient IS NOT NULL AND mail.own IS NOT NULL
     AND coalesce(now() < $4::timestamptz, true) AND (
-        (mail.handed_at IS NOT NULL AND mail.reason IS DISTINCT FROM 'unknown'
-         AND (($2::bool AND mail.state = 'expired') OR ($3::bool AND mail.state IN ('expired', 'failed')
-              AND coalesce(mail.reason, 'expired') IN ({", ".join(f"'{each}'" for each in TRANSIENT)})))
+        (mail.handed_at IS NOT NULL
+         AND (($2::bool AND mail.state = 'expired' AND mail.reason = 'expired')
+              OR ($3::bool AND mail.reason IN ({", ".join(f"'{each}'" for each in TRANSIENT)})))
          AND CASE WHEN $4 IS NULL THEN mail.round < {MOST_ROUNDS} ELSE coalesce(mail.expires_at < $4, true) END)
         OR (mail.state IN ('failed', 'expired') AND mail.ended_at < $5::timestamptz
-            AND (mail.reason IS DISTINCT FROM 'unknown' OR $6::bool)))
+            AND (coalesce(mail.reason, 'unknown') <> 'unknown' OR $6::bool)))
 """
 # The mailing's row is held, so that it is not finished meanwhile.
 _RENEW = """
