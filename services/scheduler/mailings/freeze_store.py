@@ -55,7 +55,7 @@ class FreezeStore:
         first = len(source.args) + 1
         rows = await self._audiences.fetch(
             f"""
-            SELECT recipient, address, name, zone, variables, {look_up_unsubscribed("recipient")} AS unsubscribed
+            SELECT recipient, address, name, zone, variables, {look_up_unsubscribed("source.recipient")} AS unsubscribed
             FROM ({source.sql}) AS source WHERE recipient > ${first} AND since <= ${first + 1}
             ORDER BY recipient LIMIT ${first + 2}
             """,
