@@ -45,6 +45,7 @@ KEYS = (
     "tasks",
     "batch_followed",
     "bulk",
+    "mailing",
     *MATRIX_KEYS,
 )
 _COLUMNS = ("mails", "sent", "lost", "doubles", "hidden_doubles", "unknown", "takeovers", "redeliveries", "deadlocks")

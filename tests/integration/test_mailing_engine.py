@@ -1,114 +1,20 @@
 """What becomes of mailings once they are started, whoever dies in between, on a real PostgreSQL."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from services.scheduler.mailings.engine import Engine, EnginePolicy
-from services.scheduler.mailings.finish_store import FinishStore
-from services.scheduler.mailings.freeze_store import FreezeStore
-from services.scheduler.mailings.round_store import RoundStore
-from services.scheduler.pacing.bulk_store import BulkStore
-from services.scheduler.pacing.fairness import share_out
-from services.scheduler.pacing.settling_store import Result, SettlingStore
+from services.scheduler.pacing.settling_store import Result
 from services.scheduler.pacing.states import BulkState
-from services.scheduler.pacing.store import PacingStore, QueuedMail
+from services.scheduler.pacing.store import PacingStore
 from shared.database import Database, DatabaseUnavailable
 from shared.events.identity import name_mails
-from tests.support.mailings import Account, World, open_world
-
-DAY, LEASE = timedelta(days=1), timedelta(seconds=30)
-Counts = dict[str, int]
-
-
-class Machine:
-    """One account, and what works for it: jobs and hand-out as any process does them."""
-
-    def __init__(self, shop: Account, *, repeat_failed: bool = False) -> None:
-        self.shop, self.database = shop, shop.database
-        self.freezes = FreezeStore(self.database, self.database)
-        self.rounds = RoundStore(self.database, repeat_failed=repeat_failed)
-        policy = EnginePolicy(timedelta(seconds=600), 1024 * 1024)
-        self.engine = Engine(self.freezes, self.rounds, FinishStore(self.database), BulkStore(self.database), policy)
-        self.pacing, self.settling = PacingStore(self.database), SettlingStore(self.database)
-
-    async def begin(self, **fields: Any) -> Any:
-        """A mailing that was started over HTTP."""
-        mailing = await self.shop.create(content={**CONTENT}, **fields)
-        await self.do(mailing, "start")
-        return mailing
-
-    async def do(self, mailing: Any, action: str, body: Any = None, expect: int = 202) -> Any:
-        return await self.shop.ask("POST", f"/v1/mailings/{mailing['id']}/{action}", expect=expect, json=body)
-
-    async def read(self, mailing: Any) -> Any:
-        return await self.shop.ask("GET", f"/v1/mailings/{mailing['id']}", expect=200)
-
-    async def take(self) -> list[QueuedMail]:
-        """What is handed out now."""
-        view = await self.pacing.look()
-        shares = share_out(view.free, view.claims)
-        taken = await self.pacing.take(shares, view.stuck, LEASE, DAY, DAY) if shares else None
-        return taken[1] if taken else []
-
-    async def drain(self) -> list[QueuedMail]:
-        """All that can be handed out, without any result."""
-        taken: list[QueuedMail] = []
-        while some := await self.take():
-            taken += some
-        return taken
-
-    async def settle(
-        self,
-        mails: Sequence[QueuedMail],
-        state: BulkState = BulkState.SENT,
-        reason: str | None = None,
-        attempt: int = 1,
-    ) -> None:
-        ids = sorted(str(mail.id) for mail in mails)
-        await self.settling.settle([Result(each, state, attempt, reason, reason and "words") for each in ids])
-
-    async def count(self, mailing: Any) -> Counts:
-        """By state, as the rows say; and so must the lane."""
-        rows = await self.list_rows(mailing)
-        found = Counter(row["state"] for row in rows)
-        lanes = await self.database.fetch("SELECT * FROM scheduler.bulk_lane WHERE name = $1", mailing["id"])
-        assert {state.value: lanes[0][state.value] for state in BulkState} == {
-            state.value: found[state.value] for state in BulkState
-        }
-        window = await self.database.fetch("SELECT in_flight FROM scheduler.bulk_window")
-        queued = await self.database.fetch("SELECT count(*) AS n FROM scheduler.bulk_mail WHERE state = 'queued'")
-        assert window[0]["in_flight"] == queued[0]["n"]
-        return dict(found)
-
-    async def list_rows(self, mailing: Any) -> list[Any]:
-        return await self.database.fetch(
-            """
-            SELECT mail.* FROM scheduler.bulk_mail AS mail JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane
-            WHERE lane.name = $1 ORDER BY number
-            """,
-            mailing["id"],
-        )
-
-    async def pass_time(self, seconds: float) -> None:
-        """So long goes by, as PostgreSQL sees it."""
-        by = timedelta(seconds=seconds)
-        for table, columns in (
-            ("bulk_mail", ("due_at", "expires_at", "handed_at", "ended_at")),
-            ("bulk_lane", ("handed_at", "result_at", "flying_since", "tokens_at")),
-            ("bulk_window", ("heard_at", "heard_since")),
-            ("mailing", ("start_at", "finish_at", "started_at", "frozen_at", "freeze_until")),
-        ):
-            moved = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
-            await self.database.fetch(f"UPDATE scheduler.{table} SET {moved}", by)
-
-
-CONTENT = {"from": "news@example.com", "subject": "Hello", "text": "Hi {{ name }}"}
+from tests.support.mailing_machine import CONTENT, Machine
+from tests.support.mailings import World, open_world
 
 
 @pytest.fixture
@@ -435,15 +341,34 @@ async def test_a_mailing_that_waits_for_its_time_begins_then_and_cancelled_never
     assert (await machine.read(mailing))["state"] == "running"
 
 
-async def test_those_who_unsubscribed_are_skipped_and_counted(machine: Machine) -> None:
-    first, *_ = await add_contacts(machine, 3)
-    await machine.database.fetch(
-        "INSERT INTO scheduler.unsubscription (recipient, account, source) VALUES ($1, $2, 'manual')",
-        first,
-        machine.shop.name,
-    )
+async def test_those_who_unsubscribe_are_skipped_until_their_mail_has_left(machine: Machine) -> None:
+    first, second, third, *_ = await add_contacts(machine, 5)
+    await machine.unsubscribe(first)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
-    assert await machine.count(mailing) == {"pending": 2, "skipped": 1}
-    await machine.settle(await machine.drain())
+    assert await machine.count(mailing) == {"pending": 4, "skipped": 1}
+    await machine.unsubscribe(second)
+    taken = await machine.drain()
+    assert await machine.count(mailing) == {"queued": 3, "skipped": 2}
+    shown = await machine.shop.ask("GET", f"/v1/mailings/{mailing['id']}/recipients?state=skipped", expect=200)
+    assert {(each["reason"], each["final"]) for each in shown["data"]} == {("unsubscribed", True)}
+    await machine.unsubscribe(third)  # too late: a repeat may not say that he got none
+    await machine.database.fetch("UPDATE scheduler.bulk_mail SET state = 'pending' WHERE state = 'queued'")
+    await machine.database.fetch("UPDATE scheduler.bulk_lane SET pending = queued, queued = 0")
+    await machine.database.fetch("UPDATE scheduler.bulk_window SET in_flight = 0")
+    assert {mail.id for mail in await machine.drain()} == {mail.id for mail in taken}
+    await machine.settle(taken)
+    assert await machine.count(mailing) == {"sent": 3, "skipped": 2}
     assert (await machine.engine.finish(machine.shop.name))["finished"] == 1
+
+
+async def test_whoever_unsubscribes_after_his_mail_failed_gets_no_next_one(machine: Machine) -> None:
+    recipients = await add_contacts(machine, 3)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    await machine.settle(await machine.drain(), BulkState.FAILED, "rejected")
+    await machine.unsubscribe(recipients[0])
+    await machine.do(mailing, "retry")
+    await machine.engine.start(machine.shop.name)
+    assert len(await machine.drain()) == 2
+    assert await machine.count(mailing) == {"queued": 2, "skipped": 1}

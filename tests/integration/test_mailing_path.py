@@ -12,13 +12,22 @@ from tests.support.mailings import Account, open_world
 from tests.support.servers import RealServers, run_apart
 from tests.support.services import ServiceRunner
 from tests.support.smtp import Script, SmtpServer, run_smtp_apart
-from tests.support.stack import Stack
+from tests.support.stack import MASTER_SECRET, Stack
 
+PUBLIC_URL = "https://mail.example.com"
 CONTENT = {"from": "Shop <news@example.com>", "subject": "Hello {{ name }}", "text": "Your plan: {{ plan }}"}
 
 
+_refused_once: set[str] = set()
+
+
 def answer(step: str, argument: str) -> str | None:
-    return "550 5.1.1 no such user" if step == "rcpt" and argument.startswith("nobody") else None
+    if step != "rcpt":
+        return None
+    if argument.startswith("fickle") and argument not in _refused_once:
+        _refused_once.add(argument)
+        return "550 5.2.1 mailbox disabled"
+    return "550 5.1.1 no such user" if argument.startswith("nobody") else None
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +40,7 @@ def stack(real_servers: RealServers) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def relay(stack: Stack) -> Iterator[SmtpServer]:
-    runner = ServiceRunner(stack.env())
+    runner = ServiceRunner(stack.env() | {"MILENA_PUBLIC_URL": PUBLIC_URL})
     with run_smtp_apart(Script(answer)) as relay:
         started = [
             runner.start("services.scheduler", "worker"),
@@ -48,7 +57,7 @@ def relay(stack: Stack) -> Iterator[SmtpServer]:
 
 @pytest.fixture
 async def shop(stack: Stack) -> AsyncIterator[Account]:
-    async with open_world(stack.database_url) as world:
+    async with open_world(stack.database_url, master_secret=MASTER_SECRET, public_url=PUBLIC_URL) as world:
         yield await world.open()
 
 
@@ -91,6 +100,47 @@ async def test_everybody_of_the_audience_gets_one_and_it_is_known_who_did_not(sh
         "start_mailing": {"started": 1, "recipients": 305},
         "finish_mailing": {"finished": 1, "never_sent": 0},
     }
+
+
+async def test_only_those_whom_the_relay_refused_get_a_second_mail(shop: Account, relay: SmtpServer) -> None:
+    addresses = [f"steady{number}@example.org" for number in range(20)] + ["fickle0@example.org", "fickle1@example.org"]
+    for address in addresses:
+        await shop.add_contact(address, "Ann", plan="pro")
+    mailing = await shop.create(content=CONTENT)
+    await shop.ask("POST", f"/v1/mailings/{mailing['id']}/start", expect=202)
+    ended = await wait_state(shop, mailing, "finished")
+    assert (ended["counts"]["success"], ended["counts"]["fail"]) == (20, 2)
+    await shop.ask("POST", f"/v1/mailings/{mailing['id']}/retry", expect=202)
+    ended = await wait_state(shop, mailing, "finished")
+    assert (ended["counts"]["success"], ended["counts"]["fail"]) == (22, 0)
+    taken = Counter(address for each in list(relay.taken) for address in each.recipients)
+    assert {address: taken[address] for address in addresses} == dict.fromkeys(addresses, 1)
+    asked = Counter(command for command in relay.commands if command.startswith("RCPT") and "fickle0" in command)
+    assert sum(asked.values()) == 2
+
+
+async def test_whoever_uses_the_link_in_his_mail_gets_no_other_mailing(shop: Account, relay: SmtpServer) -> None:
+    for name in ("uma", "vic", "wim"):
+        await shop.add_contact(f"{name}@example.org", name, plan="pro")
+    content = {**CONTENT, "text": "Leave: {{ unsubscribe_url }}\n"}
+    first = await shop.create(content=content, unsubscribe=True)
+    await shop.ask("POST", f"/v1/mailings/{first['id']}/start", expect=202)
+    await wait_state(shop, first, "finished")
+    [mail] = [each.message for each in list(relay.taken) if each.recipients == ("uma@example.org",)]
+    link = mail["List-Unsubscribe"].strip("<>")
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert mail.get_content().strip() == f"Leave: {link}"
+    assert link.startswith(f"{PUBLIC_URL}/unsubscribe/")
+    clicked = await shop.client.post(link.removeprefix(PUBLIC_URL), data={"List-Unsubscribe": "One-Click"})
+    assert clicked.status_code == 200
+    second = await shop.create(content=content, unsubscribe=True)
+    await shop.ask("POST", f"/v1/mailings/{second['id']}/start", expect=202)
+    ended = await wait_state(shop, second, "finished")
+    assert (ended["counts"]["success"], ended["counts"]["skipped"]) == (2, 1)
+    taken = Counter(each.recipients[0][:3] for each in list(relay.taken))
+    assert {name: taken[name] for name in ("uma", "vic", "wim")} == {"uma": 1, "vic": 2, "wim": 2}
+    counted = await shop.ask("GET", f"/v1/mailings/{first['id']}", expect=200)
+    assert counted["counts"]["unsubscribed"] == 1
 
 
 async def read_results(shop: Account) -> dict[str, dict[str, int]]:

@@ -64,6 +64,11 @@ async def test_a_mail_program_unsubscribes_with_one_click_however_often(shop: Ac
     [found] = await list_them(shop)
     assert (found["address"], found["mailing_id"], found["source"]) == (ANN, first["id"], "one-click")
     assert await list_them(shop, mailing_id=second["id"]) == []
+    for mailing, count in ((first, 1), (second, 0)):
+        read = await shop.ask("GET", f"/v1/mailings/{mailing['id']}", expect=200)
+        assert read["counts"]["unsubscribed"] == count
+    contact = await shop.ask("GET", f"/v1/contacts/{found['recipient']}", expect=200)
+    assert contact["unsubscribed_at"] == found["unsubscribed_at"]
 
 
 async def test_nothing_but_the_form_acts(shop: Account) -> None:
@@ -77,7 +82,7 @@ async def test_nothing_but_the_form_acts(shop: Account) -> None:
         {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
         {"params": ONE_CLICK},
     ):
-        answer = await shop.client.post(path, **options)  # type: ignore[arg-type]
+        answer = await shop.client.post(path, **options)
         assert (answer.status_code, answer.json()["type"]) == (400, "/problems/not-one-click"), options
     assert await list_them(shop) == []
 

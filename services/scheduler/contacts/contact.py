@@ -23,7 +23,7 @@ class Contact:
     attributes: dict[str, Any]
     created_at: datetime
     changed_at: datetime
-    unsubscribed_at: datetime | None
+    unsubscribed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from shared.database import Database
 
 # Whether an index helps depends on the tag or value that is asked for, so each is planned by itself.
 _PLANNING = {"plan_cache_mode": "force_custom_plan"}
-_FIELDS = """id, address, name, timezone, tags, attributes, created_at, changed_at,
+_FIELDS = """
+    id, address, name, timezone, tags, attributes, created_at, changed_at,
     (SELECT unsubscribed_at FROM scheduler.unsubscription WHERE recipient = contact.id) AS unsubscribed_at
 """
 _GIVEN = f"""

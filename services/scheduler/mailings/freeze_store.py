@@ -13,7 +13,7 @@ from services.scheduler.mailings.audience_store import write_source
 from services.scheduler.mailings.freezing import Addressee, MailingRow
 from services.scheduler.mailings.mailing import Mailing
 from services.scheduler.mailings.store import read_mailing
-from services.scheduler.unsubscribing.condition_store import is_unsubscribed
+from services.scheduler.unsubscribing.condition_store import look_up_unsubscribed
 from shared.database import Database
 
 LEASE = timedelta(seconds=10)
@@ -55,7 +55,7 @@ class FreezeStore:
         first = len(source.args) + 1
         rows = await self._audiences.fetch(
             f"""
-            SELECT recipient, address, name, zone, variables, {is_unsubscribed("source.recipient")} AS unsubscribed
+            SELECT recipient, address, name, zone, variables, {look_up_unsubscribed("source.recipient")} AS unsubscribed
             FROM ({source.sql}) AS source WHERE recipient > ${first} AND since <= ${first + 1}
             ORDER BY recipient LIMIT ${first + 2}
             """,

@@ -12,12 +12,13 @@ from services.scheduler.pacing.states import ENDS, BulkState
 
 @dataclass(frozen=True, slots=True)
 class MailingStanding:
-    """A mailing's counters, all of one moment; `now` is that moment, by PostgreSQL."""
+    """A mailing's counters, all of one moment; `now` is that moment, by PostgreSQL. `unsubscribed`: by its links."""
 
     id: UUID
     name: str
     state: MailingState
     counts: Mapping[BulkState, int]
+    unsubscribed: int
     started_at: datetime | None
     finished_at: datetime | None
     now: datetime

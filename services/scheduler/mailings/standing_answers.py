@@ -44,10 +44,11 @@ class MessageCounts(BaseModel):
     pending: int = Field(examples=[60_000])
     success: int = Field(description="a relay has taken the mail", examples=[39_000])
     fail: int = Field(description="an attempt failed; more may follow", examples=[980])
-    skipped: int = Field(description="unsubscribed, or erased", examples=[20])
+    skipped: int = Field(description="had unsubscribed before their mail left, or were erased", examples=[20])
     in_flight: int = Field(description="of all, whose mail the senders have", examples=[1000])
     final: int = Field(description="of all, of whom nothing more comes by itself", examples=[39_990])
     recipients: int = Field(examples=[100_000])
+    unsubscribed: int = Field(description="have used the link in its mail", examples=[35])
 
 
 class MailingStats(BaseModel):
@@ -107,7 +108,13 @@ def show_recipient(found: MailingRecipient) -> RecipientView:
 def show_counts(standing: MailingStanding) -> MessageCounts:
     """A mailing's counts as they are told."""
     by_state = {state.value: standing.count(state) for state in MessageState}
-    return MessageCounts(**by_state, in_flight=standing.in_flight, final=standing.final, recipients=standing.total)
+    return MessageCounts(
+        **by_state,
+        in_flight=standing.in_flight,
+        final=standing.final,
+        recipients=standing.total,
+        unsubscribed=standing.unsubscribed,
+    )
 
 
 def show_stats(standing: MailingStanding, failed: Mapping[str, int]) -> MailingStats:

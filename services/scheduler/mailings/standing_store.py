@@ -15,7 +15,8 @@ from shared.database import Database
 _COUNTS = ", ".join(f"coalesce(lane.{state}, 0) AS {state}" for state in BulkState)
 _STANDING = f"""
     SELECT mailing.id, mailing.name, mailing.state AS stands, mailing.started_at, mailing.finished_at, now() AS now,
-           mailing.created_at, {_COUNTS}
+           mailing.created_at, {_COUNTS},
+           (SELECT count(*) FROM scheduler.unsubscription AS gone WHERE gone.mailing = mailing.id) AS unsubscribed
     FROM scheduler.mailing AS mailing LEFT JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
 """
 # What is said of a partial index, word for word: then PostgreSQL uses it (bulk_mail_failing).
@@ -159,7 +160,14 @@ def _choose(state: MessageState | None, reason: str | None) -> list[BulkState] |
 def _read_standing(row: Any) -> MailingStanding:
     counts = {state: row[state.value] for state in BulkState}
     return MailingStanding(
-        row["id"], row["name"], MailingState(row["stands"]), counts, row["started_at"], row["finished_at"], row["now"]
+        row["id"],
+        row["name"],
+        MailingState(row["stands"]),
+        counts,
+        row["unsubscribed"],
+        row["started_at"],
+        row["finished_at"],
+        row["now"],
     )
 
 

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from services.scheduler.pacing.fairness import Claim
 from services.scheduler.pacing.window import Window
+from services.scheduler.unsubscribing.condition_store import look_up_unsubscribed
 from shared.database import Database
 from shared.due import DueRow, DueTable
 
@@ -201,7 +202,8 @@ _LOOK = f"""
     ORDER BY claim.handed_at NULLS FIRST
 """
 # Lanes are locked, so that what their buckets hold is what nobody else has just taken. A mailing's mail whose hours
-# have ended before its turn came stays where it is, and is given other hours (services/scheduler/mailings).
+# have ended before its turn came stays where it is, and is given other hours (services/scheduler/mailings). One whose
+# recipient has unsubscribed is skipped, unless it has left before and nothing was heard of it: it may have been sent.
 _TAKE = f"""
     WITH room AS MATERIALIZED (SELECT size - in_flight + $3::int AS free FROM scheduler.bulk_window FOR UPDATE),
     wanted AS MATERIALIZED (
@@ -211,10 +213,10 @@ _TAKE = f"""
         WHERE lane.waiting AND NOT lane.paused AND lane.cancelled_at IS NULL
         ORDER BY lane.id FOR UPDATE OF lane),
     chosen AS MATERIALIZED (
-        SELECT id FROM (
-            SELECT mail.id, sum(mail.size) OVER (ROWS UNBOUNDED PRECEDING) - mail.size AS before
+        SELECT id, unwanted FROM (
+            SELECT mail.id, mail.unwanted, sum(mail.size) OVER (ROWS UNBOUNDED PRECEDING) - mail.size AS before
             FROM wanted CROSS JOIN LATERAL (
-                SELECT id, size FROM (
+                SELECT id, size, handed_at IS NULL AND {look_up_unsubscribed("first.recipient")} AS unwanted FROM (
                     SELECT id, octet_length(own) AS size, recipient, handed_at, expires_at FROM scheduler.bulk_mail
                     WHERE lane = wanted.id AND shelf = 'p' AND due_at <= now()
                     ORDER BY due_at, number LIMIT wanted.quota FOR UPDATE SKIP LOCKED) AS first
@@ -224,18 +226,24 @@ _TAKE = f"""
     taken AS (
         UPDATE scheduler.bulk_mail AS mail
         SET state = 'queued', handed_at = now(), expires_at = least(coalesce(expires_at, now() + $7), now() + $8)
-        WHERE mail.id = ANY(ARRAY(SELECT id FROM chosen))
+        WHERE mail.id = ANY(ARRAY(SELECT id FROM chosen WHERE NOT unwanted))
         RETURNING mail.id, mail.lane, mail.content, mail.own, mail.expires_at, mail.traceparent, mail.number,
                   mail.recipient),
+    skipped AS (
+        UPDATE scheduler.bulk_mail AS mail SET state = 'skipped', reason = 'unsubscribed', ended_at = now()
+        WHERE mail.id = ANY(ARRAY(SELECT id FROM chosen WHERE unwanted)) RETURNING mail.lane),
     spent AS (
         UPDATE scheduler.bulk_window SET in_flight = in_flight + (SELECT count(*) FROM taken)
         WHERE (SELECT count(*) FROM taken) > 0),
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
-        SET pending = lane.pending - n, queued = lane.queued + n, handed_at = now(), changed_at = now(),
+        SET pending = lane.pending - n - skipped_n, queued = lane.queued + n, skipped = lane.skipped + skipped_n,
+            handed_at = now(), changed_at = now(),
             flying_since = CASE WHEN lane.flying THEN least(lane.flying_since, now()) ELSE now() END,
             tokens = coalesce({_TOKENS} - n, lane.tokens), tokens_at = greatest(lane.tokens_at, now())
-        FROM (SELECT lane, count(*) AS n FROM taken GROUP BY lane) AS of_lane WHERE lane.id = of_lane.lane),
+        FROM (SELECT lane, sum(left_n) AS n, sum(1 - left_n) AS skipped_n
+              FROM (SELECT lane, 1 AS left_n FROM taken UNION ALL SELECT lane, 0 FROM skipped) AS mail
+              GROUP BY lane) AS of_lane WHERE lane.id = of_lane.lane),
     noted AS (
         INSERT INTO scheduler.bulk_group (id, kind, mails, lease_token, lease_until)
         SELECT $4, 'release', array_agg(id), $5, now() + $6 FROM taken HAVING count(*) > 0)

@@ -80,17 +80,6 @@ class UnsubscriptionStore:
         )
         return list(map(_read, rows))
 
-    async def count_by_mailing(self, mailings: Sequence[UUID]) -> dict[UUID, int]:
-        """How many have left by the links of each mailing; those that nobody left by are not in it."""
-        rows = await self._database.fetch(
-            """
-            SELECT mailing, count(*) AS n FROM scheduler.unsubscription
-            WHERE mailing = ANY($1::uuid[]) GROUP BY mailing
-            """,
-            mailings,
-        )
-        return {row["mailing"]: row["n"] for row in rows}
-
     async def find_sender(self, link: Link) -> str | None:
         """Whose mailing it was, as its mail says in From; None where the mailing is not known any more."""
         query = "SELECT content->>'from' AS sender FROM scheduler.mailing WHERE id = $1 AND account = $2"
