@@ -1,4 +1,4 @@
-"""Cells that a spreadsheet would carry out: who wrote himself the name `=HYPERLINK(…)` is not to act where it is opened.
+"""Cells that a spreadsheet would carry out: whoever has named himself `=HYPERLINK(…)` is not to act where it is opened.
 
 What is written has an apostrophe before it, which is dropped when the file is read: nothing changes on the way. Pure.
 """
