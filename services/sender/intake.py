@@ -8,7 +8,7 @@ from uuid import UUID
 from services.sender.ledger import LedgerEntry
 from services.sender.message import Memo, name_message
 from services.sender.results import refuse
-from services.sender.work import Work
+from services.sender.work import Work, new_token
 from shared.consuming import FaustTicket
 from shared.events import (
     BulkRequested,
@@ -116,7 +116,8 @@ class Intake:
 
     def _share(self, mail: EmailRequested, accepted_at: datetime, traceparent: str | None) -> "_Shared":
         expires_at = min(mail.expires_at or accepted_at + self.default_expiry, accepted_at + self.expiry_limit)
-        return _Shared(accepted_at, expires_at, self.message_id_domain or mail.from_.domain, traceparent)
+        domain = self.message_id_domain or mail.from_.domain
+        return _Shared(accepted_at, expires_at, domain, traceparent, new_token())
 
     def _begin(self, mail: EmailRequested, shared: "_Shared", digest: str, echo: dict[str, Any]) -> Work:
         assert mail.id is not None, "reading has given it one"
@@ -132,16 +133,20 @@ class Intake:
             echo=echo,
             id_text=id_text,
         )
-        return Work(mail, entry, shared.traceparent)
+        return Work(mail, entry, shared.traceparent, token=shared.token)
 
 
 class _Shared(NamedTuple):
-    """What the mails of a bulk event have in common beside their content; `domain` is that of their Message-IDs."""
+    """What the mails of a bulk event have in common beside their content; `domain` is that of their Message-IDs.
+
+    One token does for all: with the id it says whose claim it is, and no event names an id twice.
+    """
 
     accepted_at: datetime
     expires_at: datetime
     domain: str
     traceparent: str | None
+    token: UUID
 
 
 def locate(ticket: FaustTicket) -> Coordinates:
