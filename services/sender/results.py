@@ -120,37 +120,12 @@ def _announce_only(entry: LedgerEntry, result: RecipientResult, only_attempt: in
     attempt, state = result.attempt, result.state
     if only_attempt not in (None, attempt):
         return Announcement([], None)
-    if state is RecipientState.SENT:
-        return Announcement([], _tell_only_sent(entry, result))
+    if state is RecipientState.SENT:  # nearly every mail: Writer's
+        return announce_all(entry, only_attempt)
     if result.reason is None:
         return Announcement([], None)
     told = _tell_failed(entry, attempt, state, result.reason, [result], int(state not in FINAL_STATES))
     return Announcement([], _complete(told, entry)) if state in FINAL_STATES else Announcement([told], None)
-
-
-def _tell_only_sent(entry: LedgerEntry, result: RecipientResult) -> Told:
-    """What nearly every mail ends with, in one go."""
-    email_id = entry.id_text
-    recipients = [result.address]
-    data = {
-        "id": email_id,
-        "account": entry.account,
-        "metadata": {},
-        "tags": [],
-        **entry.echo,
-        "attempt": result.attempt,
-        "outstanding": 0,
-        "complete": True,
-        "digest": entry.digest,
-        "recipients": recipients,
-        "message_id": entry.message_id,
-        "relay": result.relay,
-        "response": result.text,
-        "sent_at": result.at,
-        "outcomes": [{"address": result.address, "state": "sent", "attempt": result.attempt}],
-    }
-    event_id = name_event(email_id, EventType.SENT, result.attempt, "", final=True, recipients=recipients)
-    return Told(EventType.SENT, event_id, result.at, data)
 
 
 def _complete(told: Told, entry: LedgerEntry) -> Told:
