@@ -1,7 +1,8 @@
 """How long a request may take to arrive: whoever sends a byte now and then would hold memory for as long as he likes.
 
 The rule is that of Apache's mod_reqtimeout: some seconds for all of it, head and body, and more for what does come. But
-never more than as many seconds of silence: who has sent much gains no time to hold it.
+never more than as many seconds of silence: who has sent much gains no time to hold it. While it is we who take nothing
+from the connection (an upload waits until what has come of it is stored), nothing is held against the caller.
 """
 
 import asyncio
@@ -15,13 +16,17 @@ class Arrival:
     """Watches one connection. `on_late` is called once, with whether anything of a request has come.
 
     The connection says what comes by `note`; only for a request that does not come whole in one piece is a timer set.
+    `is_held`: whether nothing is taken from the connection at the moment.
     """
 
-    __slots__ = ("_began", "_grace_s", "_heard", "_loop", "_on_late", "_received", "_timer")
+    __slots__ = ("_began", "_grace_s", "_heard", "_is_held", "_loop", "_on_late", "_received", "_timer")
 
-    def __init__(self, grace_s: float, on_late: Callable[[bool], None]) -> None:
+    def __init__(
+        self, grace_s: float, on_late: Callable[[bool], None], is_held: Callable[[], bool] = lambda: False
+    ) -> None:
         self._grace_s = grace_s
         self._on_late = on_late
+        self._is_held = is_held
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._began = self._heard = 0.0
@@ -53,6 +58,9 @@ class Arrival:
     def _judge(self) -> None:
         end = min(self._began + self._received / SLOWEST, self._heard) + self._grace_s
         left_s = end - self._loop.time()
+        if self._is_held():
+            self._began = self._heard = self._loop.time()
+            left_s = self._grace_s
         if left_s > 0.001:
             self._timer = self._loop.call_later(left_s, self._judge)
         else:

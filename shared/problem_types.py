@@ -381,8 +381,9 @@ _TYPES = (
         "unreadable-list",
         (422,),
         "Unreadable list",
-        "A line of the uploaded list cannot be read; `imported` says how many before it were taken.",
-        "Mend the line that `detail` names and send the list again: what is there already stays as it is.",
+        "The uploaded list cannot be read, or not from some line on, or has nobody in it; `imported` says how many were"
+        " taken.",
+        "Mend what `detail` names and send the list again: what is there already stays as it is.",
     ),
     ProblemType(
         "too-many-streams",

@@ -104,7 +104,7 @@ class PatientH11Protocol(H11Protocol):
 
     def __init__(self, *args: Any, receive_timeout_s: float) -> None:
         super().__init__(*args)
-        self._arrival = Arrival(receive_timeout_s, lambda has_begun: _give_up(self, has_begun))
+        self._arrival = Arrival(receive_timeout_s, lambda has_begun: _give_up(self, has_begun), lambda: _is_held(self))
         self._is_upgraded = False
 
     def data_received(self, data: bytes) -> None:
@@ -154,7 +154,9 @@ class HttpProtocol(CutsOffStalled, HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A caller has connected."""
         super().connection_made(JoinedWrites(transport))  # type: ignore[arg-type]
-        self._arrival = Arrival(self.receive_timeout_s, lambda has_begun: _give_up(self, has_begun))
+        self._arrival = Arrival(
+            self.receive_timeout_s, lambda has_begun: _give_up(self, has_begun), lambda: _is_held(self)
+        )
         self._arrival.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -222,6 +224,11 @@ class HttpProtocol(CutsOffStalled, HttpToolsProtocol):
 def create_protocol(settings: HttpSettings) -> type[HttpProtocol]:
     """The protocol that waits for requests as long as the settings say."""
     return type("HttpProtocol", (HttpProtocol,), {"receive_timeout_s": settings.http_receive_timeout_s})
+
+
+def _is_held(protocol: HttpToolsProtocol | H11Protocol) -> bool:
+    """Whether nothing is taken from the connection: what has come of a body has not been worked on yet."""
+    return protocol.flow is not None and protocol.flow.read_paused
 
 
 def _give_up(protocol: HttpProtocol | H11Protocol, has_begun: bool) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
@@ -14,13 +14,14 @@ import psutil
 from services.scheduler.contacts.identity import identify_recipient
 from shared.access import ApiScope
 from tests.bench.figures import Figures, NotMeasured
-from tests.bench.senders import Share, take_share
 from tests.support.gateway import mint
 from tests.support.servers import RealServers
-from tests.support.services import ServiceProcess
+from tests.support.services import ServiceProcess, ServiceRunner
+from tests.support.stack import Stack
 
 _PART = 2_000  # rows of a piece of the upload
 _BAD_EVERY = 100
+_ACCOUNT = "default"
 _HEAD = b"address,name,timezone,tags,plan,customer\n"
 _PAGES = {"tag": {"tag": "rare"}, "attribute": {"attribute": "customer:7"}, "nobody": {"attribute": "plan:none"}}
 
@@ -30,40 +31,47 @@ async def import_contacts(servers: RealServers, rows: int) -> Figures:
 
     Raises NotMeasured where the contacts are not those of the file, or a bad row is not told.
     """
-    with take_share(servers) as share:
-        caller = await mint(share.stack.database_url, scopes=[ApiScope.MAILINGS_ADMIN])
-        api = share.runner.start("services.scheduler", "api")
+    async with _serve(servers) as (client, api, database_url):
+        figures = {"rows": float(rows)}
+        with _watch_memory(api) as memory:
+            await _import(client, rows // 10)
+            figures["small_peak_mb"] = memory["peak_mb"]
+        await _break_off(client, api, rows)
         await api.wait_ready(60)
-        async with httpx.AsyncClient(base_url=api.url, headers=caller.headers, timeout=3600) as client:
-            figures = {"rows": float(rows)}
-            with _watch_memory(api) as memory:
-                await _import(client, rows // 10)
-                figures["small_peak_mb"] = memory["peak_mb"]
-            await _break_off(client, api, rows)
-            await api.wait_ready(60)
-            with _watch_memory(api) as memory:
-                figures |= _name(await _import(client, rows), "resumed")
-                await _check(share, caller.key.account, rows)
-                figures |= _name(await _import(client, rows), "again")
-                figures["export_s"] = await _export(client, rows)
-                figures |= memory
-            for name, params in _PAGES.items():
-                figures[f"page_{name}_ms"] = await _read_page(client, params)
+        with _watch_memory(api) as memory:
+            figures |= _name(await _import(client, rows), "resumed")
+            await _check(database_url, rows)
+            figures |= _name(await _import(client, rows), "again")
+            figures["export_s"] = await _export(client, rows)
+            figures |= memory
+        for name, params in _PAGES.items():
+            figures[f"page_{name}_ms"] = await _read_page(client, params)
         return figures
 
 
 async def import_new(servers: RealServers, rows: int) -> Figures:
     """The same file, every row of it new."""
-    with take_share(servers) as share:
-        caller = await mint(share.stack.database_url, scopes=[ApiScope.MAILINGS_ADMIN])
-        api = share.runner.start("services.scheduler", "api")
+    async with _serve(servers) as (client, api, _):
+        with _watch_memory(api) as memory:
+            seconds = (await _import(client, rows))["seconds"]
+            return {"rows": rows, "seconds": seconds, "rows_per_s": rows / seconds, **memory}
+
+
+@asynccontextmanager
+async def _serve(servers: RealServers) -> AsyncIterator[tuple[httpx.AsyncClient, ServiceProcess, str]]:
+    """The scheduler's API on a database of its own, a client with a key, and the database's URL. It needs no Kafka."""
+    name = servers.create_database()
+    stack = Stack("127.0.0.1:1", "", servers.postgres().database_url(name))
+    runner = ServiceRunner({**stack.env(), "MILENA_LOG_LEVEL": "WARNING"})
+    try:
+        caller = await mint(stack.database_url, scopes=[ApiScope.MAILINGS_ADMIN], account=_ACCOUNT)
+        api = runner.start("services.scheduler", "api")
         await api.wait_ready(60)
         async with httpx.AsyncClient(base_url=api.url, headers=caller.headers, timeout=3600) as client:
-            with _watch_memory(api) as memory:
-                started = time.monotonic()
-                await _import(client, rows)
-                seconds = time.monotonic() - started
-                return {"rows": rows, "seconds": seconds, "rows_per_s": rows / seconds, **memory}
+            yield client, api, stack.database_url
+    finally:
+        runner.stop_all()
+        servers.drop_database(name)
 
 
 def write_row(number: int) -> bytes:
@@ -105,12 +113,12 @@ async def _break_off(client: httpx.AsyncClient, api: ServiceProcess, rows: int) 
     api.restart()
 
 
-async def _check(share: Share, account: str, rows: int) -> None:
+async def _check(database_url: str, rows: int) -> None:
     """The contacts are those of the file, and every bad row is told."""
-    connection = await asyncpg.connect(share.stack.database_url)
+    connection = await asyncpg.connect(database_url)
     try:
         found = {row["id"] for row in await connection.fetch("SELECT id FROM scheduler.contact")}
-        wanted = {identify_recipient(account, f"user{n}@example.org") for n in range(rows) if n % _BAD_EVERY}
+        wanted = {identify_recipient(_ACCOUNT, f"user{n}@example.org") for n in range(rows) if n % _BAD_EVERY}
         told = await connection.fetchval(
             "SELECT count(DISTINCT row) FROM scheduler.contact_import_problem WHERE import = "
             "(SELECT id FROM scheduler.contact_import WHERE state = 'finished' ORDER BY created_at DESC LIMIT 1)"

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -17,13 +16,6 @@ from tests.support.stack import MASTER_SECRET, Stack
 
 PUBLIC_URL = "https://mail.example.com"
 CONTENT = {"from": "Shop <news@example.com>", "subject": "Hello {{ name }}", "text": "Your plan: {{ plan }}"}
-
-
-@dataclass
-class Relay:
-    """Refuses whom it is told to."""
-
-    server: SmtpServer
 
 
 _refused_once: set[str] = set()
@@ -104,6 +96,10 @@ async def test_everybody_of_the_audience_gets_one_and_it_is_known_who_did_not(sh
     reasons = Counter((each["address"][:4], each["reason"], each["final"]) for each in failed["data"])
     assert reasons == {("nobo", "rejected", True): 3, ("poor", "template_error", True): 2}
     assert any("550" in each["detail"] for each in failed["data"])
+    assert await read_results(shop) == {
+        "start_mailing": {"started": 1, "recipients": 305},
+        "finish_mailing": {"finished": 1, "never_sent": 0},
+    }
 
 
 async def test_only_those_whom_the_relay_refused_get_a_second_mail(shop: Account, relay: SmtpServer) -> None:
@@ -145,3 +141,19 @@ async def test_whoever_uses_the_link_in_his_mail_gets_no_other_mailing(shop: Acc
     assert {name: taken[name] for name in ("uma", "vic", "wim")} == {"uma": 1, "vic": 2, "wim": 2}
     counted = await shop.ask("GET", f"/v1/mailings/{first['id']}", expect=200)
     assert counted["counts"]["unsubscribed"] == 1
+
+
+async def read_results(shop: Account) -> dict[str, dict[str, int]]:
+    """What the runs of the account's tasks say they have done."""
+    rows = await shop.database.fetch(
+        """
+        SELECT task.name, run.result FROM scheduler.task JOIN scheduler.occurrence AS run ON run.task_id = task.id
+        WHERE task.account = $1 AND run.state = 'succeeded'
+        """,
+        shop.name,
+    )
+    told: dict[str, dict[str, int]] = {}
+    for name, counted in (("start_mailing", ("started", "recipients")), ("finish_mailing", ("finished", "never_sent"))):
+        results = [row["result"] for row in rows if row["name"] == name]
+        told[name] = {each: sum(result[each] for result in results) for each in counted}
+    return told

@@ -98,6 +98,7 @@ async def test_a_mailing_tells_how_its_recipients_stand_and_the_counts_add_up(ra
         "in_flight": 2,
         "final": 6,
         "recipients": len(ROWS),
+        "unsubscribed": 0,
     }
     draft = await ran.account.create()
     told = await ran.account.ask("GET", f"/v1/mailings/{draft['id']}", expect=200)

@@ -5,20 +5,22 @@ import io
 import json
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from shared.access import ApiScope
 from tests.support.mailings import Account, World, open_world
 
-ANN = {
+ANN: dict[str, Any] = {
     "address": "Ann@example.org",
     "name": "Ann",
     "timezone": "Europe/Berlin",
     "tags": ["vip", "customer"],
     "attributes": {"plan": "pro", "seats": 5},
 }
+
+_LANE = "INSERT INTO scheduler.bulk_lane (account, kind, name, {}) VALUES ($1, 'mailing', $2, 1) RETURNING id"
 
 
 @pytest.fixture
@@ -48,6 +50,10 @@ async def list_addresses(account: Account, **params: Any) -> list[str]:
     return sorted(each["address"] for each in page["data"])
 
 
+def read_counts(proof: Any) -> dict[str, int]:
+    return {each["where"]: each["rows"] for each in proof["erased"]}
+
+
 async def test_a_contact_is_its_address_and_changes_as_far_as_something_is_said(shop: Account) -> None:
     made = await put(shop, **ANN)
     assert (made["tags"], made["attributes"]) == (["customer", "vip"], {"plan": "pro", "seats": 5})
@@ -65,7 +71,7 @@ async def test_a_contact_is_its_address_and_changes_as_far_as_something_is_said(
 
 
 async def test_what_no_contact_can_be_is_refused_with_pointers(shop: Account) -> None:
-    refused = {
+    refused: dict[str, dict[str, Any]] = {
         "/address": {"address": "nobody"},
         "/name": {"name": "A\nB"},
         "/timezone": {"timezone": "Mars/Olympus"},
@@ -105,16 +111,17 @@ async def test_contacts_are_found_by_tags_attributes_and_address_page_by_page(sh
 
 async def test_what_is_exported_can_be_imported_again(shop: Account, world: World) -> None:
     await put(shop, **ANN)
-    await put(shop, address="bob@example.org", name='Bob "the, other"', attributes={"n\u00f6te": "a\nb", "list": [1]})
+    await put(shop, address="bob@example.org", name='=Bob "the, other"', attributes={"n\u00f6te": "a\nb", "list": [1]})
+    await put(shop, address="+cid@example.org", name="'=Cid", attributes={"phone": "+49 30", "d": "O'Hara"})
     rows = list(csv.DictReader(io.StringIO(await export(shop))))
     told = {row["address"]: row for row in rows}
     assert told["Ann@example.org"]["tags"] == "customer;vip" and told["Ann@example.org"]["seats"] == "5"
-    assert told["bob@example.org"]["list"] == "[1]"
+    assert told["bob@example.org"]["list"] == "[1]" and told["bob@example.org"]["name"].startswith("'=")
     lines = await export(shop, format="ndjson")
     other = await world.open()
     headers = {"content-type": "application/x-ndjson"}
     taken = await other.ask("POST", "/v1/contacts/import", expect=200, content=lines.encode(), headers=headers)
-    assert (taken["created"], taken["invalid"]) == (2, 0)
+    assert (taken["created"], taken["invalid"]) == (3, 0)
 
     def sort(text: str) -> list[Any]:
         return sorted(map(json.loads, text.splitlines()), key=lambda each: each["address"])
@@ -124,7 +131,9 @@ async def test_what_is_exported_can_be_imported_again(shop: Account, world: Worl
     taken = await other.ask(
         "POST", "/v1/contacts/import", expect=200, content=back, headers={"content-type": "text/csv"}
     )
-    assert (taken["rows"], taken["invalid"], taken["created"]) == (2, 0, 0)
+    assert (taken["rows"], taken["invalid"], taken["created"]) == (3, 0, 0)
+    names = {each["name"] for each in sort(await export(other, format="ndjson"))}
+    assert names == {"Ann", '=Bob "the, other"', "'=Cid"}
     [only] = (await export(shop, tag="vip", format="ndjson")).splitlines()
     assert json.loads(only)["name"] == "Ann"
 
@@ -138,17 +147,18 @@ async def test_who_is_erased_is_gone_everywhere_and_the_proof_does_not_name_him(
     path = f"/v1/contacts/{made['id']}"
     await stranger.ask("DELETE", path, expect=404)
     proof = await shop.ask("DELETE", path, expect=200)
-    assert [(each["where"], each["rows"]) for each in proof["erased"]] == [
-        ("scheduler.contact", 1),
-        ("scheduler.mailing_list_entry", 1),
-    ]
+    assert read_counts(proof) == {
+        "scheduler.contact": 1,
+        "scheduler.mailing_list_entry": 1,
+        "scheduler.bulk_mail": 0,
+    }
     assert all(each["until"] for each in proof["remains"])
     await shop.ask("GET", path, expect=404)
     assert await shop.ask("DELETE", path, expect=200) == proof
     assert await shop.ask("GET", f"/v1/contacts/erasures/{proof['id']}", expect=200) == proof
     await stranger.ask("GET", f"/v1/contacts/erasures/{proof['id']}", expect=404)
     only_listed = await shop.ask("POST", "/v1/contacts/erasures", expect=200, json={"address": "BOB@example.org"})
-    assert only_listed["erased"][1]["rows"] == 1
+    assert read_counts(only_listed)["scheduler.mailing_list_entry"] == 1
     await shop.ask("POST", "/v1/contacts/erasures", expect=404, json={"address": "eve@example.org"})
     page = await shop.ask("GET", "/v1/contacts/erasures", expect=200)
     assert page["data"] == [only_listed, proof]
@@ -166,3 +176,53 @@ async def test_contacts_are_an_accounts_own_and_need_the_scope(shop: Account, wo
     sender = await world.open(shop.name, scopes=[ApiScope.EMAILS_SEND])
     await put(sender, expect=403, **ANN)
     await shop.ask("GET", f"/v1/contacts/{uuid4()}", expect=404)
+
+
+async def test_mail_of_a_mailing_does_not_leave_to_who_is_erased_and_says_nothing_more_of_him(shop: Account) -> None:
+    made, mailing = await put(shop, **ANN), await shop.create()
+    states = ("pending", "failed", "sent")
+    lanes = [(await shop.database.fetch(_LANE.format(state), shop.name, str(uuid4())))[0]["id"] for state in states]
+    for lane, state in zip(lanes, states, strict=True):
+        await shop.database.fetch(
+            """
+            INSERT INTO scheduler.bulk_mail (id, lane, state, number, due_at, attempt, own, recipient, detail)
+            VALUES ($1, $2, $3, 1, now(), 0, $4, $5, $6)
+            """,
+            uuid4(),
+            lane,
+            state,
+            None if state == "sent" else b"{}",
+            UUID(made["id"]),
+            "550 no ann@example.org" if state == "failed" else None,
+        )
+        await shop.set(mailing, f"state = 'running', lane = {lane}")
+        mailing = await shop.create()
+    proof = await shop.ask("DELETE", f"/v1/contacts/{made['id']}", expect=200)
+    assert read_counts(proof)["scheduler.bulk_mail"] == 2
+    rows = await shop.database.fetch(
+        """
+        SELECT mail.state, mail.reason, mail.own, mail.detail, lane.pending, lane.skipped, lane.failed
+        FROM scheduler.bulk_mail AS mail JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane
+        WHERE mail.lane = ANY($1::bigint[]) ORDER BY mail.lane
+        """,
+        lanes,
+    )
+    assert [tuple(row) for row in rows] == [
+        ("skipped", "erased", None, None, 0, 1, 0),
+        ("failed", None, None, None, 0, 0, 1),
+        ("sent", None, None, None, 0, 0, 0),
+    ]
+
+
+async def test_a_contact_says_that_it_has_unsubscribed_and_an_import_does_not_change_that(shop: Account) -> None:
+    made = await put(shop, **ANN)
+    assert made["unsubscribed_at"] is None
+    await shop.database.fetch(
+        "INSERT INTO scheduler.unsubscription (recipient, account, source) VALUES ($1, $2, 'page')",
+        UUID(made["id"]),
+        shop.name,
+    )
+    again = await put(shop, expect=200, **(ANN | {"name": "Anna"}))
+    assert again["unsubscribed_at"]
+    await shop.ask("DELETE", f"/v1/contacts/{made['id']}", expect=200)
+    assert (await put(shop, **ANN))["unsubscribed_at"] == again["unsubscribed_at"]

@@ -82,7 +82,7 @@ async def test_nothing_but_the_form_acts(shop: Account) -> None:
         {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
         {"params": ONE_CLICK},
     ):
-        answer = await shop.client.post(path, **options)  # type: ignore[arg-type]
+        answer = await shop.client.post(path, **options)
         assert (answer.status_code, answer.json()["type"]) == (400, "/problems/not-one-click"), options
     assert await list_them(shop) == []
 

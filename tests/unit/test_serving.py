@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import h11
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.arrival import Arrival
 from shared.serving import HEAD_LIMIT, PatientH11Protocol, create_protocol
@@ -31,11 +31,11 @@ async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
 
 @asynccontextmanager
 async def connect(
-    receive_timeout_s: float = 20,
+    app: ASGIApp = count_body, receive_timeout_s: float = 20
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     protocol = create_protocol(HttpSettings(http_receive_timeout_s=receive_timeout_s))
     server = uvicorn.Server(
-        uvicorn.Config(count_body, http=protocol, port=0, lifespan="off", log_config=None, access_log=False)
+        uvicorn.Config(app, http=protocol, port=0, lifespan="off", log_config=None, access_log=False)
     )
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)
@@ -157,6 +157,18 @@ async def test_much_at_first_gains_no_time_for_silence() -> None:
     arrival = Arrival(0.1, lambda has_begun: late.set() if has_begun else None)
     arrival.note(10_000_000, is_whole=False)
     await asyncio.wait_for(late.wait(), 10)
+
+
+async def test_a_body_has_the_time_that_its_handler_takes() -> None:
+    async def dawdle(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await asyncio.sleep(0.4)
+        await count_body(scope, receive, send)
+
+    async with connect(dawdle, receive_timeout_s=0.1) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000" + END + b"z" * 9_000_000)
+        status, body = await read_answer(reader)
+        assert status == b"HTTP/1.1 200 OK" and 0 < int(body) < 9_000_000
 
 
 async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:

@@ -24,9 +24,9 @@ class ContactView(BaseModel):
     timezone: str | None = Field(examples=["Europe/Berlin"])
     tags: list[str] = Field(examples=[["customer", "vip"]])
     attributes: dict[str, Any] = Field(examples=[{"plan": "pro", "seats": 5}])
+    unsubscribed_at: datetime | None = Field(description="since when it gets no mailings; null: it gets them")
     created_at: datetime
     changed_at: datetime
-    unsubscribed_at: datetime | None = Field(description="gets no mailing since then; null: gets them", examples=[None])
 
 
 class ContactPage(BaseModel):
@@ -123,9 +123,9 @@ REMAINS = [
         until="the topics' retention is over",
     ),
     Remainder(
-        what="mail that a mailing or batch has taken in",
-        where="scheduler.bulk_mail, scheduler.delayed",
-        until="it is sent (then what it says is dropped), and 30 days after its end",
+        what="mail that is with the senders, waits for its time or another try, or is part of a batch",
+        where="sender.due, scheduler.delayed, scheduler.bulk_mail",
+        until="it is sent or has failed for good; what it says is dropped then, or 30 days later",
     ),
     Remainder(
         what="status and timeline of mail, without bodies; what became of each recipient",

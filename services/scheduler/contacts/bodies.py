@@ -42,7 +42,7 @@ ContactName = Annotated[
 ContactZone = Annotated[
     str, BeforeValidator(read_timezone), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})
 ]
-_TAG_SCHEMA = {"type": "string", "minLength": 1, "maxLength": TAG_LIMIT, "pattern": "^[^;]+$"}
+_TAG_SCHEMA = {"type": "string", "maxLength": TAG_LIMIT, "pattern": "^[^;]*$"}
 ContactTags = Annotated[
     tuple[str, ...],
     BeforeValidator(lambda given: read_tags(given if given is None or isinstance(given, list) else [None])),

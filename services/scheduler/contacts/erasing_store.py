@@ -12,14 +12,40 @@ from shared.access import ApiKey
 from shared.database import Database, text
 from shared.events import new_email_id
 
+ERASED = "erased"
+"""The reason of a mailing's recipient who was erased before his mail left."""
+
+_DELETE = "WITH gone AS (DELETE FROM {} RETURNING 1) SELECT count(*) FROM gone"
+# Mail that waits does not leave any more; of what failed goes what it said, and the relay's words, which may name him.
+# What is with the senders comes to its end, and is dropped then.
+_FORGET_MAIL = f"""
+    WITH known AS MATERIALIZED (
+        SELECT mail.id, mail.state FROM scheduler.mailing
+        JOIN scheduler.bulk_mail AS mail ON mail.lane = mailing.lane AND mail.recipient = :recipient
+        WHERE mailing.account = :account AND mailing.lane IS NOT NULL AND mail.own IS NOT NULL
+          AND mail.state IN ('pending', 'failed', 'expired') ORDER BY mail.id FOR UPDATE OF mail),
+    gone AS (
+        UPDATE scheduler.bulk_mail AS mail
+        SET own = NULL, detail = NULL, ended_at = coalesce(mail.ended_at, now()),
+            reason = CASE known.state WHEN 'pending' THEN '{ERASED}' ELSE mail.reason END,
+            state = CASE known.state WHEN 'pending' THEN 'skipped' ELSE known.state END
+        FROM known WHERE mail.id = known.id RETURNING mail.lane, known.state),
+    counted AS (
+        UPDATE scheduler.bulk_lane AS lane
+        SET pending = lane.pending - n, skipped = lane.skipped + n, changed_at = now()
+        FROM (SELECT lane, count(*) AS n FROM gone WHERE state = 'pending' GROUP BY lane) AS waiting
+        WHERE lane.id = waiting.lane)
+    SELECT count(*) FROM gone
+"""
 _PLACES = {
-    "scheduler.contact": "DELETE FROM scheduler.contact WHERE id = :recipient AND account = :account",
-    "scheduler.mailing_list_entry": """
-        DELETE FROM scheduler.mailing_list_entry AS entry USING scheduler.mailing_list AS list
-        WHERE entry.recipient = :recipient AND list.id = entry.list AND list.account = :account
-    """,
+    "scheduler.contact": _DELETE.format("scheduler.contact WHERE id = :recipient AND account = :account"),
+    "scheduler.mailing_list_entry": _DELETE.format(
+        "scheduler.mailing_list_entry AS entry USING scheduler.mailing_list AS list"
+        " WHERE entry.recipient = :recipient AND list.id = entry.list AND list.account = :account"
+    ),
+    "scheduler.bulk_mail": _FORGET_MAIL,
 }
-"""Where a recipient stands in the scheduler's schema, and how he goes from there."""
+"""Where a recipient stands in the scheduler's schema, and how he goes from there; each gives a count."""
 _NOTE = text(
     """
     INSERT INTO scheduler.erasure (id, recipient, account, api_key_id, erased)
@@ -55,7 +81,7 @@ class ErasureStore:
         erased: dict[str, int] = {}
         async with self._database.transaction() as connection:
             for place, statement in _PLACES.items():
-                erased[place] = (await connection.execute(text(statement), known)).rowcount
+                erased[place] = (await connection.execute(text(statement), known)).scalar_one()
             if any(erased.values()):
                 noted = {"id": new_email_id(), "api_key_id": key.id, "erased": orjson.dumps(erased).decode()}
                 await connection.execute(_NOTE, known | noted)

@@ -1,13 +1,13 @@
 """Contacts written as files that can be imported again. Pure."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
 
 from services.scheduler.contacts.contact import Contact
+from services.scheduler.importing.csv_writer import write_rows
+from services.scheduler.importing.formulas import guard_cell
 from services.scheduler.importing.recipients import TAG_SEPARATOR
 
 _OWN = ("address", "name", "timezone", "tags")
@@ -15,17 +15,18 @@ _OWN = ("address", "name", "timezone", "tags")
 
 def write_csv_head(names: Sequence[str]) -> str:
     """The first row: a column for each attribute of these names."""
-    return _write_rows([[*_OWN, *names]])
+    return write_rows([[*_OWN, *map(guard_cell, names)]])
 
 
 def write_csv(contacts: Iterable[Contact], names: Sequence[str]) -> str:
-    """A row a contact. What is no text is written as JSON; an attribute that there is not, as an empty cell."""
-    return _write_rows(
+    """A row a contact. What is no text is written as JSON; an attribute that there is not, as an empty cell. No text is
+    taken for a formula by a spreadsheet."""
+    return write_rows(
         [
-            contact.address,
-            contact.name,
+            guard_cell(contact.address),
+            guard_cell(contact.name),
             contact.timezone or "",
-            TAG_SEPARATOR.join(contact.tags),
+            guard_cell(TAG_SEPARATOR.join(contact.tags)),
             *(_write_cell(contact.attributes.get(name)) for name in names),
         ]
         for contact in contacts
@@ -52,10 +53,4 @@ def write_lines(contacts: Iterable[Contact]) -> bytes:
 def _write_cell(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
-
-
-def _write_rows(rows: Iterable[Sequence[str]]) -> str:
-    written = io.StringIO()
-    csv.writer(written).writerows(rows)
-    return written.getvalue()
+    return guard_cell(value) if isinstance(value, str) else orjson.dumps(value).decode()

@@ -1,8 +1,6 @@
 """`POST /v1/contacts/import`, and what became of imports."""
 
-import csv
-import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,11 +12,10 @@ from services.scheduler.batches.body import HashedBody
 from services.scheduler.contacts.answers import ContactsImported, ImportPage, ImportView, show_import, show_problem
 from services.scheduler.contacts.contact_import import ContactImport
 from services.scheduler.contacts.examples import IMPORT_BODY, PROBLEMS_EXAMPLE
-from services.scheduler.contacts.import_store import ImportStore
+from services.scheduler.contacts.import_store import ImportProblem, ImportStore
 from services.scheduler.contacts.queries import AFTER_POINTER, PATH, SCOPE, TAG, PageQuery
 from services.scheduler.contacts.receiving import ContactImporter
-from services.scheduler.importing.reading import choose_reader
-from services.scheduler.importing.rows import RowReader, UnreadableFile
+from services.scheduler.importing.http import choose_upload_reader, download_csv
 from shared.access import ApiKey, KeyLookup
 from shared.apidocs import describe_problems
 from shared.authenticating import authenticate
@@ -29,7 +26,6 @@ from shared.uploads import UploadSlots, refuse_encoded
 
 IMPORT_PATH = f"{PATH}/import"
 ImportId = Annotated[UUID, Path(description="the import's id")]
-_MEDIA = "Send text/csv with a header row, or a contact a line with application/x-ndjson."
 _PORTION = 1000
 _CSV: Any = {200: {"description": "All of them", "content": {"text/csv": {"example": PROBLEMS_EXAMPLE}}}}
 
@@ -72,7 +68,7 @@ def setup_importing(app: FastAPI, keys: KeyLookup, importer: ContactImporter, sl
         """
         key = await authenticate(request, keys, SCOPE)
         refuse_encoded(request)
-        reader = _choose_reader(request.headers.get("content-type", ""))
+        reader = choose_upload_reader(request.headers.get("content-type", ""), "attributes")
         with slots.hold():
             body = HashedBody(request, key, "").read()
             found, problems = await importer.receive(key, query.name, _read_size(request), body, reader)
@@ -119,29 +115,15 @@ def setup_import_reading(app: FastAPI, keys: KeyLookup, store: ImportStore) -> N
     async def download_problems(request: Request, import_id: ImportId) -> StreamingResponse:
         """All of them as CSV: which row, on which line of the file, in which column, and why."""
         found = await find_import(store, import_id, await authenticate(request, keys, SCOPE))
-        headers = {"content-disposition": f'attachment; filename="problems-{found.id}.csv"'}
-        return StreamingResponse(_write_problems(store, found.id), media_type="text/csv", headers=headers)
+        portions = _list_problems(store, found.id)
+        return download_csv(f"problems-{found.id}.csv", ImportProblem._fields[1:], portions)
 
 
-async def _write_problems(store: ImportStore, import_id: UUID) -> AsyncIterator[str]:
-    yield "row,line,field,detail\r\n"
+async def _list_problems(store: ImportStore, import_id: UUID) -> AsyncIterator[Sequence[Sequence[Any]]]:
     after = 0
     while portion := await store.list_problems(import_id, after, _PORTION):
-        written = io.StringIO()
-        csv.writer(written).writerows(problem[1:] for problem in portion)
-        yield written.getvalue()
+        yield [problem[1:] for problem in portion]
         after = portion[-1].number
-
-
-def _choose_reader(media: str) -> RowReader:
-    """Raises Problem 415."""
-    try:
-        reader = choose_reader(media)
-    except UnreadableFile as exc:
-        raise Problem(415, "unsupported-media-type", f"The file cannot be read: {exc}.") from None
-    if reader is None:
-        raise Problem(415, "unsupported-media-type", _MEDIA)
-    return reader
 
 
 def _read_size(request: Request) -> int | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from services.scheduler.importing.columns import find_delimiter, read_columns, read_said_delimiter
 from services.scheduler.importing.csv_record import BrokenRecord, CsvRecord
+from services.scheduler.importing.formulas import read_cell
 from services.scheduler.importing.rows import BadRow, Row, UnreadableFile
 from services.scheduler.importing.text_lines import LINE_LIMIT, TextLines, is_text
 
@@ -114,6 +115,8 @@ class CsvReader:
     def _make(self, cells: list[str], text: str) -> Row | BadRow | None:
         if self._text.is_suspect and not is_text(text):
             return self._refuse(_NO_TEXT)
+        if "'" in text:
+            cells = list(map(read_cell, cells))
         if not self._columns:
             self._columns = read_columns(cells, self._start)
             self._names = [name for name in self._columns if name]

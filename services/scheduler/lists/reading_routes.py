@@ -1,15 +1,13 @@
 """The routes by which lists of recipients, and what was wrong with their rows, are read."""
 
-import csv
-import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.scheduler.importing.http import download_csv
 from services.scheduler.lists.answers import (
     ListProblemPage,
     RecipientListPage,
@@ -90,7 +88,7 @@ def setup_list_reading(app: FastAPI, keys: KeyLookup, store: ListStore) -> None:
         """Every row that is no recipient or repeats one, page by page, or all at once with `format=csv`."""
         found = await find_list(store, list_id, await authenticate(request, keys, SCOPE))
         if query.format == "csv":
-            return _download(store, found.id)
+            return download_csv(f"problems-{found.id}.csv", RowProblem._fields, _list_all(store, found.id))
         after = _read_number(query.after) if query.after else 0
         problems = await store.list_problems(found.id, after, query.limit + 1)
         shown = problems[: query.limit]
@@ -106,16 +104,8 @@ def _read_number(text: str) -> int:
     return int(number)
 
 
-def _download(store: ListStore, list_id: UUID) -> Response:
-    headers = {"content-disposition": f'attachment; filename="problems-{list_id}.csv"'}
-    return StreamingResponse(_write_csv(store, list_id), media_type="text/csv; charset=utf-8", headers=headers)
-
-
-async def _write_csv(store: ListStore, list_id: UUID) -> AsyncIterator[str]:
-    yield ",".join(RowProblem._fields) + "\r\n"
+async def _list_all(store: ListStore, list_id: UUID) -> AsyncIterator[Sequence[RowProblem]]:
     after = 0
     while portion := await store.list_problems(list_id, after, _PORTION):
-        written = io.StringIO()
-        csv.writer(written).writerows(portion)
-        yield written.getvalue()
+        yield portion
         after = portion[-1].number

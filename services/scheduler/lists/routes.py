@@ -7,8 +7,7 @@ from fastapi import FastAPI, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.scheduler.batches.body import HashedBody
-from services.scheduler.importing.reading import choose_reader
-from services.scheduler.importing.rows import RowReader, UnreadableFile
+from services.scheduler.importing.http import choose_upload_reader
 from services.scheduler.lists.answers import ListUploaded, show_uploaded
 from services.scheduler.lists.examples import CSV_EXAMPLES, LINE_EXAMPLES
 from services.scheduler.lists.receiving import ListReceiver
@@ -40,7 +39,6 @@ _BODY: dict[str, Any] = {
         },
     }
 }
-_MEDIA = "Send text/csv with a header row, or a recipient a line with application/x-ndjson."
 
 
 class ListUploadQuery(BaseModel):
@@ -85,7 +83,7 @@ def setup_list_routes(
         """
         key = await authenticate(request, keys, SCOPE)
         refuse_encoded(request)
-        reader = _choose_reader(request.headers.get("content-type", ""))
+        reader = choose_upload_reader(request.headers.get("content-type", ""), "variables")
         with slots.hold():
             body = HashedBody(request, key, "")
             found, problems = await receiver.receive(key, query.name, body.read(), reader)
@@ -109,14 +107,3 @@ def setup_list_routes(
         if not await store.delete(key.account, list_id):
             raise Problem(409, "list-in-use", "A mailing that has not taken its recipients in yet goes to this list.")
         return Response(status_code=204)
-
-
-def _choose_reader(media: str) -> RowReader:
-    """Raises Problem 415."""
-    try:
-        reader = choose_reader(media, attributes_field="variables")
-    except UnreadableFile as exc:
-        raise Problem(415, "unsupported-media-type", f"{exc}") from None
-    if reader is None:
-        raise Problem(415, "unsupported-media-type", _MEDIA)
-    return reader

@@ -44,7 +44,7 @@ class MessageCounts(BaseModel):
     pending: int = Field(examples=[60_000])
     success: int = Field(description="a relay has taken the mail", examples=[39_000])
     fail: int = Field(description="an attempt failed; more may follow", examples=[980])
-    skipped: int = Field(description="had unsubscribed before their mail left", examples=[20])
+    skipped: int = Field(description="had unsubscribed before their mail left, or were erased", examples=[20])
     in_flight: int = Field(description="of all, whose mail the senders have", examples=[1000])
     final: int = Field(description="of all, of whom nothing more comes by itself", examples=[39_990])
     recipients: int = Field(examples=[100_000])

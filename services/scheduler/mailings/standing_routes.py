@@ -10,6 +10,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.scheduler.importing.formulas import guard_cell
 from services.scheduler.mailings.commands import find_mailing
 from services.scheduler.mailings.routes import PATH, SCOPE, TAG, MailingId, describe_answers
 from services.scheduler.mailings.standing import merge_reasons
@@ -35,7 +36,6 @@ _FIELDS = tuple(RecipientView.model_fields)
 _CSV: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/csv": {"schema": {"type": "string"}, "example": ",".join(_FIELDS) + "\n"}}}
 }
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class StatsQuery(BaseModel):
@@ -156,4 +156,4 @@ async def _write_csv(standings: StandingStore, mailing_id: UUID, query: Recipien
 def _to_cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return guard_cell(value) if isinstance(value, str) else value

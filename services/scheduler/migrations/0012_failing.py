@@ -7,7 +7,7 @@ It names no state and no reason, not even as a column beside its key: no mail co
 from alembic import op
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 
 
 def upgrade() -> None:

@@ -7,7 +7,7 @@ class BulkState(StrEnum):
     """`pending → queued → (deferred, unknown →) an end`, or `pending → cancelled`.
 
     Only `queued` is in the window. `deferred` and `unknown` have had a result and wait for another; the rest are ends.
-    `skipped` never was to leave: a mailing's recipient who has unsubscribed.
+    `skipped` never was to leave: a mailing's recipient who has unsubscribed, or was erased.
     """
 
     PENDING = "pending"

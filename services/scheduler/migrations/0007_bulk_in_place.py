@@ -6,8 +6,8 @@ then on. So PostgreSQL writes the end of a mail beside its row and into no index
 
 from alembic import op
 
-revision = "0011"
-down_revision = "0009"
+revision = "0007"
+down_revision = "0006"
 
 _UPGRADE = (
     """

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 _STATES = ("pending", "queued", "deferred", "unknown", "sent", "partially_sent", "failed", "expired", "cancelled")
 _CHECK = "ALTER TABLE scheduler.bulk_mail DROP CONSTRAINT bulk_mail_state_check, ADD CHECK (state IN ({}))"
