@@ -60,10 +60,12 @@ class Intake:
 def _may_want(record: Record) -> bool:
     """Most mail wants no callback: where the word is not in the bytes, no need to parse them.
 
-    A key can also be written with escapes, and what holds no object at all is told of as unreadable.
+    A key can also be written with escapes; an unknown type is counted, and what holds no object told of as unreadable.
     """
     value = record.value
-    return not value or b'"callback"' in value or b"\\u" in value or value[:1] != b"{" or value[-1:] != b"}"
+    if not value or record.header("ce_type") not in _MODELS:
+        return True
+    return b'"callback"' in value or b"\\u" in value or value[:1] != b"{" or value[-1:] != b"}"
 
 
 def _read(record: Record, opened: OpenedRecord, event: EmailSent | EmailFailed) -> Delivery | None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from services.sender.ledger import LedgerEntry, RecipientResult
-from shared.events import EmailFailed, EventType, Source, format_time, name_event, name_sent_event
+from shared.events import EmailFailed, EventType, Source, format_time, name_event
 from shared.states import FINAL_STATES, FailureReason, RecipientState
 
 _STATE_ORDER = {RecipientState.DEFERRED: 0, RecipientState.UNKNOWN: 1, RecipientState.FAILED: 2}
@@ -87,7 +87,8 @@ class Writer:
             address,
             b',"state":"sent","attempt":%d}]}' % result.attempt,
         )
-        event_id = name_sent_event(entry.id_text, result.attempt, result.address)
+        recipients = (result.address,)
+        event_id = name_event(entry.id_text, EventType.SENT, result.attempt, "", final=True, recipients=recipients)
         return Written(EventType.SENT, email_id, event_id, result.at, b"".join(pieces))
 
     def _write_shared(self, entry: LedgerEntry, result: RecipientResult) -> bytes:

@@ -14,7 +14,6 @@ from shared.events.identity import (
     derive_run_id,
     make_uuid,
     name_event,
-    name_sent_event,
     new_email_id,
 )
 from shared.events.reading import (
@@ -97,7 +96,6 @@ __all__ = [
     "list_errors",
     "make_uuid",
     "name_event",
-    "name_sent_event",
     "new_email_id",
     "open_record",
     "read_bulk",

@@ -1,6 +1,6 @@
 """The statements on bulk mail for whoever brings it in, watches it, or holds it: rows and lanes (R2).
 
-How it leaves is in pacing_store.py, how it ends in settling_store.py. A lane's counters change in the statements that
+How it leaves is in store.py, how it ends in settling_store.py. A lane's counters change in the statements that
 change its rows.
 """
 

@@ -1,6 +1,6 @@
 """The statements by which bulk mail ends, or leaves the window, and by which old rows are deleted (R2).
 
-The window's row is locked first, then lanes, then mails, as pacing_store.py does.
+The window's row is locked first, then lanes, then mails, as store.py does.
 """
 
 from collections.abc import Sequence
