@@ -22,6 +22,7 @@ _FIELDS = 10
 _PUBLIC: dict[str, Any] = {"security": []}  # no key
 _MEANINGS = {
     400: "The form does not say `List-Unsubscribe=One-Click`: nothing has changed",
+    403: "Asked from outside MILENA_PUBLIC_NETWORKS",
     404: "The link is not whole, or was not made here",
     429: "Asked too often from one address; `Retry-After` says when to try again",
 }
@@ -45,7 +46,7 @@ def setup_links(app: FastAPI, answers: LinkAnswers) -> None:
         tags=TAG,
         summary="The page of a link to unsubscribe",
         response_class=HTMLResponse,
-        responses=_describe(404, 429, 503),
+        responses=_describe(403, 404, 422, 429, 503),
         openapi_extra=_PUBLIC,
     )
     async def show_link(request: Request, token: Token) -> Response:
@@ -64,7 +65,7 @@ def setup_links(app: FastAPI, answers: LinkAnswers) -> None:
         tags=TAG,
         summary="Unsubscribe with one click",
         response_class=HTMLResponse,
-        responses=_describe(400, 404, 429, 503),
+        responses=_describe(400, 403, 404, 422, 429, 503),
         openapi_extra=_PUBLIC | _FORM,
     )
     async def use_link(request: Request, token: Token) -> Response:
