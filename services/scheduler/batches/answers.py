@@ -139,7 +139,8 @@ def link(batch_id: UUID) -> BatchLinks:
 
 def show_batch(batch: Batch) -> BatchView:
     """A batch as it is told."""
-    states: dict[str, Any] = {show_state(state).value: count for state, count in batch.counts.items()}
+    kept = {state: count for state, count in batch.counts.items() if state is not BulkState.SKIPPED}  # a mailing's only
+    states: dict[str, Any] = {show_state(state).value: count for state, count in kept.items()}
     return BatchView(
         id=batch.id,
         name=batch.name,
