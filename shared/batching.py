@@ -1,13 +1,14 @@
 """Many records become one database write: an aiokafka consumer that works batch by batch.
 
-Fetch, handle, commit; in that order, so a batch may be handled twice and `handle` must be idempotent. Records that
+Fetch, handle, commit; in that order, so a batch may be handled twice and `handle` must be idempotent. A handler may
+keep records back until later ones have come: it says from which offsets on, and these are not committed. Records that
 cannot be handled because an outside system is away are tried again for as long as it takes; nothing is skipped.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -64,12 +65,15 @@ class Record:
         return None
 
 
-Handle = Callable[[Sequence[Record]], Awaitable[None]]
+Owed = Mapping[tuple[str, int], int]
+"""By topic and partition the first offset that has been read and must not be committed yet."""
+Handle = Callable[[Sequence[Record]], Awaitable[Owed | None]]
 
 
 class BatchConsumer:
     """Consumes `topics` in the group `group`, as the static member `<group>-<slot>`.
 
+    While a handler owes something it is called at least about twice a second, with no records where none have come.
     A handler that raises anything but Unavailable is a bug: the process ends with exit code 1 (the others
     stop cleanly) and the supervisor starts it again at the last commit.
     """
@@ -112,6 +116,8 @@ class BatchConsumer:
         }
         self._task: asyncio.Task[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
+        self._owed: Owed = {}
+        self._heads: dict[TopicPartition, int] = {}  # read, and not committed up to there
         self._working_since: float | None = None
         self._company_s = company_s
         self._company_until = 0.0
@@ -155,7 +161,7 @@ class BatchConsumer:
         try:
             while True:
                 fetched = await self._fetch(consumer)
-                if fetched:
+                if fetched or self._owed:
                     work = asyncio.ensure_future(self._work(consumer, fetched))
                     try:
                         await asyncio.shield(work)
@@ -200,16 +206,23 @@ class BatchConsumer:
     async def _work(self, consumer: AIOKafkaConsumer, fetched: dict[TopicPartition, list[object]]) -> None:
         self._working_since = started = time.monotonic()
         records = [_to_record(each) for batch in fetched.values() for each in batch]
-        await retry_while_unavailable(lambda: self._handle(records), self._group)
-        heads = {tp: batch[-1].offset + 1 for tp, batch in fetched.items()}  # type: ignore[attr-defined]
-        try:
-            await consumer.commit(heads)
-        except (CommitFailedError, IllegalStateError):
-            log.info("batch not committed: partitions were reassigned", group=self._group)
+        self._owed = await retry_while_unavailable(lambda: self._handle(records), self._group) or {}
+        self._heads |= {tp: batch[-1].offset + 1 for tp, batch in fetched.items()}  # type: ignore[attr-defined]
+        await self._commit(consumer)
         self._working_since = None
         took = time.monotonic() - started
         self._company_until = started + took + min(took * _COMPANY, self._company_s)
         BATCH_SECONDS.labels(consumer=self._group).observe(took)
+
+    async def _commit(self, consumer: AIOKafkaConsumer) -> None:
+        heads = {tp: min(head, self._owed.get((tp.topic, tp.partition), head)) for tp, head in self._heads.items()}
+        try:
+            if heads:
+                await consumer.commit(heads)
+            self._heads = {tp: head for tp, head in self._heads.items() if heads[tp] < head}
+        except (CommitFailedError, IllegalStateError):
+            self._heads = {}
+            log.info("batch not committed: partitions were reassigned", group=self._group)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception():

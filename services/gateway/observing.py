@@ -109,8 +109,10 @@ def _observe_request(email: EmailRequested, digest: str, held: bool, record: Rec
     key = _TIMELINE.name(f"{own}\n{digest}\n{held}")
     if named == own:  # so our own publishers name it; anything else is looked at more closely
         data["ce_id"] = own
-        return Observation(Line(email.id, key, EventType.REQUESTED.value, email.account, at, record, data), mail)
-    return Observation(draw_line(email.id, key, EventType.REQUESTED, email.account, record, at, data, named), mail)
+        line = Line(email.id, key, EventType.REQUESTED.value, email.account, at, record, data)
+    else:
+        line = draw_line(email.id, key, EventType.REQUESTED, email.account, record, at, data, named)
+    return Observation(line, mail, waits=email.paced and not held)
 
 
 def _write(boxes: Sequence[Mailbox]) -> tuple[str, ...]:
