@@ -122,7 +122,7 @@ class Projector:
         its end the second. The statements hold the guess against the row. Returns the mails for which it was wrong."""
         new = [mail_to_row(mail, buckets[email_id], 1) for email_id, mail in mails.items() if mail.requests]
         ended = [mail_to_row(mail, buckets[email_id], 2) for email_id, mail in mails.items() if mail.tells_the_end]
-        written = await self._store.save(new) | await self._store.settle(ended)
+        written = await self._store.add(new) | await self._store.settle(ended)
         if len(written) == len(mails):
             return {}
         return {email_id: mail for email_id, mail in mails.items() if email_id not in written}

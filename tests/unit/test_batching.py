@@ -90,3 +90,40 @@ async def test_behind_a_backlog_nothing_waits() -> None:
     began = time.monotonic()
     assert await take_batches(Trickle(0, at_once=1000), 0.05, 4) == [1000] * 4
     assert time.monotonic() - began < 0.7
+
+
+class Source:
+    """An aiokafka consumer that has one batch for each partition number it is given; then nothing."""
+
+    def __init__(self, *batches: dict[int, list[int]]) -> None:
+        self.batches = list(batches)
+        self.commits: list[dict[int, int]] = []
+
+    async def getmany(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[SimpleNamespace]]:
+        batch = self.batches.pop(0) if self.batches and timeout_ms else {}
+        return {
+            TopicPartition("t", part): [
+                SimpleNamespace(topic="t", partition=part, offset=each, timestamp=0, value=b"", headers=())
+                for each in offsets
+            ]
+            for part, offsets in batch.items()
+        }
+
+    async def commit(self, heads: dict[TopicPartition, int]) -> None:
+        self.commits.append({tp.partition: offset for tp, offset in heads.items()})
+
+
+async def test_what_a_handler_owes_is_not_committed_until_it_is_paid() -> None:
+    source = Source({0: [5, 6], 1: [1]}, {1: [2]})
+    debts = [{("t", 0): 6}, {("t", 0): 6}, {}]
+    sizes = []
+
+    async def handle(records: Sequence[Record]) -> dict[tuple[str, int], int]:
+        sizes.append(len(records))
+        return debts.pop(0)
+
+    consumer = BatchConsumer("g", ["t"], handle, kafka=KafkaAccess("x:1"), slot=0, event_limit=1024)
+    for _ in range(3):
+        await consumer._work(source, await consumer._fetch(source))
+    assert sizes == [3, 1, 0]
+    assert source.commits == [{0: 6, 1: 2}, {0: 6, 1: 3}, {0: 7}]
