@@ -206,7 +206,8 @@ class BatchConsumer:
     async def _work(self, consumer: AIOKafkaConsumer, fetched: dict[TopicPartition, list[object]]) -> None:
         self._working_since = started = time.monotonic()
         records = [_to_record(each) for batch in fetched.values() for each in batch]
-        self._owed = await retry_while_unavailable(lambda: self._handle(records), self._group) or {}
+        owed: Owed | None = await retry_while_unavailable(lambda: self._handle(records), self._group)
+        self._owed = owed or {}
         self._heads |= {tp: batch[-1].offset + 1 for tp, batch in fetched.items()}  # type: ignore[attr-defined]
         await self._commit(consumer)
         self._working_since = None

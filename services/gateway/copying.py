@@ -1,7 +1,7 @@
 """Rows in PostgreSQL's binary COPY format (its manual, "COPY", "Binary Format"). Pure.
 
-asyncpg writes it, too, but asks a codec for every value of every row (31 us for the three rows of a mail). Most values of
-a group are the same in all its rows, so here what a value looks like is kept, column by column (docs/performance.md).
+asyncpg writes it, too, but asks a codec for every value of every row. Most values of a group are the same in all its
+rows, so here what they look like is kept (docs/performance.md).
 """
 
 import struct
@@ -90,7 +90,7 @@ class RowPacker:
                 self._pieces.append((itemgetter(*[column.name for column in columns]), _keep_known(columns)))
         self._count = struct.pack("!h", len(self.columns))
 
-    def pack(self, rows: Iterable[Mapping[str, Any]]) -> bytes:
+    def pack(self, rows: Iterable[dict[str, Any]]) -> bytes:
         """All of a COPY's data. Raises struct.error for a number that its column cannot hold."""
         parts = [_HEAD]
         for row in rows:

@@ -1,11 +1,11 @@
 """Requests of paced mail wait for the results of their mails, and none is lost or forgotten meanwhile."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
-from services.gateway import company as waiting
 from services.gateway.company import Company
 from services.gateway.lines import Observation
 from services.gateway.observing import observe
@@ -52,7 +52,7 @@ def take(company: Company, seen: list[Observation]) -> list[Observation]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr(waiting.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 

@@ -54,7 +54,7 @@ def test_a_value_is_written_as_its_column_is_read(name: str, value: Any, written
 
 def test_neighbours_that_repeat_are_known_together_and_what_changes_is_not_mixed_up() -> None:
     names = ("account", "status", "id", "held", "attempts")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"account": account, "status": "sent", "id": UUID(int=number), "held": bool(number % 2), "attempts": number}
         for number, account in enumerate(("a", "b", "a", "b"))
     ]
