@@ -1,16 +1,17 @@
 """Many records become one database write: an aiokafka consumer that works batch by batch.
 
-Fetch, handle, commit; in that order, so a batch may be handled twice and `handle` must be idempotent. A handler may
-keep records back until later ones have come: it says from which offsets on, and these are not committed. Records that
-cannot be handled because an outside system is away are tried again for as long as it takes; nothing is skipped.
+Fetch, handle, commit; in that order, so a batch may be handled twice and `handle` must be idempotent. A commit may
+tell of several batches at once. A handler may keep records back until later ones have come: it says from which offsets
+on, and these are not committed. Records that cannot be handled because an outside system is away are tried again for
+as long as it takes; nothing is skipped.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -33,11 +34,12 @@ _FETCHED_AT_LEAST = 64 * 1024
 # A batch costs by itself as much as twenty records do. Under load the next one is given time to grow, four times as
 # long as this one took; after a rest, and behind a backlog, nothing waits.
 _COMPANY, _LONGEST_COMPANY_S = 4, 0.25
+_COMMIT_EVERY_S = 0.5  # under load: a commit for every batch was a fifth of what a small one costs
+_LAST_COMMIT_S = 2.0
 _NEVER_MS = 604_800_000  # a pause of consumption must not cost the membership
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record as a batch handler sees it; `timestamp_ms` is the broker's."""
 
     topic: str
@@ -117,10 +119,11 @@ class BatchConsumer:
         self._task: asyncio.Task[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._owed: Owed = {}
-        self._heads: dict[TopicPartition, int] = {}  # read, and not committed up to there
         self._working_since: float | None = None
         self._company_s = company_s
         self._company_until = 0.0
+        self._handled: dict[TopicPartition, int] = {}  # heads that are not committed yet
+        self._committed_at = 0.0
         self._membership = watch_membership(lambda: getattr(self._consumer, "_coordinator", None), kafka)
         self._watch: asyncio.Task[None] | None = None
 
@@ -161,7 +164,9 @@ class BatchConsumer:
         try:
             while True:
                 fetched = await self._fetch(consumer)
-                if fetched or self._owed:
+                if not fetched and not self._owed:
+                    await self._commit(consumer)
+                else:
                     work = asyncio.ensure_future(self._work(consumer, fetched))
                     try:
                         await asyncio.shield(work)
@@ -170,6 +175,9 @@ class BatchConsumer:
                         raise
         finally:
             self._consumer = None
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(_LAST_COMMIT_S):
+                    await self._commit(consumer)
             with contextlib.suppress(KafkaError):
                 await consumer.stop()
 
@@ -179,7 +187,7 @@ class BatchConsumer:
         fetched: dict[TopicPartition, list[object]] = {}
         count = size = 0
         while count < self._max_records and size < _BATCH_BYTES:
-            wait_s = max(self._company_until - time.monotonic(), 0) if fetched else 0.5
+            wait_s = max(self._company_until - time.monotonic(), 0) if fetched else self._rest_s()
             more = await consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=_DRAINED_AT_ONCE)
             if not more:
                 break
@@ -188,6 +196,11 @@ class BatchConsumer:
                 count += len(records)
                 size += sum(len(each.value or b"") for each in records)
         return fetched
+
+    def _rest_s(self) -> float:
+        """How long to wait for the first record of a batch: not beyond the time of a commit."""
+        due_s = self._committed_at + _COMMIT_EVERY_S - time.monotonic() if self._handled else _COMMIT_EVERY_S
+        return max(due_s, 0.0)
 
     async def _connect(self) -> AIOKafkaConsumer:
         while True:
@@ -208,22 +221,28 @@ class BatchConsumer:
         records = [_to_record(each) for batch in fetched.values() for each in batch]
         owed: Owed | None = await retry_while_unavailable(lambda: self._handle(records), self._group)
         self._owed = owed or {}
-        self._heads |= {tp: batch[-1].offset + 1 for tp, batch in fetched.items()}  # type: ignore[attr-defined]
-        await self._commit(consumer)
+        self._handled |= {tp: batch[-1].offset + 1 for tp, batch in fetched.items()}  # type: ignore[attr-defined]
+        if time.monotonic() - self._committed_at >= _COMMIT_EVERY_S:
+            await self._commit(consumer)
         self._working_since = None
         took = time.monotonic() - started
         self._company_until = started + took + min(took * _COMPANY, self._company_s)
         BATCH_SECONDS.labels(consumer=self._group).observe(took)
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
-        heads = {tp: min(head, self._owed.get((tp.topic, tp.partition), head)) for tp, head in self._heads.items()}
-        try:
-            if heads:
+        """Tell the broker what has been handled. Partitions that are not ours any more are read again by others."""
+        heads = {
+            tp: min(head, self._owed.get((tp.topic, tp.partition), head))
+            for tp, head in self._handled.items()
+            if tp in consumer.assignment()
+        }
+        if heads:
+            self._committed_at = time.monotonic()
+            try:
                 await consumer.commit(heads)
-            self._heads = {tp: head for tp, head in self._heads.items() if heads[tp] < head}
-        except (CommitFailedError, IllegalStateError):
-            self._heads = {}
-            log.info("batch not committed: partitions were reassigned", group=self._group)
+            except (CommitFailedError, IllegalStateError):
+                log.info("batch not committed: partitions were reassigned", group=self._group)
+        self._handled = {tp: head for tp, head in self._handled.items() if heads.get(tp, head) < head}
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception():

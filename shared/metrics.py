@@ -57,7 +57,10 @@ LANE_ABANDONED = Counter(
 )
 EVENTS_SKIPPED = Counter("milena_events_skipped_total", "Events left to another service or of unknown type", ["why"])
 BATCH_SECONDS = Histogram(
-    "milena_batch_seconds", "One batch of records, fetched to committed", ["consumer"], buckets=_LATENCY
+    "milena_batch_seconds",
+    "One batch of records, fetched to handled and, where due, committed",
+    ["consumer"],
+    buckets=_LATENCY,
 )
 OFFSET_OUT_OF_RANGE = Counter("milena_offset_out_of_range_total", "Positions Kafka no longer holds: records were lost")
 

@@ -23,13 +23,13 @@ def choose_partition(key: bytes | None, partitions: Sequence[int], available: Se
 
 def compute_murmur2(data: bytes) -> int:
     """MurmurHash2 with the seed of Kafka's clients, 32 bits without sign."""
-    words, tail = divmod(len(data), 4)
-    digest = _SEED ^ len(data)
+    length = len(data)
+    digest = _SEED ^ length
     # A word that is left unmasked has the same low 32 bits, which are all that count at the end of each round.
-    for word in _of_words(words).unpack_from(data):
+    for word in _of_words(length >> 2).unpack_from(data):
         mixed = word * _M & _MASK
         digest = (digest * _M ^ (mixed ^ mixed >> 24) * _M) & _MASK
-    if tail:
+    if tail := length & 3:
         digest = (digest ^ int.from_bytes(data[-tail:], "little")) * _M & _MASK
     digest = (digest ^ digest >> 13) * _M & _MASK
     return digest ^ digest >> 15

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.sender.results import Told, announce
+from services.sender.results import Told, Writer, Written, announce
 from services.sender.work import Work
 from shared.events import Coordinates, EmailFailed, EventType, build_headers
 from shared.producing import Message
@@ -24,11 +24,15 @@ class Announcer:
         """All events of a group; those that complete a mail only after the others are acknowledged."""
         first: list[Message] = []
         completing: list[Message] = []
+        writer = Writer()
         for work in works:
+            if written := writer.write(work.entry, work.attempt_announced):
+                completing.append(self._to_message(written, work.traceparent))
+                continue
             announcement = announce(work.entry, only_attempt=work.attempt_announced)
-            first.extend(self._to_message(each, work.traceparent) for each in announcement.events)
+            first.extend(self._to_message(_write(each), work.traceparent) for each in announcement.events)
             if announcement.completing:
-                completing.append(self._to_message(announcement.completing, work.traceparent))
+                completing.append(self._to_message(_write(announcement.completing), work.traceparent))
         if first:
             await self._publisher.publish_all(first)
         await self._publisher.publish_all(completing)
@@ -42,11 +46,15 @@ class Announcer:
             messages.append(Message(self._topics.failed, key, event.to_json(), headers))
         await self._publisher.publish_all(messages)
 
-    def _to_message(self, told: Told, traceparent: str | None) -> Message:
-        topic = self._topics.sent if told.type is EventType.SENT else self._topics.failed
+    def _to_message(self, event: Written, traceparent: str | None) -> Message:
+        topic = self._topics.sent if event.type is EventType.SENT else self._topics.failed
         if is_tracing():
-            hop = begin_hop(f"publish {told.type.value}", SpanKind.PRODUCER, traceparent)
-            hop.end(attributes={"milena.email_id": told.data["id"]})
+            hop = begin_hop(f"publish {event.type.value}", SpanKind.PRODUCER, traceparent)
+            hop.end(attributes={"milena.email_id": event.email_id.decode()})
             traceparent = hop.traceparent
-        headers = build_headers(told.type, told.event_id, SOURCE, told.at, traceparent)
-        return Message(topic, told.data["id"].encode(), told.to_json(), headers)
+        headers = build_headers(event.type, event.event_id, SOURCE, event.at, traceparent)
+        return Message(topic, event.email_id, event.value, headers)
+
+
+def _write(told: Told) -> Written:
+    return Written(told.type, told.data["id"].encode(), told.event_id, told.at, told.to_json())

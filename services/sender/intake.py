@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from services.sender.ledger import LedgerEntry
 from services.sender.message import Memo, name_message
 from services.sender.results import refuse
-from services.sender.work import Work
+from services.sender.work import Work, new_token
 from shared.consuming import FaustTicket
 from shared.events import (
     BulkRequested,
@@ -95,41 +95,58 @@ class Intake:
 
     def begin(self, mail: EmailRequested, accepted_at: datetime, traceparent: str | None) -> Work:
         """Work on a mail accepted by Kafka at `accepted_at` (UTC)."""
-        return self._begin(mail, accepted_at, traceparent, mail.compute_digest(), _echo(mail))
+        return self._begin(mail, self._share(mail, accepted_at, traceparent), mail.compute_digest(), _echo(mail))
 
     def _begin_bulk(
         self, bulk: BulkRequested, accepted_at: datetime, traceparent: str | None, ticket: FaustTicket
     ) -> list[Work]:
         mails = bulk.list_mails()
         fingerprint, echo = mails[0].fingerprint_content(), _echo(mails[0].model_copy(update={"metadata": {}}))
+        shared = self._share(mails[0], accepted_at, traceparent)
         works = []
         memo = Memo()
         for mail in mails:
             own_echo = {**echo, "metadata": mail.metadata} if mail.metadata else echo
-            work = self._begin(mail, accepted_at, traceparent, mail.compute_digest(fingerprint), own_echo)
+            work = self._begin(mail, shared, mail.compute_digest(fingerprint), own_echo)
             work.tickets.append(ticket)
             work.memo = memo
             works.append(work)
         ticket.shares = len(works)
         return works
 
-    def _begin(
-        self, mail: EmailRequested, accepted_at: datetime, traceparent: str | None, digest: str, echo: dict[str, Any]
-    ) -> Work:
+    def _share(self, mail: EmailRequested, accepted_at: datetime, traceparent: str | None) -> "_Shared":
+        expires_at = min(mail.expires_at or accepted_at + self.default_expiry, accepted_at + self.expiry_limit)
+        domain = self.message_id_domain or mail.from_.domain
+        return _Shared(accepted_at, expires_at, domain, traceparent, new_token())
+
+    def _begin(self, mail: EmailRequested, shared: "_Shared", digest: str, echo: dict[str, Any]) -> Work:
         assert mail.id is not None, "reading has given it one"
         id_text = str(mail.id)
         entry = LedgerEntry(
             id=mail.id,
             account=mail.account,
             digest=digest,
-            message_id=name_message(id_text, mail.from_, self.message_id_domain),
+            message_id=name_message(id_text, mail.from_, shared.domain),
             recipient_count=len(mail.recipients),
-            accepted_at=accepted_at,
-            expires_at=min(mail.expires_at or accepted_at + self.default_expiry, accepted_at + self.expiry_limit),
+            accepted_at=shared.accepted_at,
+            expires_at=shared.expires_at,
             echo=echo,
             id_text=id_text,
         )
-        return Work(mail, entry, traceparent)
+        return Work(mail, entry, shared.traceparent, token=shared.token)
+
+
+class _Shared(NamedTuple):
+    """What the mails of a bulk event have in common beside their content; `domain` is that of their Message-IDs.
+
+    One token does for all: with the id it says whose claim it is, and no event names an id twice.
+    """
+
+    accepted_at: datetime
+    expires_at: datetime
+    domain: str
+    traceparent: str | None
+    token: UUID
 
 
 def locate(ticket: FaustTicket) -> Coordinates:

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from services.sender.ledger import LedgerEntry, RecipientResult
-from shared.events import EmailFailed, EventType, Source, format_time, name_event
+from shared.events import EmailFailed, EventType, Source, format_time, name_event, name_sent_event
 from shared.states import FINAL_STATES, FailureReason, RecipientState
 
 _STATE_ORDER = {RecipientState.DEFERRED: 0, RecipientState.UNKNOWN: 1, RecipientState.FAILED: 2}
@@ -29,6 +29,16 @@ class Told(NamedTuple):
         return orjson.dumps(self.data)
 
 
+class Written(NamedTuple):
+    """A result event as it goes on the topic; `value` is the record's."""
+
+    type: EventType
+    email_id: bytes
+    event_id: str
+    at: str
+    value: bytes
+
+
 class Announcement(NamedTuple):
     """The events of one mail in order. `completing` is to leave only after the others are acknowledged."""
 
@@ -41,6 +51,55 @@ def announce(entry: LedgerEntry, *, only_attempt: int | None = None) -> Announce
     if entry.recipient_count == 1 and len(entry.results) == 1:
         return _announce_only(entry, next(iter(entry.results.values())), only_attempt)
     return announce_all(entry, only_attempt)
+
+
+class Writer:
+    """Writes what nearly every mail ends with: sent, to its only recipient. For the mails of one group.
+
+    What `announce` gives for it, from a part that the mails of a bulk event share: that takes half the time.
+    """
+
+    def __init__(self) -> None:
+        self._shared: dict[tuple[object, ...], tuple[object, bytes]] = {}
+
+    def write(self, entry: LedgerEntry, only_attempt: int | None) -> Written | None:
+        """The completing event; None where there is another, or more of them."""
+        if entry.recipient_count != 1 or len(entry.results) != 1:
+            return None
+        (result,) = entry.results.values()
+        if result.state is not RecipientState.SENT or only_attempt not in (None, result.attempt):
+            return None
+        email_id, address = entry.id_text.encode(), orjson.dumps(result.address)
+        pieces = (
+            b'{"id":"',
+            email_id,
+            b'",',
+            self._write_shared(entry, result),
+            b',"digest":"',
+            entry.digest.encode(),
+            b'","message_id":',
+            orjson.dumps(entry.message_id),
+            b',"response":',
+            orjson.dumps(result.text),
+            b',"recipients":[',
+            address,
+            b'],"outcomes":[{"address":',
+            address,
+            b',"state":"sent","attempt":%d}]}' % result.attempt,
+        )
+        event_id = name_sent_event(entry.id_text, result.attempt, result.address)
+        return Written(EventType.SENT, email_id, event_id, result.at, b"".join(pieces))
+
+    def _write_shared(self, entry: LedgerEntry, result: RecipientResult) -> bytes:
+        echo = entry.echo
+        key = id(echo), entry.account, result.attempt, result.relay, result.at
+        known = self._shared.get(key)
+        if known is None:
+            shared = {"account": entry.account, "metadata": {}, "tags": [], **echo}
+            shared |= {"attempt": result.attempt, "outstanding": 0, "complete": True}
+            shared |= {"relay": result.relay, "sent_at": result.at}
+            known = self._shared[key] = echo, orjson.dumps(shared)[1:-1]  # the echo is kept: its number stays its own
+        return known[1]
 
 
 def announce_all(entry: LedgerEntry, only_attempt: int | None) -> Announcement:
@@ -61,37 +120,12 @@ def _announce_only(entry: LedgerEntry, result: RecipientResult, only_attempt: in
     attempt, state = result.attempt, result.state
     if only_attempt not in (None, attempt):
         return Announcement([], None)
-    if state is RecipientState.SENT:
-        return Announcement([], _tell_only_sent(entry, result))
+    if state is RecipientState.SENT:  # nearly every mail: Writer's
+        return announce_all(entry, only_attempt)
     if result.reason is None:
         return Announcement([], None)
     told = _tell_failed(entry, attempt, state, result.reason, [result], int(state not in FINAL_STATES))
     return Announcement([], _complete(told, entry)) if state in FINAL_STATES else Announcement([told], None)
-
-
-def _tell_only_sent(entry: LedgerEntry, result: RecipientResult) -> Told:
-    """What nearly every mail ends with, in one go."""
-    email_id = entry.id_text
-    recipients = [result.address]
-    data = {
-        "id": email_id,
-        "account": entry.account,
-        "metadata": {},
-        "tags": [],
-        **entry.echo,
-        "attempt": result.attempt,
-        "outstanding": 0,
-        "complete": True,
-        "digest": entry.digest,
-        "recipients": recipients,
-        "message_id": entry.message_id,
-        "relay": result.relay,
-        "response": result.text,
-        "sent_at": result.at,
-        "outcomes": [{"address": result.address, "state": "sent", "attempt": result.attempt}],
-    }
-    event_id = name_event(email_id, EventType.SENT, result.attempt, "", final=True, recipients=recipients)
-    return Told(EventType.SENT, event_id, result.at, data)
 
 
 def _complete(told: Told, entry: LedgerEntry) -> Told:

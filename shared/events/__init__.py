@@ -14,6 +14,7 @@ from shared.events.identity import (
     derive_run_id,
     make_uuid,
     name_event,
+    name_sent_event,
     new_email_id,
 )
 from shared.events.reading import (
@@ -96,6 +97,7 @@ __all__ = [
     "list_errors",
     "make_uuid",
     "name_event",
+    "name_sent_event",
     "new_email_id",
     "open_record",
     "read_bulk",

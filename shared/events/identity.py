@@ -11,7 +11,7 @@ from uuid import UUID, SafeUUID, uuid5
 
 import uuid_utils
 
-from shared.events.wire import Coordinates
+from shared.events.wire import Coordinates, EventType
 
 _ROOT = UUID("6d696c65-6e61-5000-8000-6c6574746572")
 RECORD_NAMESPACE = uuid5(_ROOT, "record")
@@ -112,7 +112,17 @@ def name_event(
     subject: str, event_type: str, attempt: int, reason: str, *, final: bool, recipients: Iterable[str]
 ) -> str:
     """`derive_event_id` as text, for a subject given as text: a third of the time, and every mail has one."""
-    hashed = _hash_event(subject, event_type, attempt, reason, final, recipients)
+    return _write_name(_hash_event(subject, event_type, attempt, reason, final, recipients))
+
+
+def name_sent_event(subject: str, attempt: int, recipient: str) -> str:
+    """`name_event` of an `email.sent` with one recipient, which nearly every mail ends with."""
+    hashed = _EVENT_HASH.copy()
+    hashed.update(f"{subject}\n{EventType.SENT.value}\n{attempt}\n\n1\n{recipient}".encode())
+    return _write_name(hashed)
+
+
+def _write_name(hashed: "hashlib._Hash") -> str:
     name = hashed.hexdigest()
     variant = _VARIANTS[name[16]]  # RFC 9562 §4.1
     return f"{name[:8]}-{name[8:12]}-5{name[13:16]}-{variant}{name[17:20]}-{name[20:32]}"

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -56,8 +57,13 @@ class Pacing:
 
     async def grow_old(self) -> None:
         """Two minutes go by since anything left."""
-        for table in ("bulk_lane", "bulk_mail"):
-            await self.database.fetch(f"UPDATE scheduler.{table} SET handed_at = handed_at - interval '2 min'")
+        await self.leave_earlier(timedelta(minutes=2))
+        await self.database.fetch("UPDATE scheduler.bulk_lane SET handed_at = handed_at - interval '2 min'")
+
+    async def leave_earlier(self, by: timedelta) -> None:
+        """All mail has left so much earlier."""
+        await self.database.fetch("UPDATE scheduler.bulk_mail SET handed_at = handed_at - $1::interval", by)
+        await self.database.fetch("UPDATE scheduler.bulk_lane SET flying_since = flying_since - $1::interval", by)
 
     async def check(self) -> None:
         """What must be true at any time: counters are what the rows are, and the window what is queued."""
@@ -223,6 +229,32 @@ async def test_a_result_that_was_lost_does_not_keep_what_comes_later(pacing: Pac
     await pacing.check()
 
 
+async def test_where_the_mail_is_that_left_first_is_noted_as_results_come(pacing: Pacing) -> None:
+    early = await pacing.add(JUNE, 2)
+    await pacing.take()
+    await pacing.leave_earlier(timedelta(minutes=20))
+    await pacing.settle(early[:1])
+    await pacing.add(JUNE, 1)
+    assert len(await pacing.take()) == 1
+    await pacing.leave_earlier(timedelta(minutes=5))
+
+    async def note_oldest() -> int:
+        await pacing.settling.note_oldest()
+        [row] = await pacing.database.fetch("SELECT now() - flying_since AS ago FROM scheduler.bulk_lane")
+        return int(row["ago"].total_seconds() // 60)
+
+    assert await note_oldest() == 25
+    await pacing.settle(early)
+    assert await note_oldest() == 5
+
+
+async def test_no_index_holds_what_changes_when_a_mail_is_sent(pacing: Pacing) -> None:
+    rows = await pacing.database.fetch("SELECT indexdef FROM pg_indexes WHERE tablename = 'bulk_mail'")
+    named = {word for row in rows for word in re.findall(r"\w+", row["indexdef"].partition(" USING ")[2])}
+    assert "shelf" in named
+    assert not named & {"state", "own", "attempt", "ended_at"}
+
+
 async def test_lanes_that_are_not_due_keep_none_that_is(pacing: Pacing) -> None:
     for number in range(60):
         await pacing.add(LaneKey("shop", LaneKind.BATCH, str(number)), 1, due_in=DAY)
@@ -235,7 +267,8 @@ async def test_mail_nothing_is_heard_of_leaves_the_window_and_ends_after_its_exp
     await pacing.take()
     ago = timedelta(minutes=5)
     assert await pacing.settling.release_stale(ago) == 0
-    await pacing.database.fetch("UPDATE scheduler.bulk_mail SET handed_at = now() - interval '20 min'")
+    await pacing.leave_earlier(timedelta(minutes=20))
+    await pacing.settling.note_oldest()
     assert await pacing.settling.release_stale(ago) == 0  # nothing at all is heard: the relays are down, and it waits
     await pacing.settle(ids[:1])
     assert await pacing.settling.release_stale(ago) == 2
@@ -251,7 +284,9 @@ async def test_what_has_ended_is_deleted_when_it_has_been_kept_for_long_enough(p
     await pacing.add(OTHERS, 2)
     for deleted in (store.delete_ended, store.delete_contents, store.delete_lanes):
         assert await deleted(DAY, 10) == 0
-    await pacing.database.fetch("UPDATE scheduler.bulk_mail SET ended_at = ended_at - interval '2 d'")
+    await pacing.database.fetch(
+        "UPDATE scheduler.bulk_mail SET handed_at = handed_at - interval '2 d', ended_at = ended_at - interval '2 d'"
+    )
     await pacing.database.fetch("UPDATE scheduler.bulk_content SET used_at = now() - interval '2 d'")
     await pacing.database.fetch(
         "UPDATE scheduler.bulk_lane SET created_at = now() - interval '2 d', changed_at = now() - interval '2 d'"

@@ -46,18 +46,29 @@ class Trickle:
 
     def __init__(self, every_s: float, at_once: int = 1) -> None:
         self.every_s, self.at_once = every_s, at_once
-        self.commits = 0
+        self.given = 0
+        self.commits: list[int] = []
 
     async def getmany(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[SimpleNamespace]]:
         if timeout_ms < self.every_s * 1000:
             await asyncio.sleep(timeout_ms / 1000)
             return {}
         await asyncio.sleep(self.every_s)
-        records = [SimpleNamespace(topic="t", partition=0, offset=0, timestamp=0, value=b"", headers=())]
-        return {TopicPartition("t", 0): records * self.at_once}
+        records = [
+            SimpleNamespace(topic="t", partition=0, offset=self.given + number, timestamp=0, value=b"", headers=())
+            for number in range(self.at_once)
+        ]
+        self.given += self.at_once
+        return {TopicPartition("t", 0): records}
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition("t", 0)}
 
     async def commit(self, heads: dict[TopicPartition, int]) -> None:
-        self.commits += 1
+        self.commits += heads.values()
+
+    async def stop(self) -> None:
+        pass
 
 
 async def take_batches(source: Trickle, work_s: float, count: int, rest_s: float = 0) -> list[int]:
@@ -70,9 +81,10 @@ async def take_batches(source: Trickle, work_s: float, count: int, rest_s: float
 
     consumer = BatchConsumer("g", ["t"], handle, kafka=KafkaAccess("x:1"), slot=0, event_limit=1024)
     for _ in range(count):
-        await consumer._work(source, await consumer._fetch(source))
+        while not (fetched := await consumer._fetch(source)):
+            await consumer._commit(source)
+        await consumer._work(source, fetched)
         await asyncio.sleep(rest_s)
-    assert source.commits == count
     return sizes
 
 
@@ -92,8 +104,45 @@ async def test_behind_a_backlog_nothing_waits() -> None:
     assert time.monotonic() - began < 0.7
 
 
-class Source:
-    """An aiokafka consumer that has one batch for each partition number it is given; then nothing."""
+async def run_for(source: Trickle, span_s: float) -> list[int]:
+    """A consumer reads the source; the offsets it has handled."""
+    handled: list[int] = []
+
+    async def handle(records: Sequence[Record]) -> None:
+        handled.extend(record.offset for record in records)
+
+    async def connect() -> Trickle:
+        return source
+
+    consumer = BatchConsumer("g", ["t"], handle, kafka=KafkaAccess("x:1"), slot=0, event_limit=1024)
+    consumer._connect = connect  # type: ignore[method-assign]
+    task = asyncio.create_task(consumer._run())
+    await asyncio.sleep(span_s)
+    task.cancel()
+    await asyncio.wait([task])
+    return handled
+
+
+async def test_under_load_one_commit_tells_of_many_batches_and_the_last_of_all() -> None:
+    source = Trickle(0.02)
+    handled = await run_for(source, 1.3)
+    assert len(handled) > 15
+    assert 2 <= len(source.commits) <= 5
+    assert source.commits[-1] == handled[-1] + 1
+
+
+async def test_what_is_handled_is_committed_when_nothing_more_comes() -> None:
+    source = Trickle(0.02)
+    reading = asyncio.create_task(run_for(source, 1.6))
+    await asyncio.sleep(0.3)
+    source.every_s = 3600
+    await asyncio.sleep(0.9)
+    assert source.commits[-1] == source.given
+    assert (await reading)[-1] == source.given - 1
+
+
+class Partitions:
+    """An aiokafka consumer that has these batches, by partition number; then nothing."""
 
     def __init__(self, *batches: dict[int, list[int]]) -> None:
         self.batches = list(batches)
@@ -109,12 +158,15 @@ class Source:
             for part, offsets in batch.items()
         }
 
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition("t", part) for part in range(2)}
+
     async def commit(self, heads: dict[TopicPartition, int]) -> None:
         self.commits.append({tp.partition: offset for tp, offset in heads.items()})
 
 
 async def test_what_a_handler_owes_is_not_committed_until_it_is_paid() -> None:
-    source = Source({0: [5, 6], 1: [1]}, {1: [2]})
+    source = Partitions({0: [5, 6], 1: [1]}, {1: [2]})
     debts = [{("t", 0): 6}, {("t", 0): 6}, {}]
     sizes = []
 
@@ -125,5 +177,38 @@ async def test_what_a_handler_owes_is_not_committed_until_it_is_paid() -> None:
     consumer = BatchConsumer("g", ["t"], handle, kafka=KafkaAccess("x:1"), slot=0, event_limit=1024)
     for _ in range(3):
         await consumer._work(source, await consumer._fetch(source))
+        await consumer._commit(source)
     assert sizes == [3, 1, 0]
-    assert source.commits == [{0: 6, 1: 2}, {0: 6, 1: 3}, {0: 7}]
+    *before, last = source.commits
+    assert [heads[0] for heads in before if 0 in heads] == [6] * len(before)
+    assert max(heads.get(1, 0) for heads in before) == 3
+    assert last == {0: 7}
+
+
+async def test_a_handler_that_owes_is_called_though_nothing_comes() -> None:
+    source, times = Partitions({0: [5]}), []
+
+    async def handle(records: Sequence[Record]) -> dict[tuple[str, int], int]:
+        times.append(time.monotonic())
+        return {("t", 0): 5} if len(times) < 3 else {}
+
+    async def connect() -> Partitions:
+        return source
+
+    async def stop() -> None:
+        pass
+
+    async def wait(timeout_ms: int, max_records: int) -> dict[TopicPartition, list[SimpleNamespace]]:
+        await asyncio.sleep(timeout_ms / 1000)
+        return await Partitions.getmany(source, timeout_ms, max_records)
+
+    source.stop, source.getmany = stop, wait  # type: ignore[attr-defined, method-assign]
+    consumer = BatchConsumer("g", ["t"], handle, kafka=KafkaAccess("x:1"), slot=0, event_limit=1024)
+    consumer._connect = connect  # type: ignore[method-assign]
+    task = asyncio.create_task(consumer._run())
+    await asyncio.sleep(2)
+    task.cancel()
+    await asyncio.wait([task])
+    assert len(times) == 3
+    assert times[2] - times[0] < 2
+    assert source.commits[-1] == {0: 6}

@@ -18,7 +18,7 @@ from services.sender.ledger import MAX_UNKNOWNS, LedgerEntry, LedgerState, Recip
 from services.sender.message import BuiltMessage
 from services.sender.parcel import Ending, Parcel
 from services.sender.pausing import Pauses
-from services.sender.results import Told, announce, announce_all
+from services.sender.results import Told, Writer, announce, announce_all
 from services.sender.retries import RetryPolicy
 from services.sender.store import Found, SenderStore
 from services.sender.transmit import assess, pack
@@ -279,6 +279,35 @@ def test_the_short_way_for_one_recipient_tells_what_the_long_one_tells(
     row = entry(1)
     apply(row, {ADDRESSES[0]: outcome})
     assert announce(row, only_attempt=only_attempt) == announce_all(row, only_attempt)
+
+
+@pytest.mark.parametrize("only_attempt", [None, 1, 2])
+@pytest.mark.parametrize(
+    "echo", [{}, {"paced": True, "batch_id": 'b"\u2028\x00', "metadata": {"é": [1]}, "tags": ["t"]}]
+)
+@pytest.mark.parametrize("words", ["2.0.0 Ok", 'queued as "\\é"'])
+def test_what_is_written_from_shared_parts_says_what_the_event_says(
+    words: str, echo: dict[str, object], only_attempt: int | None
+) -> None:
+    writer, rows = Writer(), [replace(entry(1), account=account, echo=echo) for account in ("a", "b", "a")]
+    for row in rows:
+        apply(row, {ADDRESSES[0]: Sent(Reply(250, words))})
+        written, told = writer.write(row, only_attempt), announce(row, only_attempt=only_attempt).completing
+        assert (written is None) == (told is None)
+        if written and told:
+            assert orjson.loads(written.value) == orjson.loads(told.to_json())
+            assert (written.type, written.event_id, written.at) == (told.type, told.event_id, told.at)
+            assert written.email_id.decode() == told.data["id"]
+
+
+@pytest.mark.parametrize("outcome", [Failed(NO, str(NO)), Deferred(LATER, str(LATER)), Unknown("gone")])
+def test_nothing_but_a_mail_that_was_sent_is_written_from_shared_parts(outcome: Outcome) -> None:
+    row = entry(1)
+    apply(row, {ADDRESSES[0]: outcome})
+    assert Writer().write(row, None) is None
+    several = entry(2)
+    apply(several, dict.fromkeys(ADDRESSES[:2], Sent(OK)))
+    assert Writer().write(several, None) is None
 
 
 def test_sent_then_deferrals_then_finals_and_the_completing_one_last() -> None:

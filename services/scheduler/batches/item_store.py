@@ -82,7 +82,7 @@ class BatchItemStore:
             LEFT JOIN scheduler.bulk_content AS content ON content.lane = mail.lane AND content.id = mail.content
             WHERE mail.lane = {_LANE_OF} AND mail.number > $2 AND mail.state = ANY($4::text[])
               AND mail.own IS NOT NULL AND (mail.content IS NULL OR content.body IS NOT NULL)
-              AND mail.state IN ('partially_sent', 'failed', 'expired', 'cancelled')
+              AND mail.shelf = 'u'
             ORDER BY mail.number LIMIT $3
             """,
             batch_id,

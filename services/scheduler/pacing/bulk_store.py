@@ -146,7 +146,7 @@ class BulkStore:
             WITH gone AS (
                 DELETE FROM scheduler.bulk_mail WHERE ctid = ANY(ARRAY(
                     SELECT mail.ctid FROM scheduler.bulk_mail AS mail
-                    WHERE state = 'pending' AND lane = (SELECT id FROM scheduler.bulk_lane WHERE {_THIS_LANE})
+                    WHERE shelf = 'p' AND lane = (SELECT id FROM scheduler.bulk_lane WHERE {_THIS_LANE})
                     LIMIT $4 FOR UPDATE SKIP LOCKED)) RETURNING lane),
             counted AS (
                 UPDATE scheduler.bulk_lane AS lane SET pending = lane.pending - n, changed_at = now()
@@ -252,7 +252,7 @@ _CANCEL_ONE = f"""
 CANCEL_LANE = f"""
     WITH chosen AS MATERIALIZED (
         SELECT mail.id FROM scheduler.bulk_mail AS mail
-        WHERE mail.state = 'pending' AND mail.lane = (
+        WHERE mail.shelf = 'p' AND mail.lane = (
             SELECT id FROM scheduler.bulk_lane WHERE waiting AND cancelled_at IS NOT NULL ORDER BY id LIMIT 1)
         LIMIT $1 FOR UPDATE SKIP LOCKED),
     {_CANCEL}

@@ -32,12 +32,11 @@ class SettlingStore:
 
         A mail leaves the window with its first result. Results that say nothing new change nothing.
         """
-        rows = await self._database.fetch(
-            _SETTLE,
-            [result.id for result in results],
-            [result.state.value for result in results],
-            [result.attempt for result in results],
-        )
+        if not results:
+            return 0
+        # Texts, not arrays: asyncpg asks of every element of an array whether it is one itself.
+        ids, states, attempts = zip(*results, strict=True)
+        rows = await self._database.fetch(_SETTLE, ",".join(ids), ",".join(states), ",".join(map(str, attempts)))
         return int(rows[0]["changed"])
 
     async def cancel_lanes(self, limit: int) -> int:
@@ -53,15 +52,25 @@ class SettlingStore:
         rows = await self._database.fetch(_RELEASE_STALE, after)
         return int(rows[0]["changed"])
 
+    async def note_oldest(self) -> None:
+        """Note of each lane since when the mail has been on its way that left first: what is older has landed."""
+        await self._database.fetch(_NOTE_OLDEST)
+
     async def give_up(self, after: timedelta, limit: int) -> int:
-        """End up to `limit` mails that expired longer than `after` ago and of which nothing was heard."""
+        """End up to `limit` mails that left and expired longer than `after` ago and of which nothing was heard."""
         rows = await self._database.fetch(_GIVE_UP, after, limit)
         return int(rows[0]["changed"])
 
     async def delete_ended(self, kept: timedelta, limit: int) -> int:
         """Delete up to `limit` mails that ended longer ago than `kept`."""
         chosen = """
-            SELECT ctid FROM scheduler.bulk_mail WHERE ended_at < now() - $1::interval ORDER BY ended_at LIMIT $2
+            SELECT mail.ctid FROM scheduler.bulk_lane AS lane CROSS JOIN LATERAL (
+                (SELECT ctid FROM scheduler.bulk_mail WHERE bulk_mail.lane = lane.id
+                 AND handed_at < now() - $1::interval AND ended_at < now() - $1::interval LIMIT $2)
+                UNION ALL
+                (SELECT ctid FROM scheduler.bulk_mail WHERE bulk_mail.lane = lane.id
+                 AND shelf = 'u' AND handed_at IS NULL AND ended_at < now() - $1::interval LIMIT $2)) AS mail
+            WHERE lane.created_at < now() - $1::interval LIMIT $2
         """
         return await delete_chosen(self._database, "scheduler.bulk_mail", chosen, kept, limit)
 
@@ -69,10 +78,9 @@ class SettlingStore:
         """Delete up to `limit` contents not used for longer than `kept`, and that no mail waits to leave with."""
         chosen = """
             SELECT ctid FROM scheduler.bulk_content AS content WHERE used_at < now() - $1::interval
-            AND NOT EXISTS (SELECT FROM scheduler.bulk_mail AS mail WHERE mail.state = 'pending'
+            AND NOT EXISTS (SELECT FROM scheduler.bulk_mail AS mail WHERE mail.shelf = 'p'
                             AND mail.lane = content.lane AND mail.content = content.id)
-            AND NOT EXISTS (SELECT FROM scheduler.bulk_mail AS mail WHERE mail.state = 'queued'
-                            AND mail.lane = content.lane AND mail.content = content.id)
+            AND NOT EXISTS (SELECT FROM scheduler.bulk_lane AS lane WHERE lane.id = content.lane AND lane.flying)
             ORDER BY used_at LIMIT $2
         """
         return await delete_chosen(self._database, "scheduler.bulk_content", chosen, kept, limit)
@@ -80,9 +88,12 @@ class SettlingStore:
     async def delete_lanes(self, kept: timedelta, limit: int) -> int:
         """Delete up to `limit` batches' and mailings' lanes in which nothing has changed for `kept`."""
         chosen = """
-            SELECT ctid FROM scheduler.bulk_lane
+            SELECT ctid FROM scheduler.bulk_lane AS lane
             WHERE kind <> 'loose' AND created_at < now() - $1::interval AND changed_at < now() - $1::interval
               AND pending + queued + deferred + unknown = 0
+              AND NOT EXISTS (SELECT FROM scheduler.bulk_mail AS mail
+                              WHERE mail.lane = lane.id AND mail.handed_at IS NOT NULL)
+              AND NOT EXISTS (SELECT FROM scheduler.bulk_mail AS mail WHERE mail.lane = lane.id AND mail.shelf = 'u')
             ORDER BY created_at LIMIT $2
         """
         return await delete_chosen(self._database, "scheduler.bulk_lane", chosen, kept, limit)
@@ -94,14 +105,16 @@ _MOVED = ", ".join(
     for state in BulkState
 )
 _IS_END = "IN ({})".format(", ".join(f"'{state}'" for state in ENDS))
+# Ids are named twice, and looked up one by one: a table of some ten thousand rows would be read whole for every group.
 # `known` (id, lane, state, handed_at, next, attempt) becomes what it is next. `heard` says whether a result said so.
 _MOVE = """
     changed AS (
         UPDATE scheduler.bulk_mail AS mail
         SET state = known.next, attempt = known.attempt,
             ended_at = CASE WHEN known.next {is_end} THEN now() END,
+            handed_at = CASE WHEN known.next = 'sent' THEN coalesce(mail.handed_at, now()) ELSE mail.handed_at END,
             own = CASE WHEN known.next <> 'sent' THEN mail.own END
-        FROM known WHERE mail.id = known.id),
+        FROM known WHERE mail.id = known.id AND mail.id = ANY(ARRAY(SELECT id FROM known))),
     counted AS (
         UPDATE scheduler.bulk_lane AS lane SET {states}, changed_at = now(),
             result_at = CASE WHEN {heard} THEN now() ELSE lane.result_at END
@@ -119,22 +132,40 @@ _SETTLE = f"""
     WITH room AS MATERIALIZED (SELECT id FROM scheduler.bulk_window FOR UPDATE),
     known AS MATERIALIZED (
         SELECT mail.id, mail.lane, mail.state, mail.handed_at, given.next, given.attempt
-        FROM room CROSS JOIN unnest($1::uuid[], $2::text[], $3::int[]) AS given(id, next, attempt)
-        JOIN scheduler.bulk_mail AS mail ON mail.id = given.id
-        WHERE mail.state IN ('pending', 'queued') OR (mail.state IN ('deferred', 'unknown') AND (
-              given.next {_IS_END} OR (given.attempt, given.next) > (mail.attempt, mail.state)))
-        ORDER BY mail.id FOR UPDATE OF mail),
+        FROM room CROSS JOIN unnest(string_to_array($1, ',')::uuid[], string_to_array($2, ','),
+                                    string_to_array($3, ',')::int[]) AS given(id, next, attempt)
+        CROSS JOIN LATERAL (
+            SELECT id, lane, state, handed_at FROM scheduler.bulk_mail AS mail
+            WHERE room.id = 1 AND mail.id = given.id AND (mail.state IN ('pending', 'queued') OR (
+                  mail.state IN ('deferred', 'unknown') AND (
+                  given.next {_IS_END} OR (given.attempt, given.next) > (mail.attempt, mail.state))))
+            LIMIT 1 FOR UPDATE) AS mail),
     {_MOVE.format(is_end=_IS_END, states=_STATES, moved=_MOVED, heard="true")}
 """
 _RELEASE_STALE = f"""
     WITH room AS MATERIALIZED (SELECT id FROM scheduler.bulk_window FOR UPDATE),
     known AS MATERIALIZED (
         SELECT mail.id, mail.lane, mail.state, mail.handed_at, 'deferred' AS next, mail.attempt
-        FROM room CROSS JOIN scheduler.bulk_mail AS mail JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane
-        WHERE mail.state = 'queued' AND mail.handed_at < now() - $1::interval
+        FROM room CROSS JOIN scheduler.bulk_lane AS lane
+        JOIN scheduler.bulk_mail AS mail ON mail.lane = lane.id AND mail.handed_at >= lane.flying_since
+        WHERE lane.flying AND mail.state = 'queued' AND mail.handed_at < now() - $1::interval
           AND lane.result_at > mail.handed_at + $1::interval
         ORDER BY mail.id FOR UPDATE OF mail),
     {_MOVE.format(is_end=_IS_END, states=_STATES, moved=_MOVED, heard="false")}
+"""
+# Minutes ago at the latest: a hand-out is dated by its beginning, and may not be seen yet. Never waits for a lane, for
+# whoever holds it may wait for another of these.
+_NOTE_OLDEST = """
+    WITH oldest AS MATERIALIZED (
+        SELECT id, least(now() - interval '2 min', (
+            SELECT mail.handed_at FROM scheduler.bulk_mail AS mail
+            WHERE mail.lane = lane.id AND mail.handed_at >= lane.flying_since AND mail.state = 'queued'
+            ORDER BY mail.handed_at LIMIT 1)) AS since
+        FROM scheduler.bulk_lane AS lane WHERE flying AND flying_since < now() - interval '3 min'),
+    free AS MATERIALIZED (
+        SELECT id FROM scheduler.bulk_lane WHERE id IN (SELECT id FROM oldest) FOR UPDATE SKIP LOCKED)
+    UPDATE scheduler.bulk_lane AS lane SET flying_since = oldest.since
+    FROM oldest JOIN free USING (id) WHERE lane.id = oldest.id
 """
 _GIVE_UP = f"""
     WITH room AS MATERIALIZED (SELECT id FROM scheduler.bulk_window FOR UPDATE),
@@ -142,9 +173,11 @@ _GIVE_UP = f"""
         SELECT mail.id, mail.lane, mail.state, mail.handed_at, 'expired' AS next, mail.attempt
         FROM room CROSS JOIN scheduler.bulk_mail AS mail
         WHERE mail.state IN ('queued', 'deferred', 'unknown') AND mail.id = ANY(ARRAY(
-            SELECT id FROM scheduler.bulk_mail WHERE state = 'queued' AND expires_at < now() - $1::interval
-            UNION ALL SELECT id FROM scheduler.bulk_mail
-            WHERE state IN ('deferred', 'unknown') AND expires_at < now() - $1::interval
+            SELECT mail.id FROM scheduler.bulk_lane AS lane
+            JOIN scheduler.bulk_mail AS mail ON mail.lane = lane.id AND mail.handed_at >= lane.flying_since
+            WHERE lane.flying AND mail.state = 'queued'
+              AND mail.handed_at < now() - $1::interval AND mail.expires_at < now() - $1::interval
+            UNION ALL SELECT id FROM scheduler.bulk_mail WHERE shelf = 'o' AND expires_at < now() - $1::interval
             LIMIT $2))
         ORDER BY mail.id FOR UPDATE OF mail),
     {_MOVE.format(is_end=_IS_END, states=_STATES, moved=_MOVED, heard="false")}

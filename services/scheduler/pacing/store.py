@@ -173,10 +173,10 @@ def _read_queued(row: Any) -> QueuedMail:
 # that a result that was lost does not keep the lane for days, and an outage does not fill the topic.
 _LOOK = """
     WITH stuck AS MATERIALIZED (
-        SELECT mail.lane AS id, count(*)::int AS mails FROM scheduler.bulk_mail AS mail
-        JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane
-        WHERE mail.state = 'queued' AND mail.handed_at < now() - $1::interval
-          AND coalesce(lane.result_at, '-infinity') < now() - $1::interval
+        SELECT mail.lane AS id, count(*)::int AS mails FROM scheduler.bulk_lane AS lane
+        JOIN scheduler.bulk_mail AS mail ON mail.lane = lane.id AND mail.handed_at >= lane.flying_since
+        WHERE lane.flying AND coalesce(lane.result_at, '-infinity') < now() - $1::interval
+          AND mail.state = 'queued' AND mail.handed_at < now() - $1::interval
         GROUP BY mail.lane)
     SELECT room.size, room.in_flight, room.rate, room.latency_s, room.results, room.fastest_s, room.measured_at,
            extract(epoch FROM now() - room.measured_at)::float8 AS elapsed_s,
@@ -192,7 +192,7 @@ _LOOK = """
             WHERE waiting AND NOT paused AND cancelled_at IS NULL
               AND (stuck.id IS NULL OR handed_at < now() - $1::interval)
               AND (SELECT due_at FROM scheduler.bulk_mail AS mail
-                   WHERE mail.lane = lane.id AND mail.state = 'pending' ORDER BY due_at LIMIT 1) <= now()) AS lane
+                   WHERE mail.lane = lane.id AND mail.shelf = 'p' ORDER BY due_at LIMIT 1) <= now()) AS lane
         WHERE rank <= $3 ORDER BY rank, handed_at NULLS FIRST LIMIT $2) AS claim ON true
     ORDER BY claim.handed_at NULLS FIRST
 """
@@ -207,21 +207,22 @@ _TAKE = """
             SELECT mail.id, sum(mail.size) OVER (ROWS UNBOUNDED PRECEDING) - mail.size AS before
             FROM wanted CROSS JOIN LATERAL (
                 SELECT id, octet_length(own) AS size FROM scheduler.bulk_mail
-                WHERE lane = wanted.id AND state = 'pending' AND due_at <= now()
+                WHERE lane = wanted.id AND shelf = 'p' AND due_at <= now()
                 ORDER BY due_at, number LIMIT wanted.quota FOR UPDATE SKIP LOCKED) AS mail
             LIMIT (SELECT greatest(0, free) FROM room)) AS mail
         WHERE before < $9),
     taken AS (
         UPDATE scheduler.bulk_mail AS mail
         SET state = 'queued', handed_at = now(), expires_at = least(coalesce(expires_at, now() + $7), now() + $8)
-        FROM chosen WHERE mail.id = chosen.id
+        WHERE mail.id = ANY(ARRAY(SELECT id FROM chosen))
         RETURNING mail.id, mail.lane, mail.content, mail.own, mail.expires_at, mail.traceparent, mail.number),
     spent AS (
         UPDATE scheduler.bulk_window SET in_flight = in_flight + (SELECT count(*) FROM taken)
         WHERE (SELECT count(*) FROM taken) > 0),
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
-        SET pending = lane.pending - n, queued = lane.queued + n, handed_at = now(), changed_at = now()
+        SET pending = lane.pending - n, queued = lane.queued + n, handed_at = now(), changed_at = now(),
+            flying_since = CASE WHEN lane.flying THEN least(lane.flying_since, now()) ELSE now() END
         FROM (SELECT lane, count(*) AS n FROM taken GROUP BY lane) AS of_lane WHERE lane.id = of_lane.lane),
     noted AS (
         INSERT INTO scheduler.bulk_group (id, kind, mails, lease_token, lease_until)
@@ -232,7 +233,7 @@ _WAITING = """
     SELECT room.size, room.in_flight, (
         SELECT extract(epoch FROM now() - min(first.due_at))::float8 FROM scheduler.bulk_lane AS lane
         CROSS JOIN LATERAL (SELECT due_at FROM scheduler.bulk_mail AS mail
-                            WHERE mail.lane = lane.id AND mail.state = 'pending' ORDER BY due_at LIMIT 1) AS first
+                            WHERE mail.lane = lane.id AND mail.shelf = 'p' ORDER BY due_at LIMIT 1) AS first
         WHERE lane.waiting AND NOT lane.paused) AS age_s
     FROM scheduler.bulk_window AS room
 """

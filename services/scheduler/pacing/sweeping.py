@@ -51,6 +51,7 @@ class Sweeper:
             BULK_WAITING_SECONDS.set(age_s)
         if now - self._swept > _SWEPT_EVERY_S:
             self._swept = now
+            await self._settling.note_oldest()
             stale = await self._settling.release_stale(_STALE_AFTER)
             lost = await self._settling.give_up(_GIVEN_UP_AFTER, _GIVEN_UP_AT_ONCE)
             if stale or lost:

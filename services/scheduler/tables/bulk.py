@@ -34,6 +34,7 @@ bulk_lane = Table(
     Column("flying", Boolean, comment="generated: something has left and had no result"),
     Column("handed_at", _TIME, comment="when mail last left"),
     Column("result_at", _TIME, comment="when a result last came"),
+    Column("flying_since", _TIME, nullable=False, comment="no mail that is queued left before"),
     Column("created_at", _TIME, nullable=False),
     Column("changed_at", _TIME, nullable=False),
 )
@@ -53,6 +54,7 @@ bulk_mail = Table(
     Column("id", UUID, primary_key=True, comment="the email id"),
     Column("lane", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
+    Column("shelf", Text, comment="generated, what indexes go by: p(ending), o(pen), u(nsent); none: queued, sent"),
     Column("number", Integer, nullable=False, comment="its place in its lane, among mails due at the same time"),
     Column("due_at", _TIME, nullable=False),
     Column("expires_at", _TIME, comment="as it was given; once handed out, as it was published"),
@@ -60,7 +62,7 @@ bulk_mail = Table(
     Column("own", LargeBinary, comment="JSON object: what is this mail's alone; dropped once it is sent"),
     Column("traceparent", Text),
     Column("attempt", Integer, nullable=False, comment="of the last result"),
-    Column("handed_at", _TIME),
+    Column("handed_at", _TIME, comment="when it left; where a result came before it did: when that came"),
     Column("ended_at", _TIME),
 )
 

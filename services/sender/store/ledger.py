@@ -168,7 +168,8 @@ class SenderStore:
     async def claim(self, works: Sequence[Work]) -> dict[UUID, Found]:
         """Insert what is new under its token; tell of each id whether it was, and whether it is cancelled."""
         ordered = sorted(works, key=_order)
-        asked = _write([_ask_claim(work) for work in ordered])
+        echoes: dict[int, str] = {}  # those of a bulk event share one
+        asked = _write([_ask_claim(work, echoes) for work in ordered])
         rows = await self.database.fetch(_CLAIM, asked, self.lease)
         times, *others = rows
         plain = Found(True, False, frozenset(), times["now"], plain=True)
@@ -306,14 +307,17 @@ def _write(asked: list[dict[str, Any]]) -> str:
     return orjson.dumps(asked, default=str).decode()  # a token that came from the database is asyncpg's own class
 
 
-def _ask_claim(work: Work) -> dict[str, Any]:
+def _ask_claim(work: Work, echoes: dict[int, str]) -> dict[str, Any]:
     entry = work.entry
+    echo = echoes.get(id(entry.echo))
+    if echo is None:
+        echo = echoes[id(entry.echo)] = orjson.dumps(entry.echo).decode()
     return {
         "id": entry.id_text,
         "account": entry.account,
         "digest": entry.digest,
         "message_id": entry.message_id,
-        "echo": orjson.dumps(entry.echo).decode() if entry.echo else "{}",  # as text: what callers give may hold NUL
+        "echo": echo,  # as text: what callers give may hold NUL
         "recipient_count": entry.recipient_count,
         "accepted_at": entry.accepted_at,
         "expires_at": entry.expires_at,
