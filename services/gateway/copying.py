@@ -85,7 +85,7 @@ class RowPacker:
         for is_own, group in groupby(table.columns, key=lambda column: column.name in own):
             columns = list(group)
             if is_own:
-                self._pieces += [(itemgetter(column.name), _choose_pack(column)) for column in columns]
+                self._pieces += [(itemgetter(column.name), _PACKS[type(column.type)]) for column in columns]
             else:
                 self._pieces.append((itemgetter(*[column.name for column in columns]), _keep_known(columns)))
         self._count = struct.pack("!h", len(self.columns))
@@ -95,18 +95,18 @@ class RowPacker:
         parts = [_HEAD]
         for row in rows:
             parts.append(self._count)
-            parts += [pack(get(row)) for get, pack in self._pieces]
+            parts += [_NULL if (value := get(row)) is None else pack(value) for get, pack in self._pieces]
         parts.append(_END)
         return b"".join(parts)
 
 
-def _choose_pack(column: Column[Any]) -> Pack:
-    pack = _PACKS[type(column.type)]
-    return lambda value: _NULL if value is None else pack(value)
-
-
 def _keep_known(columns: Sequence[Column[Any]]) -> Pack:
-    packs = [_choose_pack(column) for column in columns]
+    packs = [_PACKS[type(column.type)] for column in columns]
     if len(packs) == 1:
         return _Known(packs[0]).__getitem__
-    return _Known(lambda values: b"".join([pack(value) for pack, value in zip(packs, values, strict=True)])).__getitem__
+
+    def pack_run(values: Sequence[Any]) -> bytes:
+        pairs = zip(packs, values, strict=True)
+        return b"".join([_NULL if value is None else pack(value) for pack, value in pairs])
+
+    return _Known(pack_run).__getitem__
