@@ -1,14 +1,15 @@
 """Many records become one database write: an aiokafka consumer that works batch by batch.
 
 Fetch, handle, commit; in that order, so a batch may be handled twice and `handle` must be idempotent. A commit may
-tell of several batches at once. Records that cannot be handled because an outside system is away are tried again for
+tell of several batches at once. A handler may keep records back until later ones have come: it says from which offsets
+on, and these are not committed. Records that cannot be handled because an outside system is away are tried again for
 as long as it takes; nothing is skipped.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -66,12 +67,15 @@ class Record(NamedTuple):
         return None
 
 
-Handle = Callable[[Sequence[Record]], Awaitable[None]]
+Owed = Mapping[tuple[str, int], int]
+"""By topic and partition the first offset that has been read and must not be committed yet."""
+Handle = Callable[[Sequence[Record]], Awaitable[Owed | None]]
 
 
 class BatchConsumer:
     """Consumes `topics` in the group `group`, as the static member `<group>-<slot>`.
 
+    While a handler owes something it is called at least about twice a second, with no records where none have come.
     A handler that raises anything but Unavailable is a bug: the process ends with exit code 1 (the others
     stop cleanly) and the supervisor starts it again at the last commit.
     """
@@ -114,6 +118,7 @@ class BatchConsumer:
         }
         self._task: asyncio.Task[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
+        self._owed: Owed = {}
         self._working_since: float | None = None
         self._company_s = company_s
         self._company_until = 0.0
@@ -159,7 +164,7 @@ class BatchConsumer:
         try:
             while True:
                 fetched = await self._fetch(consumer)
-                if not fetched:
+                if not fetched and not self._owed:
                     await self._commit(consumer)
                 else:
                     work = asyncio.ensure_future(self._work(consumer, fetched))
@@ -214,7 +219,8 @@ class BatchConsumer:
     async def _work(self, consumer: AIOKafkaConsumer, fetched: dict[TopicPartition, list[object]]) -> None:
         self._working_since = started = time.monotonic()
         records = [_to_record(each) for batch in fetched.values() for each in batch]
-        await retry_while_unavailable(lambda: self._handle(records), self._group)
+        owed: Owed | None = await retry_while_unavailable(lambda: self._handle(records), self._group)
+        self._owed = owed or {}
         self._handled |= {tp: batch[-1].offset + 1 for tp, batch in fetched.items()}  # type: ignore[attr-defined]
         if time.monotonic() - self._committed_at >= _COMMIT_EVERY_S:
             await self._commit(consumer)
@@ -225,14 +231,18 @@ class BatchConsumer:
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         """Tell the broker what has been handled. Partitions that are not ours any more are read again by others."""
-        heads = {tp: head for tp, head in self._handled.items() if tp in consumer.assignment()}
+        heads = {
+            tp: min(head, self._owed.get((tp.topic, tp.partition), head))
+            for tp, head in self._handled.items()
+            if tp in consumer.assignment()
+        }
         if heads:
             self._committed_at = time.monotonic()
             try:
                 await consumer.commit(heads)
             except (CommitFailedError, IllegalStateError):
                 log.info("batch not committed: partitions were reassigned", group=self._group)
-        self._handled.clear()
+        self._handled = {tp: head for tp, head in self._handled.items() if heads.get(tp, head) < head}
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception():

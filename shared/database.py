@@ -1,13 +1,15 @@
-"""PostgreSQL: one pool per process, with two ways in.
+"""PostgreSQL: one pool per process, with three ways in.
 
 `transaction()` is SQLAlchemy Core. `fetch()` hands one statement straight to asyncpg: the batch statements of the hot
-paths (arrays through unnest) need no compiler, and the difference is measurable (docs/performance.md).
+paths (arrays through unnest) need no compiler, and the difference is measurable (docs/performance.md). So does `copy()`
+with rows that are written already.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from io import BytesIO
 from types import MappingProxyType
 from typing import Any
 
@@ -98,27 +100,39 @@ class Database:
 
         Repeated on deadlock. Raises DatabaseUnavailable, or the driver's error for a wrong statement.
         """
+        rows: list[asyncpg.Record] = await self._run(lambda driver: driver.fetch(sql, *args), sql)
+        return rows
+
+    async def copy(self, name: str, columns: Sequence[str], data: bytes) -> None:
+        """Write rows, in COPY's binary format, into the table `name` (its schema with it): all or none of them.
+
+        Repeated on deadlock. Raises DatabaseUnavailable, or the driver's error for a row that cannot be written.
+        """
+        schema, _, table = name.rpartition(".")
+        options = {"schema_name": schema or None, "columns": list(columns), "format": "binary"}
+        await self._run(lambda driver: driver.copy_to_table(table, source=BytesIO(data), **options), f"COPY {name}")
+
+    async def _run(self, call: Callable[[Any], Awaitable[Any]], what: str) -> Any:
         for attempt in range(_DEADLOCK_TRIES):
             try:
-                return await self._fetch_once(sql, args)
+                return await self._run_once(call, what)
             except _REPEAT:
                 await asyncio.sleep(0.01 * 2**attempt)
         raise DatabaseUnavailable("postgresql: deadlocked again and again")
 
-    async def _fetch_once(self, sql: str, args: tuple[Any, ...]) -> list[asyncpg.Record]:
+    async def _run_once(self, call: Callable[[Any], Awaitable[Any]], what: str) -> Any:
         connection: AsyncConnection | None = None
         asked = time.monotonic()
         try:
             connection = await self._engine.connect()
             raw = await connection.get_raw_connection()
-            driver: Any = raw.driver_connection
-            rows: list[asyncpg.Record] = await driver.fetch(sql, *args)
+            answer = await call(raw.driver_connection)
             if has_failpoint(DATABASE_ANSWERED):
-                await reach_failpoint(DATABASE_ANSWERED, [sql.encode()])
+                await reach_failpoint(DATABASE_ANSWERED, [what.encode()])
             self.away = False
             if time.monotonic() - asked > _STALL_S:
                 self.losses += 1
-            return rows
+            return answer
         except _GONE as exc:
             await self._drop(connection)
             connection = None

@@ -7,7 +7,8 @@ at the next stage whoever is there then.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Generic, TypeVar
 
 import structlog
@@ -20,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
 _LINGER_STEPS = 5
+_KEPT_PART = 8  # of the places one is for those that let others pass: they never stand still
 
 
 class Stage(Generic[Item]):
@@ -31,6 +33,7 @@ class Stage(Generic[Item]):
     `linger_s`: the step by which a small group waits for company, while it grows. Without it a loop that is busy
     with groups of one is too busy to bring more: measured, 1.6 mails a group (docs/performance.md).
     `describe` is what a failpoint's mark is looked for in.
+    `yields` tells which items let all others pass. They get one place in eight while others wait.
     """
 
     def __init__(
@@ -44,9 +47,13 @@ class Stage(Generic[Item]):
         allowance: Callable[[], int] | None = None,
         linger_s: float = 0.0,
         describe: Callable[[Item], bytes] = lambda _: b"",
+        yields: Callable[[Item], bool] | None = None,
     ) -> None:
         self.name = name
-        self.waiting: deque[Item] = deque()
+        self._waiting: deque[Item] = deque()
+        self._yielding: deque[Item] = deque()
+        self._yields = yields
+        self._passed = 0
         self._handle = handle
         self._on_bug = on_bug
         self._limit = limit
@@ -60,26 +67,39 @@ class Stage(Generic[Item]):
         self._groups = STAGE_GROUPS.labels(stage=name)
         self._seconds = STAGE_SECONDS.labels(stage=name)
 
+    def __len__(self) -> int:
+        """How many items wait."""
+        return len(self._waiting) + len(self._yielding)
+
+    def __iter__(self) -> Iterator[Item]:
+        """What waits."""
+        return chain(self._waiting, self._yielding)
+
     def put(self, item: Item) -> None:
         """Let one item wait here."""
-        self.waiting.append(item)
+        (self._yielding if self._yields and self._yields(item) else self._waiting).append(item)
         self._wake.set()
 
     def put_all(self, items: Iterable[Item]) -> None:
         """Let items wait here."""
-        self.waiting.extend(items)
-        self._wake.set()
+        if self._yields is None:
+            self._waiting.extend(items)
+            self._wake.set()
+        else:
+            for item in items:
+                self.put(item)
 
     def put_back(self, items: Sequence[Item]) -> None:
         """Let items of the group at work wait here again, before all others."""
-        self.waiting.extendleft(reversed(items))
+        self._waiting.extendleft(reversed(items))
         self._wake.set()
 
     def discard(self, unwanted: Callable[[Item], bool]) -> None:
         """Let go of what waits here and is nobody's any more."""
-        kept = [item for item in self.waiting if not unwanted(item)]
-        self.waiting.clear()
-        self.waiting.extend(kept)
+        for queue in (self._waiting, self._yielding):
+            kept = [item for item in queue if not unwanted(item)]
+            queue.clear()
+            queue.extend(kept)
 
     def wake(self) -> None:
         """The allowance may have grown."""
@@ -100,7 +120,7 @@ class Stage(Generic[Item]):
 
     async def _run(self) -> None:
         while True:
-            if self._linger_s and self.waiting:
+            if self._linger_s and len(self):
                 await self._linger()
             group = self._take()
             if not group:
@@ -116,21 +136,23 @@ class Stage(Generic[Item]):
     async def _linger(self) -> None:
         """Wait while the group still grows; a lone item waits one step."""
         for _ in range(_LINGER_STEPS):
-            before = len(self.waiting)
+            before = len(self)
             if before >= self._limit // 2:
                 return
             await asyncio.sleep(self._linger_s)
-            if len(self.waiting) <= before:
+            if len(self) <= before:
                 return
 
     def _take(self) -> list[Item]:
         room = self._limit if self._allowance is None else min(self._limit, self._allowance())
-        waiting = self.waiting
-        if room >= len(waiting):
-            group = list(waiting)
-            waiting.clear()
-            return group
-        return [waiting.popleft() for _ in range(room)]
+        if not self._yielding:
+            self._passed = 0
+            return _take_first(self._waiting, room)
+        self._passed += min(room, len(self._waiting))
+        kept = min(room, len(self._yielding), self._passed // _KEPT_PART)
+        self._passed %= _KEPT_PART
+        group = _take_first(self._waiting, room - kept)
+        return group + _take_first(self._yielding, room - len(group))
 
     async def _work(self, group: list[Item]) -> None:
         try:
@@ -153,3 +175,11 @@ class Stage(Generic[Item]):
         point = f"{self.name}.{side}"
         if has_failpoint(point):
             await reach_failpoint(point, [self._describe(item) for item in group])
+
+
+def _take_first(queue: deque[Item], count: int) -> list[Item]:
+    if count >= len(queue):
+        group = list(queue)
+        queue.clear()
+        return group
+    return [queue.popleft() for _ in range(count)]

@@ -29,10 +29,14 @@ class Line(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What a record says. A cancellation is a line only: it must not make a mail that nobody asked for."""
+    """What a record says. A cancellation is a line only: it must not make a mail that nobody asked for.
+
+    `waits`: its result is near, and it need not be written before that (services/gateway/company.py).
+    """
 
     line: Line
     mail: Mail | None
+    waits: bool = False
 
 
 def find_earliest(lines: Iterable[Line]) -> list[Line]:

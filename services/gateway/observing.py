@@ -43,7 +43,8 @@ def observe(record: Record, cluster_id: str, event_limit: int) -> list[Observati
             case EventType.REQUESTED:
                 email = read_email(opened, cluster_id, record.coordinates)
                 named = record.header("ce_id")
-                return [_observe_request(email, email.compute_digest(), opened.belongs_to_scheduler, record, named)]
+                seen = _see_request(email, email.compute_digest(), record)
+                return [_observe_request(email, seen, opened.belongs_to_scheduler, record, named)]
             case EventType.BULK_REQUESTED:
                 bulk = read_bulk(opened, cluster_id, record.coordinates)
                 return _observe_bulk(bulk, opened.belongs_to_scheduler, record)
@@ -70,13 +71,16 @@ def observe(record: Record, cluster_id: str, event_limit: int) -> list[Observati
 def _observe_bulk(bulk: BulkRequested, held: bool, record: Record) -> list[Observation]:
     mails = bulk.list_mails()
     content, named = mails[0].fingerprint_content(), record.header("ce_id")
-    return [_observe_request(mail, mail.compute_digest(content), held, record, named) for mail in mails]
+    first = _see_request(mails[0], "", record)
+    observed = []
+    for mail in mails:
+        seen = _see_alike(first, mail, mail.compute_digest(content))
+        observed.append(_observe_request(mail, seen, held, record, named))
+    return observed
 
 
-def _observe_request(email: EmailRequested, digest: str, held: bool, record: Record, named: str | None) -> Observation:
-    assert email.id is not None
-    at = record.time
-    seen = RequestSeen(  # by position: by name it takes twice as long
+def _see_request(email: EmailRequested, digest: str, record: Record) -> RequestSeen:
+    return RequestSeen(  # by position: by name it takes twice as long
         digest,
         email.account,
         str(email.from_),
@@ -85,7 +89,7 @@ def _observe_request(email: EmailRequested, digest: str, held: bool, record: Rec
         _write(email.bcc),
         tuple(email.recipients),
         email.subject,
-        at,
+        record.time,
         record.topic,
         record.partition,
         record.offset,
@@ -100,6 +104,41 @@ def _observe_request(email: EmailRequested, digest: str, held: bool, record: Rec
         email.test,
         email.requested_at,
     )
+
+
+def _see_alike(first: RequestSeen, email: EmailRequested, digest: str) -> RequestSeen:
+    """Another mail of the bulk event that `first` comes from; such have one recipient each."""
+    return RequestSeen(
+        digest,
+        first.account,
+        first.sender,
+        (str(email.to[0]),),
+        (),
+        (),
+        (email.to[0].address,),
+        first.subject,
+        first.recorded_at,
+        first.topic,
+        first.partition,
+        first.offset,
+        email.metadata,
+        first.api_key_id,
+        first.tags,
+        first.mailing_id,
+        first.batch_id,
+        str(email.retry_of) if email.retry_of else None,
+        first.send_at,
+        first.expires_at,
+        first.test,
+        first.requested_at,
+    )
+
+
+def _observe_request(
+    email: EmailRequested, seen: RequestSeen, held: bool, record: Record, named: str | None
+) -> Observation:
+    assert email.id is not None
+    at, digest = seen.recorded_at, seen.digest
     mail = Mail(email.id, email.account, at, at, requests=(seen,), held=held, released=not held)
     data: dict[str, Any] = {"digest": digest, "held": held}
     if email.send_at:
@@ -109,8 +148,10 @@ def _observe_request(email: EmailRequested, digest: str, held: bool, record: Rec
     key = _TIMELINE.name(f"{own}\n{digest}\n{held}")
     if named == own:  # so our own publishers name it; anything else is looked at more closely
         data["ce_id"] = own
-        return Observation(Line(email.id, key, EventType.REQUESTED.value, email.account, at, record, data), mail)
-    return Observation(draw_line(email.id, key, EventType.REQUESTED, email.account, record, at, data, named), mail)
+        line = Line(email.id, key, EventType.REQUESTED.value, email.account, at, record, data)
+    else:
+        line = draw_line(email.id, key, EventType.REQUESTED, email.account, record, at, data, named)
+    return Observation(line, mail, waits=email.paced and not held)
 
 
 def _write(boxes: Sequence[Mailbox]) -> tuple[str, ...]:

@@ -125,20 +125,13 @@ class Mail(NamedTuple):
 
     def merge(self, other: "Mail") -> "Mail":
         """What both know together."""
-        requests = {seen.digest: seen for seen in self.requests}
-        for seen in other.requests:
-            requests[seen.digest] = requests[seen.digest].merge(seen) if seen.digest in requests else seen
-        outcomes = {outcome.address: outcome for outcome in self.outcomes}
-        for outcome in other.outcomes:
-            known = outcomes.get(outcome.address)
-            outcomes[outcome.address] = known.merge(outcome) if known else outcome
         return Mail(
             id=self.id,
             account=min((self, other), key=lambda mail: (mail.created_at, mail.account)).account,
             created_at=min(self.created_at, other.created_at),
             updated_at=max(self.updated_at, other.updated_at),
-            requests=tuple(sorted(requests.values(), key=lambda seen: seen.position)),
-            outcomes=tuple(sorted(outcomes.values(), key=lambda outcome: outcome.address)),
+            requests=_merge_requests(self.requests, other.requests),
+            outcomes=_merge_outcomes(self.outcomes, other.outcomes),
             ledger_digest=_least(self.ledger_digest, other.ledger_digest),
             message_id=_least(self.message_id, other.message_id),
             attempts=max(self.attempts, other.attempts),
@@ -192,9 +185,10 @@ class Mail(NamedTuple):
 
     def derive_standing(self) -> Standing:
         """Recipients, completeness and status in one go."""
-        if len(self.outcomes) == 1 and self.completed and not self.requests:
+        if len(self.outcomes) == 1 and self.completed and len(self.requests) < 2:
             outcome = self.outcomes[0]
-            if outcome.state is RecipientState.SENT:  # what nearly every result says
+            is_all = not self.requests or self.requests[0].addresses == (outcome.address,)
+            if is_all and outcome.state is RecipientState.SENT:  # how nearly every mail ends
                 return Standing([outcome], True, MailStatus.SENT)
         recipients = self.recipients
         if self._is_refused:
@@ -220,10 +214,30 @@ class Mail(NamedTuple):
         return self.refused and not self.requests and not self.outcomes
 
 
+def _merge_requests(one: tuple[RequestSeen, ...], other: tuple[RequestSeen, ...]) -> tuple[RequestSeen, ...]:
+    if not one or not other:
+        return one or other
+    requests = {seen.digest: seen for seen in one}
+    for seen in other:
+        requests[seen.digest] = requests[seen.digest].merge(seen) if seen.digest in requests else seen
+    return tuple(sorted(requests.values(), key=lambda seen: seen.position))
+
+
+def _merge_outcomes(one: tuple[Outcome, ...], other: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    if not one or not other:
+        return one or other
+    outcomes = {outcome.address: outcome for outcome in one}
+    for outcome in other:
+        known = outcomes.get(outcome.address)
+        outcomes[outcome.address] = known.merge(outcome) if known else outcome
+    return tuple(sorted(outcomes.values(), key=lambda outcome: outcome.address))
+
+
 def merge_all(mails: Iterable[Mail]) -> dict[UUID, Mail]:
     """One value per mail."""
-    merged: dict[UUID, Mail] = {}
+    merged: dict[int, Mail] = {}  # by the id's number: a UUID's own hash and comparison are Python
     for mail in mails:
-        known = merged.get(mail.id)
-        merged[mail.id] = known.merge(mail) if known else mail
-    return merged
+        number = mail.id.int
+        known = merged.get(number)
+        merged[number] = known.merge(mail) if known else mail
+    return {mail.id: mail for mail in merged.values()}

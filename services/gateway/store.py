@@ -12,6 +12,7 @@ from sqlalchemy import Table, select
 from sqlalchemy.dialects import postgresql
 
 from services.gateway.buckets import find_own_bucket, read_day
+from services.gateway.copy_store import CopyStore
 from services.gateway.tables import SCHEMA, emails, timeline
 from shared.database import Database
 from shared.events import EventType
@@ -59,6 +60,19 @@ _SETTLED = (
     "created_at",
     "updated_at",
 )
+# What differs between the mails of one bulk event, and between the results of one moment.
+_OF_ONE_MAIL = (
+    "id",
+    "recipients",
+    "message_id",
+    "digest",
+    "addressees",
+    "metadata",
+    "ledger_digest",
+    "rivals",
+    "updated_at",
+)
+_OF_ONE_LINE = ("email_id", "event_id", "offset", "data")
 _SETTLE_EMAILS = """
     INSERT INTO {table} AS kept ({names}, version, held, refused, completed)
     SELECT {names}, 1, false, false, true FROM {rows} ORDER BY bucket, id
@@ -155,6 +169,8 @@ class ProjectionStore:
         self._is_live = emails_table == emails.fullname
         self._load_emails = f"SELECT * FROM {emails_table} WHERE bucket = $1 AND id = ANY($2)"
         self._homes = dict.fromkeys((_LOAD_EMAILS, self._load_emails))  # where a mail may lie already
+        self._new_emails = CopyStore(database, emails_table, emails, order=_order_mails, own=_OF_ONE_MAIL)
+        self._new_lines = CopyStore(database, timeline_table, timeline, order=_order_lines, own=_OF_ONE_LINE)
         self._insert_timeline = f"""
             INSERT INTO {timeline_table} AS kept ({list_columns(timeline)})
             SELECT {list_columns(timeline)} FROM {_read_rows(timeline)} ORDER BY bucket, email_id, event_id
@@ -225,7 +241,7 @@ class ProjectionStore:
 
     async def add_events(self, rows: Sequence[Row]) -> None:
         """Add to timelines what is not there yet; of two records of one line the earlier is kept."""
-        if rows:
+        if rows and not await self._new_lines.copy(rows):
             await self._database.fetch(self._insert_timeline, encode(rows))
 
     async def save(self, rows: Sequence[Row]) -> set[UUID]:
@@ -233,6 +249,12 @@ class ProjectionStore:
         if not rows:
             return set()
         return {row["id"] for row in await self._database.fetch(self._save_emails, encode(rows))}
+
+    async def add(self, rows: Sequence[Row]) -> set[UUID]:
+        """Write mails of which nothing is known, most likely; returns the ids written, as `save` does."""
+        if rows and await self._new_emails.copy(rows):
+            return {row["id"] for row in rows}
+        return await self.save(rows)
 
     async def settle(self, rows: Sequence[Row]) -> set[UUID]:
         """Write the ends of mails of which at most the request is known, unread; returns the ids written."""
@@ -267,6 +289,14 @@ def group_by_day(buckets: Mapping[UUID, date]) -> dict[date, list[UUID]]:
     for email_id, bucket in buckets.items():
         days.setdefault(bucket, []).append(email_id)
     return days
+
+
+def _order_mails(row: Row) -> tuple[date, int]:
+    return (row["bucket"], row["id"].int)  # a UUID compares itself in Python
+
+
+def _order_lines(row: Row) -> tuple[date, int, int]:
+    return (row["bucket"], row["email_id"].int, row["event_id"].int)
 
 
 def encode(rows: Iterable[Row]) -> str:

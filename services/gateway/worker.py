@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 
 from services.gateway.ageing import create_cleaner
 from services.gateway.buckets import days_ahead
+from services.gateway.company import Company, Place
 from services.gateway.gauges import Gauges
 from services.gateway.lines import Observation, find_earliest
 from services.gateway.observing import observe
@@ -43,7 +44,7 @@ class Projector:
     """Takes batches of records into the read model. Repeating a batch changes nothing.
 
     `cluster_id` is part of the identity of mails published without an id; None: to be asked of the broker. `store`
-    writes elsewhere than into the live tables.
+    writes elsewhere than into the live tables. With `company` requests of paced mail wait in it for their results.
     """
 
     def __init__(
@@ -54,25 +55,46 @@ class Projector:
         event_limit: int,
         cluster_id: str | None = None,
         store: ProjectionStore | None = None,
+        company: Company | None = None,
     ) -> None:
         self._store = store or ProjectionStore(database)
         self._partitions = Partitions(PartitionStore(database))
         self._kafka = kafka
         self._event_limit = event_limit
         self._cluster_id = cluster_id
+        self._company = company
 
-    async def project(self, records: Sequence[Record]) -> None:
-        """Take one batch. Raises Unavailable where nothing, or not everything, could be written."""
+    async def project(self, records: Sequence[Record]) -> dict[Place, int]:
+        """Take one batch, or none: time has passed. Returns in which partitions something read is not written yet, and
+        the first offset of it. Raises Unavailable where nothing, or not everything, could be written."""
         cluster_id = await self._find_cluster_id()
         seen: list[Observation] = []
         async for record in take_turns(records):
             seen += observe(record, cluster_id, self._event_limit)
             if len(seen) >= _WRITTEN_AT_ONCE:
-                await self._write_fenced(seen)
+                await self._take(seen)
                 seen = []
-        await self._write_fenced(seen)
+        await self._take(seen)
+        owed = await self._end_waiting(self._company) if self._company else {}
         for topic, count in Counter(record.topic for record in records).items():
             RECORDS_PROJECTED.labels(topic=topic).inc(count)
+        return owed
+
+    async def _take(self, seen: list[Observation]) -> None:
+        if self._company is None:
+            await self._write_fenced(seen)
+            return
+        now, later = self._company.meet(seen)
+        await self._write_fenced(now)
+        self._company.forget(now)
+        self._company.keep(later)
+
+    async def _end_waiting(self, company: Company) -> dict[Place, int]:
+        due = company.find_due()
+        for start in range(0, len(due), _WRITTEN_AT_ONCE):
+            await self._write_fenced(due[start : start + _WRITTEN_AT_ONCE])
+        company.forget(due)
+        return company.owed
 
     async def _write_fenced(self, seen: list[Observation]) -> None:
         if seen:
@@ -100,7 +122,7 @@ class Projector:
         its end the second. The statements hold the guess against the row. Returns the mails for which it was wrong."""
         new = [mail_to_row(mail, buckets[email_id], 1) for email_id, mail in mails.items() if mail.requests]
         ended = [mail_to_row(mail, buckets[email_id], 2) for email_id, mail in mails.items() if mail.tells_the_end]
-        written = await self._store.save(new) | await self._store.settle(ended)
+        written = await self._store.add(new) | await self._store.settle(ended)
         if len(written) == len(mails):
             return {}
         return {email_id: mail for email_id, mail in mails.items() if email_id not in written}
@@ -130,7 +152,7 @@ class Projector:
 def create_worker(settings: WorkerSettings) -> list[Part]:
     """The worker's parts, in the order they start."""
     database = Database(settings.database_url.get_secret_value(), application_name="milena-gateway-worker")
-    projector = Projector(database, kafka=settings.kafka, event_limit=settings.event_limit)
+    projector = Projector(database, kafka=settings.kafka, event_limit=settings.event_limit, company=Company())
     topics = Topics(settings.topic_prefix)
     consumer = BatchConsumer(
         f"{settings.topic_prefix}{_GROUP}",

@@ -1,7 +1,6 @@
 """Where mail waits to be claimed: one door for real mail, one for test mail, which needs no relay."""
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from services.sender.surroundings import OnBug, create_stage
 from services.sender.work import Work
@@ -11,8 +10,8 @@ from shared.stage import Stage
 class Entrance:
     """Two stages that claim in the same way, one to failpoints and metrics.
 
-    Real mail has `room` at the relays. Without a door of its own test mail would stand behind it whenever no relay can
-    be reached.
+    Real mail has `room` at the relays; what the scheduler paces (bulk) lets all other mail pass (R2). Without a door of
+    its own test mail would stand behind it whenever no relay can be reached.
     """
 
     def __init__(
@@ -23,7 +22,7 @@ class Entrance:
         room: Callable[[], int],
         test_room: Callable[[], int],
     ) -> None:
-        self._real = create_stage("claim", claim_group, on_bug, allowance=room)
+        self._real = create_stage("claim", claim_group, on_bug, allowance=room, yields=_is_paced)
         self._test = create_stage("claim", claim_group, on_bug, allowance=test_room)
 
     @property
@@ -32,14 +31,14 @@ class Entrance:
         return self._real, self._test
 
     @property
-    def waiting(self) -> deque[Work]:
+    def waiting(self) -> Collection[Work]:
         """Real mail that waits."""
-        return self._real.waiting
+        return list(self._real)
 
     @property
     def count(self) -> int:
         """How many mails wait."""
-        return len(self._real.waiting) + len(self._test.waiting)
+        return len(self._real) + len(self._test)
 
     def put(self, work: Work) -> None:
         """Let one mail wait here."""
@@ -61,3 +60,7 @@ class Entrance:
     def wake(self) -> None:
         """There may be more room at the relays."""
         self._real.wake()
+
+
+def _is_paced(work: Work) -> bool:
+    return work.mail.paced

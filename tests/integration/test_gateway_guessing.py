@@ -1,5 +1,6 @@
 """What the worker writes without reading first is what it would have written had it read (projection.py's rules)."""
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from services.gateway.company import Company
 from services.gateway.projection import Mail
 from services.gateway.worker import Projector
 from shared.batching import Record
@@ -29,6 +31,11 @@ from tests.support.listed import check_listed
 
 START = datetime.now(UTC).replace(microsecond=0)
 ONE, THREE = "a@x.org", "a@x.org, b@x.org, c@x.org"
+PACED: list[dict[str, Any]] = [
+    {"paced": True},
+    {"paced": True, "to": THREE},
+    {"paced": True, "metadata": {"no": "text\0"}},
+]
 
 
 class Careful(Projector):
@@ -79,7 +86,7 @@ def draw_records(chance: random.Random, mails: int) -> list[Record]:
     records: list[tuple[float, Record]] = []
     for number in range(mails):
         email_id = new_email_id()
-        event = request(email_id, **chance.choice([{}, {}, {}, {"to": THREE}, {"priority": "bulk"}]))
+        event = request(email_id, **chance.choice([{}, {}, {"to": THREE}, {"priority": "bulk"}, *PACED]))
         events: list[tuple[EventType, Any]] = [(EventType.REQUESTED, event)] if chance.random() < 0.9 else []
         if chance.random() < 0.2:
             events.append((EventType.REQUESTED, request(email_id, subject=chance.choice(["s", "other"]))))
@@ -95,8 +102,12 @@ def draw_records(chance: random.Random, mails: int) -> list[Record]:
 
 async def take(database: Database, projector: Projector, batches: list[list[Record]]) -> list[dict[str, Any]]:
     await database.fetch("DELETE FROM gateway.emails")
+    owed: object = None
     for batch in batches:
-        await projector.project(batch)
+        owed = await projector.project(batch)
+    while owed:
+        await asyncio.sleep(0.1)
+        owed = await projector.project([])
     rows = await database.fetch("SELECT * FROM gateway.emails ORDER BY id")
     await check_listed(database)
     return [{name: value for name, value in row.items() if name != "version"} for row in rows]
@@ -112,12 +123,14 @@ async def test_a_guess_writes_what_reading_would_have_written(database: Database
         batches, records = [*batches, records[:size]], records[size:]
     options: dict[str, Any] = {"kafka": KafkaAccess(""), "event_limit": 1024 * 1024, "cluster_id": "cluster"}
     read = await take(database, Careful(database, **options), batches)
-    guessed = await take(database, Projector(database, **options), batches)
-    assert [row["id"] for row in guessed] == [row["id"] for row in read]
-    pairs = zip(guessed, read, strict=True)
-    assert [
-        (one[name], other[name], name, one["id"]) for one, other in pairs for name in one if one[name] != other[name]
-    ] == []
+    company = Company(timedelta(seconds=0.3))
+    for projector in (Projector(database, **options), Projector(database, **options, company=company)):
+        guessed = await take(database, projector, batches)
+        assert [row["id"] for row in guessed] == [row["id"] for row in read]
+        pairs = [(one, other, name) for one, other in zip(guessed, read, strict=True) for name in one]
+        assert [
+            (one[name], other[name], name, one["id"]) for one, other, name in pairs if one[name] != other[name]
+        ] == []
     assert len(Counter(row["status"] for row in read)) >= 4
 
 

@@ -11,10 +11,12 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from services.gateway.company import Company
 from services.gateway.worker import Projector
 from shared.batching import Record
 from shared.database import Database
 from shared.events import (
+    BulkRequested,
     EmailFailed,
     EmailRequested,
     EmailSent,
@@ -308,6 +310,43 @@ class TestProjector:
         await projector.project(batch)
         assert {row["version"] for row in await database.fetch("SELECT version FROM gateway.emails")} == {1}
 
+    async def test_a_paced_mail_and_its_result_are_written_once(self, database: Database) -> None:
+        projector = make_projector(database, Company())
+        asked, other = new_email_id(), new_email_id()
+        fields = {"from": "s@x.org", "subject": "s", "text": "t", "paced": True}
+        mails = [{"id": str(each), "to": "a@x.org"} for each in (asked, other)]
+        event = BulkRequested.model_validate({"bulk_id": str(uuid4()), **fields, "mails": mails})
+        now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        record = Record("email.requested", 0, 4, now_ms, event.to_json(), (("ce_type", b"email.bulk_requested"),))
+        digest = event.list_mails()[0].compute_digest()
+        end = result_record(make_sent(asked, 1, "a@x.org", complete=True, digest=digest), 2)
+        assert await projector.project([record]) == {("email.requested", 0): 4}
+        assert await database.fetch("SELECT 1 FROM gateway.emails") == []
+        assert await projector.project([end]) == {("email.requested", 0): 4}
+        rows = await database.fetch("SELECT id, status, version, batch_id FROM gateway.emails")
+        assert [tuple(row) for row in rows] == [(asked, "sent", 1, None)]
+        lines = await database.fetch("SELECT type FROM gateway.timeline WHERE email_id = $1 ORDER BY type", asked)
+        assert [row["type"] for row in lines] == ["email.requested", "email.sent"]
+        while await projector.project([]):
+            await asyncio.sleep(0.2)
+        rows = await database.fetch("SELECT status FROM gateway.emails WHERE id = $1", other)
+        assert [row["status"] for row in rows] == ["queued"]
+
+    async def test_what_cannot_be_copied_is_written_all_the_same(self, database: Database) -> None:
+        projector = make_projector(database)
+        known, new = new_email_id(), new_email_id()
+        first = request_record(known, 1)
+        await projector.project([first])
+        await projector.project([first, request_record(new, 2)])
+        projector = make_projector(database)  # one that has not seen a COPY fail
+        odd = new_email_id()
+        body = {"id": str(odd), "from": "s@x.org", "to": "a@x.org", "subject": "s", "text": "t"}
+        event = EmailRequested.model_validate({**body, "metadata": {"a": "b\0c"}})
+        await projector.project([Record("email.requested", 0, 3, 1_700_000_000_000, event.to_json(), ())])
+        rows = await database.fetch("SELECT id, version, metadata ->> 'a' AS a FROM gateway.emails")
+        assert {tuple(row) for row in rows} == {(known, 1, None), (new, 1, None), (odd, 1, "b\ufffdc")}
+        assert len(await database.fetch("SELECT 1 FROM gateway.timeline")) == 3
+
     async def test_an_end_that_comes_first_and_one_that_comes_last_make_the_same_row(self, database: Database) -> None:
         projector, found = make_projector(database), []
         for in_order in (True, False):
@@ -385,8 +424,8 @@ class TestProjector:
         assert len(await database.fetch("SELECT 1 FROM gateway.timeline_default")) == 2
 
 
-def make_projector(database: Database) -> Projector:
-    return Projector(database, kafka=KafkaAccess(""), event_limit=1024 * 1024, cluster_id="cluster")
+def make_projector(database: Database, company: Company | None = None) -> Projector:
+    return Projector(database, kafka=KafkaAccess(""), event_limit=1024 * 1024, cluster_id="cluster", company=company)
 
 
 def request_record(

@@ -139,3 +139,76 @@ async def test_what_is_handled_is_committed_when_nothing_more_comes() -> None:
     await asyncio.sleep(0.9)
     assert source.commits[-1] == source.given
     assert (await reading)[-1] == source.given - 1
+
+
+class Partitions:
+    """An aiokafka consumer that has these batches, by partition number; then nothing."""
+
+    def __init__(self, *batches: dict[int, list[int]]) -> None:
+        self.batches = list(batches)
+        self.commits: list[dict[int, int]] = []
+
+    async def getmany(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[SimpleNamespace]]:
+        batch = self.batches.pop(0) if self.batches and timeout_ms else {}
+        return {
+            TopicPartition("t", part): [
+                SimpleNamespace(topic="t", partition=part, offset=each, timestamp=0, value=b"", headers=())
+                for each in offsets
+            ]
+            for part, offsets in batch.items()
+        }
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition("t", part) for part in range(2)}
+
+    async def commit(self, heads: dict[TopicPartition, int]) -> None:
+        self.commits.append({tp.partition: offset for tp, offset in heads.items()})
+
+
+async def test_what_a_handler_owes_is_not_committed_until_it_is_paid() -> None:
+    source = Partitions({0: [5, 6], 1: [1]}, {1: [2]})
+    debts = [{("t", 0): 6}, {("t", 0): 6}, {}]
+    sizes = []
+
+    async def handle(records: Sequence[Record]) -> dict[tuple[str, int], int]:
+        sizes.append(len(records))
+        return debts.pop(0)
+
+    consumer = BatchConsumer("g", ["t"], handle, kafka=KafkaAccess("x:1"), slot=0, event_limit=1024)
+    for _ in range(3):
+        await consumer._work(source, await consumer._fetch(source))
+        await consumer._commit(source)
+    assert sizes == [3, 1, 0]
+    *before, last = source.commits
+    assert [heads[0] for heads in before if 0 in heads] == [6] * len(before)
+    assert max(heads.get(1, 0) for heads in before) == 3
+    assert last == {0: 7}
+
+
+async def test_a_handler_that_owes_is_called_though_nothing_comes() -> None:
+    source, times = Partitions({0: [5]}), []
+
+    async def handle(records: Sequence[Record]) -> dict[tuple[str, int], int]:
+        times.append(time.monotonic())
+        return {("t", 0): 5} if len(times) < 3 else {}
+
+    async def connect() -> Partitions:
+        return source
+
+    async def stop() -> None:
+        pass
+
+    async def wait(timeout_ms: int, max_records: int) -> dict[TopicPartition, list[SimpleNamespace]]:
+        await asyncio.sleep(timeout_ms / 1000)
+        return await Partitions.getmany(source, timeout_ms, max_records)
+
+    source.stop, source.getmany = stop, wait  # type: ignore[attr-defined, method-assign]
+    consumer = BatchConsumer("g", ["t"], handle, kafka=KafkaAccess("x:1"), slot=0, event_limit=1024)
+    consumer._connect = connect  # type: ignore[method-assign]
+    task = asyncio.create_task(consumer._run())
+    await asyncio.sleep(2)
+    task.cancel()
+    await asyncio.wait([task])
+    assert len(times) == 3
+    assert times[2] - times[0] < 2
+    assert source.commits[-1] == {0: 6}

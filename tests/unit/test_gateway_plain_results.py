@@ -80,10 +80,8 @@ def test_every_field_with_every_likely_value_is_read_the_same(name: str) -> None
 
 
 def test_what_the_event_calls_itself_is_no_news_and_another_name_is() -> None:
-    ((line, _),) = see(SENT)
-    ((same, _),) = see(SENT, str(line.event_id))
+    line, same, other = [see(SENT, name)[0].line for name in (None, str(see(SENT)[0].line.event_id), ID)]
     assert (same.event_id, same.data) == (line.event_id, line.data)
-    ((other, _),) = see(SENT, ID)
     assert (other.event_id, other.data["ce_id"]) == (line.event_id, ID)
 
 

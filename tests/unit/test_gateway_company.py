@@ -1,0 +1,135 @@
+"""Requests of paced mail wait for the results of their mails, and none is lost or forgotten meanwhile."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from services.gateway.company import Company
+from services.gateway.lines import Observation
+from services.gateway.observing import observe
+from shared.batching import Record
+from shared.events import BulkRequested, EmailRequested, EmailSent, new_email_id
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+WAIT = timedelta(seconds=2)
+
+
+def see(record: Record) -> list[Observation]:
+    return observe(record, "cluster", 1_000_000)
+
+
+def record(topic: str, value: bytes, offset: int, after_s: float) -> Record:
+    at_ms = round((START.timestamp() + after_s) * 1000)
+    headers = (("ce_type", b"email.sent"),) if topic == "email.sent" else ()
+    return Record(topic, 0, offset, at_ms, value, headers)
+
+
+def requests(*ids: UUID, offset: int = 7, paced: bool = True) -> list[Observation]:
+    mails = [{"id": str(each), "to": "a@x.org"} for each in ids]
+    event = {"bulk_id": str(new_email_id()), "from": "s@x.org", "subject": "s", "text": "t", "mails": mails}
+    bulk = BulkRequested.model_validate({**event, "paced": paced})
+    return see(record("email.requested", bulk.to_json(), offset, 0))
+
+
+def result(email_id: UUID, after_s: float = 0.2, offset: int = 1) -> list[Observation]:
+    said = {"message_id": "<m@x.org>", "relay": "main", "response": "250 ok", "sent_at": START}
+    event = EmailSent.model_validate(
+        {"id": email_id, "attempt": 1, "recipients": ["a@x.org"], "outstanding": 0, "complete": True, **said}
+    )
+    return see(record("email.sent", event.to_json(), offset, after_s))
+
+
+def take(company: Company, seen: list[Observation]) -> list[Observation]:
+    """What is written of it."""
+    now, later = company.meet(seen)
+    company.forget(now)
+    company.keep(later)
+    return now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_paced_mail_is_written_with_its_result() -> None:
+    company = Company()
+    one, other = new_email_id(), new_email_id()
+    asked = requests(one, other)
+    assert take(company, asked) == []
+    told = result(one)
+    assert take(company, told) == [*told, asked[0]]
+    assert company.owed == {("email.requested", 0): 7}, "the other mail of the same record still waits"
+    take(company, result(other))
+    assert company.owed == {}
+
+
+def test_other_mail_does_not_wait() -> None:
+    company = Company()
+    event = {"id": str(new_email_id()), "from": "s@x.org", "to": "a@x.org", "subject": "s", "text": "t"}
+    single = see(record("email.requested", EmailRequested.model_validate(event).to_json(), 1, 0))
+    bulk = requests(new_email_id(), paced=False)
+    assert take(company, single + bulk) == single + bulk
+    assert company.owed == {}
+
+
+def test_a_result_that_comes_in_the_same_batch_leaves_nothing_waiting() -> None:
+    company, email_id = Company(), new_email_id()
+    seen = result(email_id) + requests(email_id)
+    assert take(company, seen) == seen
+    assert company.owed == {}
+
+
+def test_what_was_not_written_is_given_again() -> None:
+    company, email_id = Company(), new_email_id()
+    asked, told = requests(email_id), result(email_id)
+    take(company, asked)
+    assert company.meet(told)[0] == [*told, *asked]  # and PostgreSQL was away
+    assert company.owed == {("email.requested", 0): 7}
+    assert company.meet(asked)[0] == [], "the same record again changes nothing"
+    assert take(company, told) == [*told, *asked]
+
+
+def test_the_same_mail_asked_for_again_is_written_with_the_one_that_waits() -> None:
+    company, email_id = Company(), new_email_id()
+    first, again = requests(email_id), requests(email_id, offset=9)
+    take(company, first)
+    assert take(company, again) == [*again, *first]
+
+
+def test_who_waits_in_vain_is_due(clock: list[float]) -> None:
+    company, email_id = Company(WAIT), new_email_id()
+    asked = requests(email_id)
+    take(company, asked)
+    clock[0] += 1.9
+    assert company.find_due() == []
+    clock[0] += 0.1
+    assert company.find_due() == asked
+    company.forget(asked)
+    assert company.owed == {}
+
+
+def test_behind_a_backlog_of_results_it_waits_for_longer_but_not_for_ever(clock: list[float]) -> None:
+    company = Company(WAIT)
+    asked = requests(new_email_id())
+    take(company, asked)
+    clock[0] += 5
+    take(company, result(new_email_id(), after_s=1.0))
+    assert company.find_due() == [], "its own result may be among those not read yet"
+    take(company, result(new_email_id(), after_s=2.0))
+    assert company.find_due() == asked
+    clock[0] += 5
+    take(company, result(new_email_id(), after_s=1.0))
+    assert company.find_due() == asked
+
+
+def test_no_more_wait_than_fit(clock: list[float]) -> None:
+    company = Company(WAIT, at_most=3)
+    asked = requests(*[new_email_id() for _ in range(5)])
+    take(company, asked)
+    take(company, result(new_email_id(), after_s=0))
+    assert company.find_due() == asked[:2]
