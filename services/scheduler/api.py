@@ -9,6 +9,7 @@ from services.scheduler.lists import api as list_api
 from services.scheduler.mailings import api as mailing_api
 from services.scheduler.settings import ApiSettings
 from services.scheduler.unsubscribing import api as unsubscribing_api
+from services.scheduler.views import Views
 from services.scheduler.waiting.routes import setup_scheduled
 from shared.applications import create_database_api
 
@@ -42,9 +43,10 @@ def create_api(settings: ApiSettings) -> FastAPI:
     )
     setup_scheduled(api)
     task_api.setup_tasks(api, settings)
-    batch_api.setup_batches(api, settings)
+    views = Views(api, settings)
+    batch_api.setup_batches(api, settings, views)
     contact_api.setup_contacts(api, settings)
-    mailing_api.setup_mailings(api, settings)
+    mailing_api.setup_mailings(api, settings, views)
     list_api.setup_lists(api, settings)
     unsubscribing_api.setup_unsubscribing(api, settings)
     return api.app

@@ -2,8 +2,9 @@
 
 `position` the ids by which a listener resumes · `events` from record to event · `queueing` what waits for a listener ·
 `feed` how Kafka is read · `hub` one reader for all of a process, while somebody listens · `past` what a listener has
-missed · `following` both as one stream · `polling` streams of state instead, from a database · `streams` what both
-have in common · `sse`, `websocket` how it is written · `slots` how many · `tickets` for pages · `door` who may listen.
+missed · `following` both as one stream · `polling` streams of state instead, from a database, `viewing` where they are
+to be had · `streams` what both have in common · `sse`, `websocket` how it is written · `slots` how many · `tickets` for
+pages · `door` who may listen.
 
 It knows nothing of mail: what a listener gets is for whoever opens the stream to say.
 """
@@ -18,6 +19,7 @@ from shared.live.position import InvalidPosition, Position, read_position
 from shared.live.slots import Slots, TooManyStreams
 from shared.live.sse import EventStream, Opening
 from shared.live.tickets import InvalidTicket, Ticket, TicketOffice
+from shared.live.viewing import Sight, setup_sight
 from shared.live.websocket import serve_websocket
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Poller",
     "Position",
     "Request",
+    "Sight",
     "Slots",
     "Snapshot",
     "Ticket",
@@ -43,4 +46,5 @@ __all__ = [
     "answer_too_many",
     "read_position",
     "serve_websocket",
+    "setup_sight",
 ]

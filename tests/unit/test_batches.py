@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from services.scheduler.batches.item_store import FailedMail
 from services.scheduler.batches.judging import BadItem, Judge, TooMuchApart
 from services.scheduler.batches.numbering import MOST_ITEMS, derive_item_id, find_number
-from services.scheduler.batches.progress import Batch, BatchState, smooth_rate
+from services.scheduler.batches.progress import Batch, BatchState
 from services.scheduler.batches.retrying import renew
 from services.scheduler.batches.splitting import Piece
 from services.scheduler.pacing.lanes import LaneKey, LaneKind
+from services.scheduler.pacing.pace import smooth_rate
 from services.scheduler.pacing.rows import BulkRow
 from services.scheduler.pacing.states import BulkState
 from shared.composing.attachments import AttachmentRules

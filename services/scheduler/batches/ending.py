@@ -1,19 +1,16 @@
-"""A worker's looks at batches: how fast mail leaves, and the last word on `schedule.tick` once every mail has its end.
-
-What is found is written into the batch, where every API process reads it: however many watch, the counting is done
-once. Uploads that were cut off are given up here, and their mails deleted.
-"""
+"""A worker's looks at batches: those on their way, and uploads that were cut off, which are given up here."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
 
-from services.scheduler.batches.look_store import BatchLookStore, Look
-from services.scheduler.batches.progress import Batch, smooth_rate
+from services.scheduler.batches.look_store import BatchLookStore
+from services.scheduler.batches.progress import Batch
 from services.scheduler.failures import SOURCE
 from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.lanes import LaneKey, LaneKind
+from services.scheduler.pacing.looking import Watch
 from services.scheduler.pacing.states import ENDS, BulkState
 from shared.due import DueRow
 from shared.events import BatchCounts, BatchFinished, EventType, build_headers, derive_event_id
@@ -32,8 +29,7 @@ class BatchWatcher:
     def __init__(self, store: BatchLookStore, bulk: BulkStore, results: Publisher, topic: str) -> None:
         self._store = store
         self._bulk = bulk
-        self._results = results
-        self._topic = topic
+        self._watch: Watch[Batch] = Watch(store.looks, store.find, lambda batch: tell_finished(batch, topic), results)
 
     async def look(self, rows: Sequence[DueRow]) -> None:
         """Handle what the due loop has leased. Raises Unavailable."""
@@ -44,40 +40,21 @@ class BatchWatcher:
         for row in rows:
             if row.columns["state"] == "aborted":
                 await self._discard(row)
-        await self._look_at([row for row in rows if row.columns["state"] == "open"])
+        await self._watch.look([row for row in rows if row.columns["state"] == "open"])
 
     async def _discard(self, row: DueRow) -> None:
         lane = LaneKey(row.columns["account"], LaneKind.BATCH, str(row.id))
         while await self._bulk.discard(lane, _DISCARDED):
             pass
-        await self._store.mark_told([row.id])
-
-    async def _look_at(self, rows: Sequence[DueRow]) -> None:
-        if not rows:
-            return
-        found = await self._store.find(rows)
-        looks = [judge(row, *found[row.id]) for row in rows if row.id in found]
-        await self._store.note(looks)
-        finished = [look.row for look in looks if look.is_finished]
-        if finished:
-            ended = [batch for batch, _ in (await self._store.find(finished)).values()]
-            await self._results.publish_all([self._tell(batch) for batch in ended])
-            await self._store.mark_told([batch.id for batch in ended])
-            log.info("batches finished", batch_ids=[str(batch.id) for batch in ended])
-
-    def _tell(self, batch: Batch) -> Message:
-        assert batch.finished_at is not None, "it has been noted"
-        event_id = derive_event_id(batch.id, EventType.BATCH_FINISHED, final=True)
-        headers = build_headers(EventType.BATCH_FINISHED, event_id, SOURCE, batch.finished_at, continue_trace(None))
-        return Message(self._topic, str(batch.id).encode(), describe_finished(batch).to_json(), headers)
+        await self._store.looks.mark_told([row])
 
 
-def judge(row: DueRow, batch: Batch, elapsed_s: float) -> Look:
-    """What a look says. A batch that had its end keeps the rate it had."""
-    if batch.finished_at:
-        return Look(row, batch.rate, batch.ended, is_finished=True)
-    rate = smooth_rate(batch.rate, batch.ended - batch.sampled_ended, elapsed_s)
-    return Look(row, rate, batch.ended, is_finished=batch.open == 0)
+def tell_finished(batch: Batch, topic: str) -> Message:
+    """The last word on a batch."""
+    assert batch.finished_at is not None, "it has been noted"
+    event_id = derive_event_id(batch.id, EventType.BATCH_FINISHED, final=True)
+    headers = build_headers(EventType.BATCH_FINISHED, event_id, SOURCE, batch.finished_at, continue_trace(None))
+    return Message(topic, str(batch.id).encode(), describe_finished(batch).to_json(), headers)
 
 
 def describe_finished(batch: Batch) -> BatchFinished:

@@ -1,28 +1,17 @@
-"""The statements of the worker's looks at batches: uploads given up, how fast mail leaves, batches at their end."""
+"""The statements of the worker's looks at batches, beside those of pacing/look_store.py."""
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import NamedTuple
 from uuid import UUID
 
 from services.scheduler.batches.progress import Batch
 from services.scheduler.batches.store import SELECT_BATCH, read_batch
+from services.scheduler.pacing.look_store import LookStore
 from shared.cleaning import delete_chosen
 from shared.database import Database
-from shared.due import DueRow, DueTable
+from shared.due import DueTable
 
 LOOKS = DueTable("scheduler.batch", where="told_at IS NULL")
-PAUSE = timedelta(seconds=1)
-"""Between two looks at a batch on its way."""
-
-
-class Look(NamedTuple):
-    """What a look has found: mails that have their end, and the rate that makes."""
-
-    row: DueRow
-    rate: float | None
-    ended: int
-    is_finished: bool
 
 
 class BatchLookStore:
@@ -30,48 +19,18 @@ class BatchLookStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.looks = LookStore(database, LOOKS.name)
 
-    async def find(self, rows: Sequence[DueRow]) -> dict[UUID, tuple[Batch, float]]:
-        """How leased batches stand, and the seconds since each was sampled last."""
+    async def find(self, ids: Sequence[UUID]) -> dict[UUID, tuple[Batch, float]]:
+        """How batches stand, and the seconds since each was sampled last."""
         found = await self._database.fetch(
             f"""
             SELECT stand.*, extract(epoch FROM now() - sampled_at)::float8 AS elapsed_s
             FROM ({SELECT_BATCH} WHERE batch.id = ANY($1::uuid[])) AS stand
             """,
-            [row.id for row in rows],
-        )
-        return {row["id"]: (read_batch(row), row["elapsed_s"] or 0.0) for row in found}
-
-    async def note(self, looks: Sequence[Look]) -> None:
-        """Write down what was found, and when to look again; a finished batch stays leased, to be told."""
-        await self._database.fetch(
-            """
-            UPDATE scheduler.batch AS batch
-            SET rate = look.rate, sampled_ended = look.ended, sampled_at = now(), due_at = now() + $6::interval,
-                finished_at = CASE WHEN look.finished THEN coalesce(finished_at, now()) END,
-                lease_token = CASE WHEN look.finished THEN lease_token END,
-                lease_until = CASE WHEN look.finished THEN lease_until END
-            FROM unnest($1::uuid[], $2::uuid[], $3::float8[], $4::bigint[], $5::bool[])
-                 AS look(id, token, rate, ended, finished)
-            WHERE batch.id = look.id AND batch.lease_token = look.token AND batch.told_at IS NULL
-            """,
-            [look.row.id for look in looks],
-            [look.row.token for look in looks],
-            [look.rate for look in looks],
-            [look.ended for look in looks],
-            [look.is_finished for look in looks],
-            PAUSE,
-        )
-
-    async def mark_told(self, ids: Sequence[UUID]) -> None:
-        """Nothing more will happen to these batches: their end was acknowledged, or nothing is left of them."""
-        await self._database.fetch(
-            """
-            UPDATE scheduler.batch SET told_at = now(), lease_token = NULL, lease_until = NULL
-            WHERE id = ANY($1::uuid[]) AND told_at IS NULL
-            """,
             ids,
         )
+        return {row["id"]: (read_batch(row), row["elapsed_s"] or 0.0) for row in found}
 
     async def give_up(self, ids: Sequence[UUID]) -> None:
         """End uploads that have been silent for too long."""

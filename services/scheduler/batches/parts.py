@@ -4,33 +4,20 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from services.scheduler.batches.ending import BatchWatcher
-from services.scheduler.batches.look_store import LOOKS, PAUSE, BatchLookStore
+from services.scheduler.batches.look_store import LOOKS, BatchLookStore
 from services.scheduler.pacing.bulk_store import BulkStore
+from services.scheduler.pacing.looking import create_look_loop
 from shared.cleaning import Chore
 from shared.database import Database
-from shared.due import DueLoop
 from shared.process import Part
 from shared.publisher import Publisher
 from shared.topics import Topics
-
-_LEASE = timedelta(seconds=30)
-_AT_ONCE = 100
 
 
 def create_batch_parts(database: Database, results: Publisher, topics: Topics) -> Sequence[Part]:
     """A due loop over batches. `results` is not compressed, so that any Kafka client reads `batch.finished`."""
     watcher = BatchWatcher(BatchLookStore(database), BulkStore(database), results, topics.tick)
-    return [
-        DueLoop(
-            "batches",
-            database,
-            LOOKS,
-            watcher.look,
-            lease=_LEASE,
-            free=lambda: _AT_ONCE if results.available else 0,
-            idle=PAUSE / 4,
-        )
-    ]
+    return [create_look_loop("batches", database, LOOKS, watcher.look, results)]
 
 
 def list_batch_chores(database: Database, kept: timedelta) -> list[Chore]:

@@ -1,15 +1,12 @@
 """How a batch stands, and how fast it goes. Pure."""
 
-import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from services.scheduler.pacing.pace import Pace, find_percent
 from services.scheduler.pacing.states import OPEN_STATES, BulkState
-
-_SMOOTHING_S = 5.0
-_LONGEST = timedelta(days=365)
 
 
 class BatchState(StrEnum):
@@ -79,7 +76,7 @@ class Batch:
         """Of the mails that have their end; 100 only once every one has."""
         if self.finished_at:
             return 100.0
-        return math.floor(1000 * self.ended / self.accepted) / 10 if self.accepted else 0.0
+        return find_percent(self.ended, self.accepted)
 
     @property
     def revision(self) -> str:
@@ -87,21 +84,16 @@ class Batch:
         moments = [each for each in (self.created_at, self.changed_at, self.started_at, self.finished_at) if each]
         return f"{int(max(moments).timestamp() * 1_000_000):x}{'-' if self.finished_at else ''}"
 
+    @property
+    def pace(self) -> Pace:
+        """How fast it goes."""
+        return Pace(self.rate, self.sampled_at, self.sampled_ended)
+
+    @property
+    def is_over(self) -> bool:
+        """Every mail has its end."""
+        return self.open == 0
+
     def estimate_end(self) -> datetime | None:
         """When it ends if it goes on as it does; None where it does not go on."""
-        if self.state is not BatchState.RUNNING or not self.rate or self.sampled_at is None:
-            return None
-        left_s = self.open / self.rate
-        return self.sampled_at + timedelta(seconds=left_s) if left_s < _LONGEST.total_seconds() else None
-
-
-def smooth_rate(before: float | None, ended: int, elapsed_s: float) -> float:
-    """Mails a second after `ended` more in `elapsed_s`; the last few seconds count most."""
-    if elapsed_s <= 0:
-        return before or 0.0
-    now = ended / elapsed_s
-    if before is None:
-        return now
-    share = 1 - math.exp(-elapsed_s / _SMOOTHING_S)
-    smoothed = before + share * (now - before)
-    return smoothed if smoothed > 0.01 else 0.0
+        return self.pace.estimate_end(self.open) if self.state is BatchState.RUNNING else None
