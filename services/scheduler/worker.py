@@ -82,7 +82,7 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
         _create_cleaner(settings, database, store, tasks.chores),
     ]
     loops = [*delayed.parts, *tasks.parts, *bulk_parts, *create_batch_parts(database, results, topics)]
-    loops += create_mailing_parts(database)
+    loops += create_mailing_parts(database, results, topics)
     return [health, database, _Producer(requests), _Producer(results), *loops, consumer, *watching]
 
 

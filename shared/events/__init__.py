@@ -45,7 +45,7 @@ from shared.events.results import (
     RecipientOutcome,
     Source,
 )
-from shared.events.ticks import BatchCounts, BatchFinished, ScheduleTick
+from shared.events.ticks import BatchCounts, BatchFinished, MailingCounts, MailingFinished, ScheduleTick
 from shared.events.wire import (
     Coordinates,
     EventType,
@@ -76,6 +76,8 @@ __all__ = [
     "EmailSent",
     "EventType",
     "FailedRecipient",
+    "MailingCounts",
+    "MailingFinished",
     "Namespace",
     "OpenedRecord",
     "RecipientOutcome",

@@ -21,7 +21,7 @@ _WORDS = {
     " library of ours is needed.",
     _TOPICS.sent: "The relay has accepted the mail for these recipients. Written by senders only, uncompressed.",
     _TOPICS.failed: "Recipients who did not get the mail: for now (`final: false`) or for good. Uncompressed.",
-    _TOPICS.tick: "What the scheduler says: a task has fallen due, a batch has come to its end.",
+    _TOPICS.tick: "What the scheduler says: a task has fallen due, a batch or a mailing has come to its end.",
 }
 _KEYS = {
     EventType.REQUESTED: "the email id, or none",
@@ -29,6 +29,7 @@ _KEYS = {
     EventType.FAILED: "the email id, or none where the event could not be read",
     EventType.TICK: "the task id",
     EventType.BATCH_FINISHED: "the batch id",
+    EventType.MAILING_FINISHED: "the mailing id",
 }
 _SUMMARIES = {
     EventType.REQUESTED: "Send this mail",
@@ -39,6 +40,7 @@ _SUMMARIES = {
     EventType.FAILED: "The mail was not sent to these recipients, for now or for good",
     EventType.TICK: "An occurrence of a task has fallen due",
     EventType.BATCH_FINISHED: "Every mail of a batch has its end",
+    EventType.MAILING_FINISHED: "Every mail of a mailing has its end",
 }
 _RECEIVED = (_TOPICS.requested,)
 

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from shared.events.bulk import BulkRequested
 from shared.events.requested import CancellationRequested, EmailRequested
 from shared.events.results import EmailFailed, EmailRescheduled, EmailSent
-from shared.events.ticks import BatchFinished, ScheduleTick
+from shared.events.ticks import BatchFinished, MailingFinished, ScheduleTick
 from shared.events.wire import EventType, WireModel
 
 DIRECTORY = Path(__file__).parents[2] / "docs" / "schemas"
@@ -27,6 +27,7 @@ MODELS: dict[EventType, type[WireModel]] = {
     EventType.FAILED: EmailFailed,
     EventType.TICK: ScheduleTick,
     EventType.BATCH_FINISHED: BatchFinished,
+    EventType.MAILING_FINISHED: MailingFinished,
 }
 
 

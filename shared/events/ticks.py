@@ -21,6 +21,31 @@ class ScheduleTick(WireModel):
     account: str = DEFAULT_ACCOUNT
 
 
+class MailingCounts(WireModel):
+    """How many of a mailing's recipients came to which end; `recipients` are all, `skipped` had unsubscribed."""
+
+    recipients: Count
+    sent: Count
+    failed: Count
+    expired: Count
+    cancelled: Count
+    skipped: Count
+
+
+class MailingFinished(WireModel):
+    """Every mail of a mailing has its end. May be told twice, under one `ce_id`; tried again, it has another end."""
+
+    mailing_id: UUID
+    name: str
+    state: Literal["finished", "cancelled"]
+    counts: MailingCounts
+    created_at: Instant
+    started_at: Instant | None = Field(default=None, description="absent: cancelled before its start")
+    finished_at: Instant
+    account: str = DEFAULT_ACCOUNT
+    test: bool = False
+
+
 class BatchCounts(WireModel):
     """How many mails of a batch came to which end; `accepted` are all of them, `invalid` items were no mails."""
 

@@ -40,6 +40,13 @@ FINISHED: dict[str, Any] = {
     "counts": {"accepted": 2, "invalid": 0, **dict.fromkeys(_ENDS, 0)},
     **dict.fromkeys(("created_at", "started_at", "finished_at"), "2026-01-31T09:00:00Z"),
 }
+MAILING_FINISHED: dict[str, Any] = {
+    "mailing_id": ID,
+    "name": "Spring",
+    "state": "cancelled",
+    "counts": dict.fromkeys(("recipients", "sent", "failed", "expired", "cancelled", "skipped"), 0),
+    **dict.fromkeys(("created_at", "finished_at"), "2026-01-31T09:00:00Z"),
+}
 
 VALID: list[tuple[EventType, dict[str, Any]]] = [
     (EventType.REQUESTED, MAIL),
@@ -63,6 +70,7 @@ VALID: list[tuple[EventType, dict[str, Any]]] = [
     ),
     (EventType.TICK, TICK),
     (EventType.BATCH_FINISHED, FINISHED),
+    (EventType.MAILING_FINISHED, MAILING_FINISHED),
 ]
 INVALID: list[tuple[EventType, dict[str, Any]]] = [
     (EventType.REQUESTED, {key: value for key, value in MAIL.items() if key != "from"}),
@@ -83,6 +91,8 @@ INVALID: list[tuple[EventType, dict[str, Any]]] = [
     (EventType.FAILED, {"id": ID, "reason": "bad_luck", "final": True}),
     (EventType.TICK, {**TICK, "due_at": 5}),
     (EventType.BATCH_FINISHED, {**FINISHED, "state": "running"}),
+    (EventType.MAILING_FINISHED, {**MAILING_FINISHED, "state": "paused"}),
+    (EventType.MAILING_FINISHED, {key: value for key, value in MAILING_FINISHED.items() if key != "name"}),
 ]
 
 

@@ -83,6 +83,8 @@ async def test_a_mailing_that_runs_is_neither_changed_nor_deleted(shop: Account)
         refused = await shop.ask(method, path, expect=409, **options)
         assert (refused["type"], refused["state"]) == ("/problems/mailing-state", "running")
     await shop.set(made, "state = 'finished', finished_at = now()")
+    assert "schedule.tick" in (await shop.ask("DELETE", path, expect=409))["detail"]
+    await shop.set(made, "told_at = now()")
     await shop.ask("DELETE", path, expect=204)
     await shop.ask("GET", path, expect=404)
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from services.scheduler.mailings.bodies import DailyHours
 from services.scheduler.mailings.defining import to_fields
 from services.scheduler.mailings.mailing import Mailing, MailingState
-from services.scheduler.mailings.standing_answers import MessageCounts
+from services.scheduler.mailings.standing_answers import MailingPace, MessageCounts
 from shared.apidocs import FieldError
 
 MAILING_ID = "01a2b3c4-d5e6-7f80-9a1b-2c3d4e5f6071"
@@ -59,6 +59,7 @@ class MailingView(BaseModel):
     unsubscribe: bool
     recipients: int = Field(description="how many have been taken in so far", examples=[99_998])
     counts: MessageCounts | None = Field(default=None, description="how they stand; left out in lists")
+    progress: MailingPace | None = Field(default=None, description="once it was started; left out in lists")
     created_at: datetime
     changed_at: datetime
     started_at: datetime | None = None

@@ -9,12 +9,14 @@ from services.scheduler.mailings.control_routes import setup_control
 from services.scheduler.mailings.control_store import ControlStore
 from services.scheduler.mailings.recipient_store import RecipientStore
 from services.scheduler.mailings.routes import PATH, setup_mailing_routes
+from services.scheduler.mailings.sight import MailingLook, make_sight
 from services.scheduler.mailings.standing_routes import setup_recipients, setup_stats
 from services.scheduler.mailings.standing_store import StandingStore
 from services.scheduler.mailings.store import MailingStore
 from services.scheduler.mailings.trial_routes import setup_trials
 from services.scheduler.mailings.trials import Trials
 from services.scheduler.settings import ApiSettings
+from services.scheduler.views import Views
 from services.scheduler.waiting.store import SchedulerStore
 from shared.apidocs import add_schemas
 from shared.applications import DatabaseApi
@@ -22,7 +24,7 @@ from shared.applications import DatabaseApi
 PREFIXES = (PATH,)
 
 
-def setup_mailings(api: DatabaseApi, settings: ApiSettings) -> None:
+def setup_mailings(api: DatabaseApi, settings: ApiSettings, views: Views) -> None:
     """Add the routes under `/v1/mailings`, a line for each kind of them."""
     store, limit = MailingStore(api.database), settings.event_limit
     audiences = open_audiences(settings.database_url.get_secret_value())
@@ -31,6 +33,7 @@ def setup_mailings(api: DatabaseApi, settings: ApiSettings) -> None:
     standings = StandingStore(api.database)
     setup_stats(api.app, api.keys, standings)  # before /{id}
     setup_mailing_routes(api.app, api.keys, store, standings, Mailings(store, limit))
+    views.add(make_sight(MailingLook(standings)))
     setup_recipients(api.app, api.keys, store, standings)
     setup_trials(api.app, api.keys, trials)
     asking = AskingStore(api.database)

@@ -94,7 +94,10 @@ class Mailings:
         refuse_test_key(key, mailing)
         if not await self._store.delete(key.account, mailing_id):
             mailing = await find_mailing(self._store, mailing_id, key)
-            raise refuse_state(mailing, "some of its mails have no end yet. Cancel it, and wait for that.")
+            detail = "some of its mails have no end yet. Cancel it, and wait for that."
+            if mailing.finished_at:
+                detail = "its end is about to be told on schedule.tick. Try again in a second."
+            raise refuse_state(mailing, detail)
 
 
 def _no_such_mailing() -> Problem:

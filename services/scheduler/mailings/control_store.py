@@ -52,16 +52,17 @@ _STOP = """
     SELECT * FROM changed
 """
 _PAUSE = _STOP.format(change="state = 'paused'", where="state = 'running'", lane="paused = true")
-_RESUME = _STOP.format(change="state = 'running'", where="state = 'paused'", lane="paused = false")
+_RESUME = _STOP.format(change="state = 'running', due_at = now()", where="state = 'paused'", lane="paused = false")
 _CANCEL = _STOP.format(
-    change="state = 'cancelled', finished_at = CASE WHEN state = 'scheduled' THEN now() END",
+    change="state = 'cancelled', finished_at = CASE WHEN state = 'scheduled' THEN now() END, due_at = now()",
     where="state IN ('scheduled', 'running', 'paused')",
     lane="cancelled_at = coalesce(lane.cancelled_at, now())",
 )
 _RETRY = _STOP.format(
     change="""
         state = CASE WHEN state = 'finished' THEN 'running' ELSE state END, finished_at = NULL, finish_at = $2,
-        retry_before = now(), retry_unknown = $3, revision = revision + 1
+        retry_before = now(), retry_unknown = $3, revision = revision + 1,
+        told_at = NULL, due_at = now(), lease_token = NULL, lease_until = NULL
     """,
     where="""
         state IN ('running', 'paused', 'finished') AND frozen_at IS NOT NULL

@@ -47,3 +47,15 @@ RETRY: dict[str, Any] = {
     "plain": {"summary": "Until the mailing's end", "value": {}},
     "later": {"summary": "Until another end", "value": {"finish_at": "2030-03-26T06:00:00Z"}},
 }
+EVENTS = """\
+retry: 2000
+
+id: 6449f1d2b3c40
+event: mailing.progress
+data: {"id":"…","state":"running","counts":{"pending":52000,"success":47900,…},"progress":{"percent":47.9,…},…}
+
+id: 6449f1d3c4d50-
+event: mailing.finished
+data: {"id":"…","state":"finished","counts":{"pending":0,"success":99880,"fail":120,…},"progress":{"percent":100.0},…}
+
+"""

@@ -87,7 +87,8 @@ _BEGIN = """
         INSERT INTO scheduler.bulk_lane (account, kind, name, rate, tokens)
         SELECT account, 'mailing', id::text, rate, 1 FROM due
         ON CONFLICT (account, kind, name) DO UPDATE SET rate = excluded.rate RETURNING id, name)
-    UPDATE scheduler.mailing AS mailing SET state = 'running', started_at = now(), lane = opened.id, changed_at = now()
+    UPDATE scheduler.mailing AS mailing SET state = 'running', started_at = now(), lane = opened.id, changed_at = now(),
+           due_at = now()
     FROM opened WHERE mailing.id = opened.name::uuid RETURNING mailing.id
 """
 _LEASE = """

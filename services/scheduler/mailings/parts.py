@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from services.scheduler.mailings.asking_store import AskingStore
+from services.scheduler.mailings.ending import create_mailing_looks
 from services.scheduler.mailings.engine import Engine, EnginePolicy
 from services.scheduler.mailings.finish_store import FinishStore
 from services.scheduler.mailings.freeze_store import FreezeStore
@@ -13,11 +14,14 @@ from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.settings import JobRunnerSettings
 from shared.database import Database
 from shared.process import Part
+from shared.publisher import Publisher
+from shared.topics import Topics
 
 
-def create_mailing_parts(database: Database) -> Sequence[Part]:
-    """The worker's: mail leaves as all bulk does, so there is only to be seen what waits for a job."""
-    return [MailingWatcher(FinishStore(database), AskingStore(database))]
+def create_mailing_parts(database: Database, results: Publisher, topics: Topics) -> Sequence[Part]:
+    """The worker's: mail leaves as all bulk does, so there is only to see what waits for a job, and to tell."""
+    watcher = MailingWatcher(FinishStore(database), AskingStore(database))
+    return [watcher, create_mailing_looks(database, results, topics)]
 
 
 def create_engine(settings: JobRunnerSettings, database: Database, audiences: Database) -> Engine:

@@ -11,7 +11,7 @@ from services.scheduler.mailings.bodies import MailingChanges, NewMailing
 from services.scheduler.mailings.commands import Mailings, find_mailing
 from services.scheduler.mailings.examples import CHANGES, NEW_MAILING
 from services.scheduler.mailings.mailing import MailingState
-from services.scheduler.mailings.standing_answers import show_counts
+from services.scheduler.mailings.standing_answers import show_counts, show_pace
 from services.scheduler.mailings.standing_store import StandingStore
 from services.scheduler.mailings.store import MailingStore
 from shared.access import ApiScope, KeyLookup
@@ -105,7 +105,10 @@ def _setup_reading(app: FastAPI, keys: KeyLookup, store: MailingStore, standings
         key = await authenticate(request, keys, SCOPE)
         mailing = await find_mailing(store, mailing_id, key)
         found = (await standings.find([mailing.id])).get(mailing.id)
-        return show_mailing(mailing).model_copy(update={"counts": show_counts(found) if found else None})
+        stands: dict[str, Any] = {"counts": show_counts(found)} if found else {}
+        if found and found.started_at:
+            stands["progress"] = show_pace(found)
+        return show_mailing(mailing).model_copy(update=stands)
 
 
 def _setup_one(app: FastAPI, keys: KeyLookup, mailings: Mailings) -> None:

@@ -7,19 +7,30 @@ from uuid import UUID
 
 from services.scheduler.mailings.mailing import MailingState
 from services.scheduler.mailings.states import KEPT_AS, MessageState, show_state
+from services.scheduler.pacing.pace import Pace, find_percent
 from services.scheduler.pacing.states import ENDS, BulkState
 
 
 @dataclass(frozen=True, slots=True)
 class MailingStanding:
-    """A mailing's counters, all of one moment; `now` is that moment, by PostgreSQL. `unsubscribed`: by its links."""
+    """A mailing's counters, all of one moment; `now` is that moment, by PostgreSQL. `unsubscribed`: by its links.
+
+    `revision`: one more whenever it is tried again; `changed_at`: when any of this, but `unsubscribed`, changed last.
+    """
 
     id: UUID
+    account: str
+    test: bool
+    revision: int
     name: str
     state: MailingState
     counts: Mapping[BulkState, int]
     unsubscribed: int
+    pace: Pace
+    created_at: datetime
+    changed_at: datetime
     started_at: datetime | None
+    frozen_at: datetime | None
     finished_at: datetime | None
     now: datetime
 
@@ -36,6 +47,35 @@ class MailingStanding:
     def final(self) -> int:
         """Recipients of whom nothing more comes by itself."""
         return sum(self.counts[kept] for kept in ENDS)
+
+    @property
+    def ended(self) -> int:
+        """The same, as those who look at it call it."""
+        return self.final
+
+    @property
+    def is_over(self) -> bool:
+        """Every mail has its end, and none gets another: only its jobs can tell."""
+        return self.finished_at is not None
+
+    @property
+    def percent(self) -> float | None:
+        """Of the recipients of whom nothing more comes; 100 only at the end, None until all have been taken in."""
+        if self.finished_at:
+            return 100.0
+        return min(find_percent(self.final, self.total), 99.9) if self.frozen_at else None
+
+    @property
+    def estimated_end(self) -> datetime | None:
+        """If it goes on as it does; None where it does not go on, or nobody knows yet how many there are."""
+        if self.state is not MailingState.RUNNING or self.frozen_at is None or self.finished_at:
+            return None
+        return self.pace.estimate_end(self.total - self.final)
+
+    @property
+    def mark(self) -> str:
+        """Another one whenever there is something new to tell."""
+        return f"{int(self.changed_at.timestamp() * 1_000_000):x}{'-' if self.finished_at else ''}"
 
     @property
     def total(self) -> int:

@@ -51,6 +51,34 @@ class MessageCounts(BaseModel):
     unsubscribed: int = Field(description="have used the link in its mail", examples=[35])
 
 
+class MailingPace(BaseModel):
+    """How far it is, and how fast."""
+
+    percent: float | None = Field(
+        default=None,
+        description="of the recipients of whom nothing more comes by itself; 100 only at its end, and left out until "
+        "all have been taken in",
+        examples=[39.9],
+    )
+    rate: float | None = Field(default=None, description="mails a second while it runs", examples=[812.5])
+    estimated_end: datetime | None = Field(default=None, description="while it runs, if it goes on as it does")
+
+
+class MailingProgress(BaseModel):
+    """What changes of a mailing while it runs, at most about a second old."""
+
+    id: UUID
+    name: str
+    state: MailingState
+    counts: MessageCounts
+    progress: MailingPace
+    created_at: datetime
+    started_at: datetime | None = None
+    frozen_at: datetime | None = None
+    finished_at: datetime | None = None
+    test: bool | None = None
+
+
 class MailingStats(BaseModel):
     """A mailing in figures."""
 
@@ -114,6 +142,32 @@ def show_counts(standing: MailingStanding) -> MessageCounts:
         final=standing.final,
         recipients=standing.total,
         unsubscribed=standing.unsubscribed,
+    )
+
+
+def show_pace(standing: MailingStanding) -> MailingPace:
+    """How far a mailing is, as it is told."""
+    rate = standing.pace.rate if standing.state is MailingState.RUNNING else None
+    return MailingPace(
+        percent=standing.percent,
+        rate=round(rate, 1) if rate is not None else None,
+        estimated_end=standing.estimated_end,
+    )
+
+
+def show_progress(standing: MailingStanding) -> MailingProgress:
+    """What is told of a mailing as it runs; names are those of `GET /v1/mailings/{id}`."""
+    return MailingProgress(
+        id=standing.id,
+        name=standing.name,
+        state=standing.state,
+        counts=show_counts(standing),
+        progress=show_pace(standing),
+        created_at=standing.created_at,
+        started_at=standing.started_at,
+        frozen_at=standing.frozen_at,
+        finished_at=standing.finished_at,
+        test=standing.test or None,
     )
 
 

@@ -75,11 +75,11 @@ def setup_stats(app: FastAPI, keys: KeyLookup, standings: StandingStore) -> None
         after = read_time_cursor(query.after, _AFTER, mark) if query.after else None
         found = await standings.list_page(key.account, after, query.limit + 1)
         shown = found[: query.limit]
-        reasons = await standings.count_reasons([each.id for each, _ in shown])
-        more = write_time_cursor(shown[-1][1], shown[-1][0].id, mark) if len(found) > query.limit else None
+        reasons = await standings.count_reasons([each.id for each in shown])
+        more = write_time_cursor(shown[-1].created_at, shown[-1].id, mark) if len(found) > query.limit else None
         return StatsSummary(
             total=await _sum_up(standings, key.account),
-            data=[show_stats(each, merge_reasons(reasons[each.id])) for each, _ in shown],
+            data=[show_stats(each, merge_reasons(reasons[each.id])) for each in shown],
             next=more,
         )
 

@@ -9,16 +9,23 @@ from uuid import UUID
 from services.scheduler.mailings.mailing import MailingState
 from services.scheduler.mailings.standing import MailingStanding
 from services.scheduler.mailings.states import KEPT_AS, MessageState, Standing, show_state
+from services.scheduler.pacing.pace import Pace
 from services.scheduler.pacing.states import BulkState
 from shared.database import Database
 
 _COUNTS = ", ".join(f"coalesce(lane.{state}, 0) AS {state}" for state in BulkState)
 _STANDING = f"""
-    SELECT mailing.id, mailing.name, mailing.state AS stands, mailing.started_at, mailing.finished_at, now() AS now,
-           mailing.created_at, {_COUNTS},
+    SELECT mailing.id, mailing.account, mailing.test, mailing.revision, mailing.name, mailing.state AS stands,
+           mailing.created_at, greatest(mailing.changed_at, lane.changed_at) AS changed_at, mailing.started_at,
+           mailing.frozen_at, mailing.finished_at, mailing.pace, mailing.sampled_at, mailing.sampled_ended,
+           now() AS now, {_COUNTS},
            (SELECT count(*) FROM scheduler.unsubscription AS gone WHERE gone.mailing = mailing.id) AS unsubscribed
     FROM scheduler.mailing AS mailing LEFT JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
 """
+_KEPT = (
+    *("id", "account", "test", "revision", "name", "unsubscribed"),
+    *("created_at", "changed_at", "started_at", "frozen_at", "finished_at", "now"),
+)
 # What is said of a partial index, word for word: then PostgreSQL uses it (bulk_mail_failing).
 _FAILING = """mail.recipient IS NOT NULL AND mail.shelf IN ('o'::"char", 'u'::"char")"""
 _FIRST = UUID(int=0)
@@ -52,10 +59,16 @@ class StandingStore:
         rows = await self._database.fetch(f"{_STANDING} WHERE mailing.id = ANY($1::uuid[])", ids)
         return {row["id"]: _read_standing(row) for row in rows}
 
-    async def list_page(
-        self, account: str, after: tuple[datetime, UUID] | None, limit: int
-    ) -> list[tuple[MailingStanding, datetime]]:
-        """An account's mailings, newest first, after a position; each with when it was made."""
+    async def sample(self, ids: Sequence[UUID]) -> dict[UUID, tuple[MailingStanding, float]]:
+        """The same, and the seconds since each was sampled last."""
+        found = await self.find(ids)
+        return {
+            each.id: (each, (each.now - each.pace.at).total_seconds() if each.pace.at else 0.0)
+            for each in found.values()
+        }
+
+    async def list_page(self, account: str, after: tuple[datetime, UUID] | None, limit: int) -> list[MailingStanding]:
+        """An account's mailings, newest first, after a position."""
         rows = await self._database.fetch(
             f"""
             {_STANDING} WHERE mailing.account = $1
@@ -66,7 +79,7 @@ class StandingStore:
             *(after or (None, None)),
             limit,
         )
-        return [(_read_standing(row), row["created_at"]) for row in rows]
+        return list(map(_read_standing, rows))
 
     async def sum_up(self, account: str) -> tuple[int, dict[BulkState, int]]:
         """How many mailings an account has, and their counters together."""
@@ -159,16 +172,9 @@ def _choose(state: MessageState | None, reason: str | None) -> list[BulkState] |
 
 def _read_standing(row: Any) -> MailingStanding:
     counts = {state: row[state.value] for state in BulkState}
-    return MailingStanding(
-        row["id"],
-        row["name"],
-        MailingState(row["stands"]),
-        counts,
-        row["unsubscribed"],
-        row["started_at"],
-        row["finished_at"],
-        row["now"],
-    )
+    kept = {name: row[name] for name in _KEPT}
+    pace = Pace(row["pace"], row["sampled_at"], row["sampled_ended"])
+    return MailingStanding(state=MailingState(row["stands"]), counts=counts, pace=pace, **kept)
 
 
 def _read_recipient(row: Any) -> MailingRecipient:

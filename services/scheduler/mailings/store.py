@@ -99,11 +99,11 @@ class MailingStore:
         raise DatabaseUnavailable("postgresql: a mailing is edited by too many at once")
 
     async def delete(self, account: str, mailing_id: UUID) -> bool:
-        """Delete a mailing that has not run, or is over. False: there is none, or it runs."""
+        """Delete a mailing that has not run, or is over and that was told. False: there is none, or it runs."""
         rows = await self._database.fetch(
             """
             DELETE FROM scheduler.mailing
-            WHERE account = $1 AND id = $2 AND (state = ANY($3::text[]) OR finished_at IS NOT NULL) RETURNING id
+            WHERE account = $1 AND id = $2 AND (state = ANY($3::text[]) OR told_at IS NOT NULL) RETURNING id
             """,
             account,
             mailing_id,

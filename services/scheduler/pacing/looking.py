@@ -23,7 +23,7 @@ _LEASE = timedelta(seconds=30)
 _AT_ONCE = 100
 
 
-class Underway(Protocol):
+class _Underway(Protocol):
     """What is looked at. `ended`: mails that have their end; `is_over`: all of them."""
 
     @property
@@ -38,7 +38,7 @@ class Underway(Protocol):
     def finished_at(self) -> datetime | None: ...
 
 
-Thing = TypeVar("Thing", bound=Underway)
+Thing = TypeVar("Thing", bound=_Underway)
 
 
 class Watch(Generic[Thing]):

@@ -1,6 +1,6 @@
 """Mailings, and lists of recipients that were uploaded for them; a mailing's mails are rows of paced bulk."""
 
-from sqlalchemy import ARRAY, UUID, BigInteger, Boolean, Column, DateTime, Index, Integer, Table, Text
+from sqlalchemy import ARRAY, UUID, BigInteger, Boolean, Column, DateTime, Double, Index, Integer, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.scheduler.tables.schema import metadata
@@ -37,6 +37,13 @@ mailing = Table(
     Column("changed_at", _TIME, nullable=False),
     Column("started_at", _TIME),
     Column("finished_at", _TIME, comment="finished or cancelled, and every mail has its end"),
+    Column("told_at", _TIME, comment="when mailing.finished was acknowledged; none again once it is tried again"),
+    Column("pace", Double, comment="mails a second that have had their end, smoothed"),
+    Column("sampled_at", _TIME),
+    Column("sampled_ended", BigInteger, nullable=False, comment="mails that had an end then"),
+    Column("due_at", _TIME, nullable=False, comment="when it is looked at next"),
+    Column("lease_token", UUID),
+    Column("lease_until", _TIME),
     Index("mailing_by_account", "account", "created_at", "id"),
 )
 
