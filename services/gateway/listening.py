@@ -45,6 +45,16 @@ data: {"ce_id":"…","id":"01890a5d-ac96-774b-bcce-b302099a8057","recipients":["
 """
 
 
+class TicketQuery(BaseModel):
+    """What a ticket is to open."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scope: Literal["emails:read", "mailings:admin"] = Field(
+        default="emails:read", description="of the key, and of what the ticket opens"
+    )
+
+
 class LiveQuery(BaseModel):
     """What a stream gives. Filters hold together: an event has to match each one given."""
 
@@ -125,15 +135,17 @@ def setup_listening(
         tags=["Live"],
         summary="A ticket for a browser",
         status_code=201,
-        responses=describe_problems(401, 403, 503),
+        responses=describe_problems(401, 403, 422, 503),
     )
-    async def issue_ticket(request: Request, response: Response) -> LiveTicket:
-        """Lets a page open `GET /v1/events?ticket=…` for 60 s. Your server asks for it, with its API key.
+    async def issue_ticket(request: Request, response: Response, query: Annotated[TicketQuery, Query()]) -> LiveTicket:
+        """Lets a page open `GET /v1/events?ticket=…`, or what shows a batch, for 60 s; with the scope `mailings:admin`
+        what shows a mailing. Your server asks for it, with its API key.
 
         It may be used more than once within that time. The stream goes on beyond it, for as long as the key is good.
         """
-        await authenticate(request, keys, _SCOPE)
-        written, ticket = office.issue(digest_key(read_bearer(request) or ""), _SCOPE)
+        scope = ApiScope(query.scope)
+        await authenticate(request, keys, scope)
+        written, ticket = office.issue(digest_key(read_bearer(request) or ""), scope)
         response.headers["Cache-Control"] = "no-store"
         return LiveTicket(ticket=written, expires_at=format_time(ticket.expires_at))
 
