@@ -1,4 +1,4 @@
-"""A client that follows a batch over a WebSocket, and comes back wherever it is cut off: the `websockets` library."""
+"""A client that follows a batch, or a mailing, over a WebSocket, and comes back wherever it is cut off: the `websockets` library."""
 
 import asyncio
 import json
@@ -24,25 +24,26 @@ class Follower:
 
     @property
     def percents(self) -> list[float]:
-        """How far the batch was, as it was told."""
-        return [message["data"]["percent"] for message in self.messages]
+        """How far it was, as it was told; a mailing says so once it knows how many it is for."""
+        shown = [message["data"].get("progress", message["data"]) for message in self.messages]
+        return [each["percent"] for each in shown if "percent" in each]
 
-    async def follow(self, batch_id: str) -> None:
-        """Until the batch is finished."""
-        while not (self.messages and self.messages[-1]["type"] == "batch.finished"):
+    async def follow(self, path: str) -> None:
+        """Until it is finished. `path`: where its events are."""
+        while not (self.messages and self.messages[-1]["type"].endswith(".finished")):
             try:
-                await self._listen(batch_id)
+                await self._listen(path)
             except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError):
                 await asyncio.sleep(_PAUSE_S)
 
-    async def _listen(self, batch_id: str) -> None:
+    async def _listen(self, path: str) -> None:
         last = self.messages[-1]["id"] if self.messages else ""
-        address = f"{self.url.replace('http', 'ws', 1)}/v1/batches/{batch_id}/events?last_event_id={last}"
+        address = f"{self.url.replace('http', 'ws', 1)}{path}?last_event_id={last}"
         async with connect(address, additional_headers=self.headers, proxy=None) as socket:
             self.connections += 1
             async for text in socket:
                 message = json.loads(text)
-                if message["type"].startswith("batch."):
+                if message["type"].endswith((".progress", ".finished")):
                     self.messages.append(message)
             self.close_code = socket.close_code
 
