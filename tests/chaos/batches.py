@@ -25,7 +25,7 @@ async def follow_a_batch(rig: Rig, *, mails: int = 10_000, patience_s: float = 6
     async with httpx.AsyncClient(base_url=api.process.url, headers=caller.headers, timeout=120) as client:
         batch = await _upload(client, mails)
         await _note_accepted(rig, client, batch)
-        following = asyncio.create_task(follower.follow(batch["id"]))
+        following = asyncio.create_task(follower.follow(batch["links"]["events"]))
         for percent in (20, 50):
             await _wait_percent(follower, percent, patience_s)
             await _kill(api, worker)

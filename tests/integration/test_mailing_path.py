@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from tests.integration.test_scheduler_batches_live import read_facts
+from tests.support.following import Follower
 from tests.support.mailings import Account, open_world
 from tests.support.servers import RealServers, run_apart
 from tests.support.services import ServiceRunner
 from tests.support.smtp import Script, SmtpServer, run_smtp_apart
 from tests.support.stack import MASTER_SECRET, Stack
 
+COUNT = 60
 PUBLIC_URL = "https://mail.example.com"
 CONTENT = {"from": "Shop <news@example.com>", "subject": "Hello {{ name }}", "text": "Your plan: {{ plan }}"}
 
@@ -141,6 +144,37 @@ async def test_whoever_uses_the_link_in_his_mail_gets_no_other_mailing(shop: Acc
     assert {name: taken[name] for name in ("uma", "vic", "wim")} == {"uma": 1, "vic": 2, "wim": 2}
     counted = await shop.ask("GET", f"/v1/mailings/{first['id']}", expect=200)
     assert counted["counts"]["unsubscribed"] == 1
+
+
+async def test_a_mailing_is_followed_to_its_end_through_a_restart_and_the_end_is_told(
+    shop: Account, relay: SmtpServer, services: ServiceRunner, stack: Stack
+) -> None:
+    api = services.start("services.scheduler", "api")
+    for number in range(COUNT):
+        await shop.add_contact(f"fan{number}@example.org", "Fan", plan="pro")
+    mailing = await shop.create(content=CONTENT, rate=COUNT // 2)
+    await api.wait_ready()
+    path, headers = f"/v1/mailings/{mailing['id']}", {"Authorization": f"Bearer {shop.secret}"}
+    followers = [Follower(api.url, headers) for _ in range(2)]
+    following = asyncio.gather(*(each.follow(f"{path}/events") for each in followers))
+    await shop.ask("POST", f"{path}/start", expect=202)
+    while not any(0 < percent < 100 for percent in followers[0].percents):
+        await asyncio.sleep(0.05)
+    api.kill()
+    api.restart()
+    await asyncio.wait_for(following, 30)
+    for each in followers:
+        last = each.messages[-1]
+        assert each.percents == sorted(each.percents)
+        assert (each.connections >= 2, each.close_code, each.percents[-1]) == (True, 1000, 100.0)
+        assert len({message["id"] for message in each.messages}) == len(each.messages)
+        assert (last["type"], last["data"]["state"]) == ("mailing.finished", "finished")
+        assert last["data"]["counts"]["success"] == COUNT
+    rates = [message["data"]["progress"].get("rate", 0) for message in followers[0].messages]
+    assert any(rates)
+    facts = [fact for kind, fact in await read_facts(stack) if kind == "mailing.finished"]
+    told = [fact["counts"] for fact in facts if fact["mailing_id"] == mailing["id"]]
+    assert [(each["recipients"], each["sent"]) for each in told] == [(COUNT, COUNT)]
 
 
 async def read_results(shop: Account) -> dict[str, dict[str, int]]:

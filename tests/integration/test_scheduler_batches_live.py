@@ -47,7 +47,7 @@ async def test_a_batch_is_followed_from_nothing_to_its_end_through_a_restart(
     async with httpx.AsyncClient(base_url=api.url, headers=caller.headers, timeout=30) as client:
         batch = await upload(client, COUNT)
         follower, viewer = Follower(api.url, caller.headers), Follower(api.url, caller.headers)
-        following = asyncio.gather(follower.follow(batch["id"]), viewer.follow(batch["id"]))
+        following = asyncio.gather(*(each.follow(batch["links"]["events"]) for each in (follower, viewer)))
         path = batch["links"]["self"]
         await poll(client, path, lambda view: 0 < view["percent"] < 100)
         await client.post(f"{path}/pause")

@@ -1,4 +1,4 @@
-"""A client that follows a batch, or a mailing, over a WebSocket, and comes back wherever it is cut off: the `websockets` library."""
+"""A client that follows a batch or a mailing over a WebSocket, and comes back wherever it is cut off."""
 
 import asyncio
 import json

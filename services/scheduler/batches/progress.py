@@ -94,6 +94,11 @@ class Batch:
         """Every mail has its end."""
         return self.open == 0
 
+    @property
+    def rests(self) -> bool:
+        """It never does: that it is over is for looks to find out."""
+        return False
+
     def estimate_end(self) -> datetime | None:
         """When it ends if it goes on as it does; None where it does not go on."""
         return self.pace.estimate_end(self.open) if self.state is BatchState.RUNNING else None

@@ -22,7 +22,7 @@ def create_mailing_watch(database: Database, results: Publisher, topic: str) -> 
     """The looks. Whatever ends a mailing has it looked at; one that waits for its hours costs next to nothing."""
     looks = LookStore(database, LOOKS.name, rate="pace")
     find = StandingStore(database).sample
-    return Watch(looks, find, lambda standing: tell_finished(standing, topic), results, rests=True)
+    return Watch(looks, find, lambda standing: tell_finished(standing, topic), results)
 
 
 def create_mailing_looks(database: Database, results: Publisher, topics: Topics) -> DueLoop:

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.scheduler.mailings.mailing import MailingState
 from services.scheduler.mailings.states import KEPT_AS, MessageState, show_state
 from services.scheduler.pacing.pace import Pace, find_percent
 from services.scheduler.pacing.states import ENDS, BulkState
+
+
+_QUIET = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,11 @@ class MailingStanding:
     def is_over(self) -> bool:
         """Every mail has its end, and none gets another: only its jobs can tell."""
         return self.finished_at is not None
+
+    @property
+    def rests(self) -> bool:
+        """It is paused, or waits for somebody's hours."""
+        return self.now - self.changed_at > _QUIET
 
     @property
     def percent(self) -> float | None:

@@ -24,7 +24,9 @@ _AT_ONCE = 100
 
 
 class _Underway(Protocol):
-    """What is looked at. `ended`: mails that have their end; `is_over`: all of them."""
+    """What is looked at. `ended`: mails that have their end; `is_over`: all of them. `rests`: nothing comes of it, so
+    that it is looked at more rarely; whoever ends it has it looked at.
+    """
 
     @property
     def id(self) -> UUID: ...
@@ -34,6 +36,8 @@ class _Underway(Protocol):
     def ended(self) -> int: ...
     @property
     def is_over(self) -> bool: ...
+    @property
+    def rests(self) -> bool: ...
     @property
     def finished_at(self) -> datetime | None: ...
 
@@ -45,7 +49,6 @@ class Watch(Generic[Thing]):
     """Looks at things of one kind. Everything it does may happen twice.
 
     `find`: how they stand, and the seconds since each was sampled last. `tell`: the last word on one that is over.
-    `rests`: one of which nothing comes is looked at more rarely; whoever ends it has it looked at.
     """
 
     def __init__(
@@ -54,14 +57,11 @@ class Watch(Generic[Thing]):
         find: Callable[[Sequence[UUID]], Awaitable[Mapping[UUID, tuple[Thing, float]]]],
         tell: Callable[[Thing], Message],
         results: Publisher,
-        *,
-        rests: bool = False,
     ) -> None:
         self._store = store
         self._find = find
         self._tell = tell
         self._results = results
-        self._rests = rests
 
     async def look(self, rows: Sequence[DueRow]) -> None:
         """Handle what the due loop has leased. Raises Unavailable."""
@@ -87,7 +87,7 @@ class Watch(Generic[Thing]):
         if thing.finished_at:
             return Look(row, thing.pace.rate, thing.ended, is_finished=True)
         rate = thing.pace.go_on(thing.ended, elapsed_s)
-        return Look(row, rate, thing.ended, is_finished=thing.is_over, is_idle=self._rests and not rate)
+        return Look(row, rate, thing.ended, is_finished=thing.is_over, is_idle=thing.rests and not rate)
 
 
 def create_look_loop(
