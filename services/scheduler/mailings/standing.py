@@ -10,7 +10,6 @@ from services.scheduler.mailings.states import KEPT_AS, MessageState, show_state
 from services.scheduler.pacing.pace import Pace, find_percent
 from services.scheduler.pacing.states import ENDS, BulkState
 
-
 _QUIET = timedelta(seconds=10)
 
 
