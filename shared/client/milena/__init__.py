@@ -35,6 +35,7 @@ from milena.errors import (
 )
 from milena.handles import AsyncHandle, Handle
 from milena.mail import Attachment, Mail, Recipient
+from milena.mailing_status import MailingStatus
 from milena.retrying import Patience
 from milena.status import EmailStatus, Event, RecipientStatus, ScheduledEmail
 from milena.version import VERSION as __version__  # noqa: N811
@@ -58,6 +59,7 @@ __all__ = [
     "IdempotencyKeyReused",
     "InvalidContent",
     "Mail",
+    "MailingStatus",
     "MilenaError",
     "NotAllowed",
     "NotAuthenticated",

@@ -11,11 +11,14 @@ import httpx
 from milena import flows
 from milena.batches import BatchChange, BatchStatus, write_items, write_params
 from milena.calls import Answer, Call, Lost, Pause
-from milena.errors import MilenaError
+from milena.contacts import AsyncContacts, AsyncLists
+from milena.errors import ConnectionFailed, MilenaError, read_error
 from milena.events import Subscription
 from milena.flows import Flow
 from milena.handles import DEFAULT_WAIT_S, AsyncHandle
 from milena.mail import Mail, Recipient, compose, name_filters
+from milena.mailings import AsyncMailings
+from milena.reach import AsyncReach
 from milena.retrying import Patience
 from milena.status import EmailStatus, Event, ScheduledEmail
 from milena.transport import Caller, describe_connection, describe_request, describe_stream, read_answer, read_loss
@@ -37,6 +40,10 @@ class AsyncClient(Caller):
     ) -> None:
         super().__init__(url, api_key, timeout_s, patience)
         self._http = httpx.AsyncClient(**describe_connection(self._configuration, timeout_s), transport=transport)
+        reach = AsyncReach(self._run, self._listen, self._download, self._patience)
+        self.contacts = AsyncContacts(reach)
+        self.lists = AsyncLists(reach)
+        self.mailings = AsyncMailings(reach)
 
     async def send(self, *, idempotency_key: str | None = None, **mail: Unpack[Mail]) -> AsyncHandle:
         """See Client.send."""
@@ -127,22 +134,8 @@ class AsyncClient(Caller):
 
     async def events(self, *, last_event_id: str | None = None, **filters: str) -> AsyncIterator[Event]:
         """See Client.events."""
-        subscription = Subscription(filters, self._patience, last_event_id)
-        while True:
-            answer = None
-            try:
-                async with self._http.stream(**describe_stream(subscription.build_call(), self._timeout_s)) as response:
-                    if response.status_code >= 400:
-                        await response.aread()
-                        answer = read_answer(response)
-                        subscription.judge(answer)
-                    else:
-                        async for chunk in response.aiter_bytes():
-                            for event in subscription.feed(chunk):
-                                yield event
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(subscription.find_pause(answer))
+        async for event in self._listen(Subscription(filters, self._patience, last_event_id)):
+            yield event
 
     async def create_task(self, **task: Any) -> dict[str, Any]:
         """See Client.create_task."""
@@ -171,6 +164,35 @@ class AsyncClient(Caller):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def _listen(self, subscription: Subscription) -> AsyncIterator[Event]:
+        while True:
+            answer = None
+            try:
+                async with self._http.stream(**describe_stream(subscription.build_call(), self._timeout_s)) as response:
+                    if response.status_code >= 400:
+                        await response.aread()
+                        answer = read_answer(response)
+                        subscription.judge(answer)
+                    else:
+                        async for chunk in response.aiter_bytes():
+                            for event in subscription.feed(chunk):
+                                yield event
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(subscription.find_pause(answer))
+
+    async def _download(self, call: Call) -> AsyncIterator[bytes]:
+        """Gives a body as it comes. Raises ApiError, ConnectionFailed."""
+        try:
+            async with self._http.stream(**describe_stream(call, self._timeout_s)) as response:
+                if response.status_code >= 400:
+                    await response.aread()
+                    raise read_error(response.status_code, response.content)
+                async for chunk in response.aiter_bytes():
+                    yield chunk
+        except httpx.TransportError as exc:
+            raise ConnectionFailed(f"Milena did not answer: {read_loss(exc).why}") from exc
 
     async def _run(self, flow: Flow[T]) -> T:
         try:

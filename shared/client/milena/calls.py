@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -16,13 +16,18 @@ BATCH_BYTES = 8 * 1024 * 1024  # of JSON; the gateway takes twice as many unless
 
 @dataclass(frozen=True)
 class Call:
-    """One request. A repeat of it does no harm: it reads, or has a key, or asks for what is done once anyway."""
+    """One request. A repeat of it does no harm: it reads, or has a key, or asks for what is done once anyway.
+
+    `is_once`: a repeat would do it again. `is_slow`: the server works on it for as long as it takes.
+    """
 
     method: str
     path: str
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = field(default=None, repr=False)
+    is_once: bool = False
+    is_slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,16 @@ class Pause:
     """Nothing is to be done for a while."""
 
     seconds: float
+
+
+def name_key(idempotency_key: str | None) -> dict[str, str]:
+    """The header of a key, one of its own where none is given. Raises ValueError."""
+    return _name(idempotency_key)
+
+
+def write_lines(items: Iterable[Mapping[str, Any]]) -> bytes:
+    """An item a line."""
+    return b"".join(_write(item) + b"\n" for item in items)
 
 
 def send(mail: Mapping[str, Any], idempotency_key: str | None) -> Call:
@@ -86,7 +101,7 @@ def send_bulk(content: Mapping[str, Any], recipients: Sequence[Mapping[str, Any]
 def upload(items: Iterable[Mapping[str, Any]], params: Mapping[str, str], idempotency_key: str | None) -> Call:
     """Upload a batch, an item a line, once for each key."""
     headers = {"content-type": "application/x-ndjson", **_name(idempotency_key)}
-    return Call("POST", UPLOADS, params, headers, b"".join(_write(item) + b"\n" for item in items))
+    return Call("POST", UPLOADS, params, headers, write_lines(items))
 
 
 def read_batch(batch_id: str) -> Call:
@@ -151,6 +166,11 @@ def list_scheduled(filters: Mapping[str, str], after: str | None) -> Call:
 
 def _path(email_id: str) -> str:
     return f"{EMAILS}/{quote(email_id, safe='')}"
+
+
+def write_json(method: str, path: str, content: Any, *, is_once: bool = False) -> Call:
+    """A request with a body of JSON."""
+    return replace(_send(method, path, content, {}), is_once=is_once)
 
 
 def _post(path: str, content: Any, headers: Mapping[str, str]) -> Call:

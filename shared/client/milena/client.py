@@ -11,11 +11,14 @@ import httpx
 from milena import flows
 from milena.batches import BatchChange, BatchStatus, write_items, write_params
 from milena.calls import Answer, Call, Lost, Pause
-from milena.errors import MilenaError
+from milena.contacts import Contacts, Lists
+from milena.errors import ConnectionFailed, MilenaError, read_error
 from milena.events import Subscription
 from milena.flows import Flow
 from milena.handles import DEFAULT_WAIT_S, Handle
 from milena.mail import Mail, Recipient, compose, name_filters
+from milena.mailings import Mailings
+from milena.reach import Reach
 from milena.retrying import Patience
 from milena.status import EmailStatus, Event, ScheduledEmail
 from milena.transport import Caller, describe_connection, describe_request, describe_stream, read_answer, read_loss
@@ -41,6 +44,10 @@ class Client(Caller):
     ) -> None:
         super().__init__(url, api_key, timeout_s, patience)
         self._http = httpx.Client(**describe_connection(self._configuration, timeout_s), transport=transport)
+        reach = Reach(self._run, self._listen, self._download, self._patience)
+        self.contacts = Contacts(reach)
+        self.lists = Lists(reach)
+        self.mailings = Mailings(reach)
 
     def send(self, *, idempotency_key: str | None = None, **mail: Unpack[Mail]) -> Handle:
         """Send one mail; it is accepted when this returns. The same `idempotency_key` within 24 h is the same mail."""
@@ -141,21 +148,7 @@ class Client(Caller):
         `filters`: email_id, tag, mailing_id, batch_id, type. `last_event_id`: the `position` of an event, to go on
         behind it, as far as that is still held.
         """
-        subscription = Subscription(filters, self._patience, last_event_id)
-        while True:
-            answer = None
-            try:
-                with self._http.stream(**describe_stream(subscription.build_call(), self._timeout_s)) as response:
-                    if response.status_code >= 400:
-                        response.read()
-                        answer = read_answer(response)
-                        subscription.judge(answer)
-                    else:
-                        for chunk in response.iter_bytes():
-                            yield from subscription.feed(chunk)
-            except httpx.TransportError:
-                pass
-            time.sleep(subscription.find_pause(answer))
+        return self._listen(Subscription(filters, self._patience, last_event_id))
 
     def create_task(self, **task: Any) -> dict[str, Any]:
         """Make a task: `name`, `job_name`, `cron` and so on, as `POST /v1/tasks` takes them. Gives the task."""
@@ -184,6 +177,33 @@ class Client(Caller):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _listen(self, subscription: Subscription) -> Iterator[Event]:
+        while True:
+            answer = None
+            try:
+                with self._http.stream(**describe_stream(subscription.build_call(), self._timeout_s)) as response:
+                    if response.status_code >= 400:
+                        response.read()
+                        answer = read_answer(response)
+                        subscription.judge(answer)
+                    else:
+                        for chunk in response.iter_bytes():
+                            yield from subscription.feed(chunk)
+            except httpx.TransportError:
+                pass
+            time.sleep(subscription.find_pause(answer))
+
+    def _download(self, call: Call) -> Iterator[bytes]:
+        """Gives a body as it comes. Raises ApiError, ConnectionFailed."""
+        try:
+            with self._http.stream(**describe_stream(call, self._timeout_s)) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise read_error(response.status_code, response.content)
+                yield from response.iter_bytes()
+        except httpx.TransportError as exc:
+            raise ConnectionFailed(f"Milena did not answer: {read_loss(exc).why}") from exc
 
     def _run(self, flow: Flow[T]) -> T:
         try:

@@ -30,6 +30,7 @@ class Subscription:
     filters: dict[str, str]
     patience: Patience
     last_id: str | None = None
+    path: str = EVENTS
     _failures: int = 0
     _told_pause_s: float | None = None
     _kind: str = ""
@@ -42,7 +43,9 @@ class Subscription:
         self._clear()
         self._rest = b""
         resume = {"last-event-id": self.last_id} if self.last_id else {}
-        return Call("GET", EVENTS, self.filters, {"accept": "text/event-stream", "cache-control": "no-store", **resume})
+        return Call(
+            "GET", self.path, self.filters, {"accept": "text/event-stream", "cache-control": "no-store", **resume}
+        )
 
     def judge(self, answer: Answer) -> None:
         """Raises ApiError where asking again makes no sense."""

@@ -4,9 +4,10 @@ The two clients differ only in how they carry a step out, so that there is one c
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import count
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from milena import calls
 from milena.batches import BatchStatus
@@ -26,9 +27,19 @@ from milena.retrying import NOTHING_MORE, Patience
 from milena.status import EmailStatus, Event, ScheduledEmail
 
 T = TypeVar("T")
+Standing = TypeVar("Standing", bound="_Standing")
 Flow: TypeAlias = Generator[Call | Pause, Any, T]
 """Sent back: an Answer or a Lost for a Call, None for a Pause."""
 
+
+class _Standing(Protocol):
+    """How something stands."""
+
+    @property
+    def is_over(self) -> bool: ...
+
+
+_REFUSED_FOR_NOW = 429
 _LAG = frozenset({404})  # of a mail that was accepted a moment ago nothing may be known yet
 _FIRST_POLL_S, _LONGEST_POLL_S, _POLL_FACTOR = 0.1, 5.0, 1.5
 
@@ -38,6 +49,8 @@ def perform(call: Call, patience: Patience, also: frozenset[int] = NOTHING_MORE)
     deadline = patience.clock() + patience.seconds
     for repeats in count():
         outcome: Answer | Lost = yield call
+        if call.is_once and not (isinstance(outcome, Answer) and outcome.status == _REFUSED_FOR_NOW):
+            break
         pause = patience.find_pause(outcome, repeats, also)
         if pause is None or patience.clock() + pause > deadline:
             break
@@ -47,6 +60,19 @@ def perform(call: Call, patience: Patience, also: frozenset[int] = NOTHING_MORE)
     if outcome.status >= 300:
         raise read_error(outcome.status, outcome.body)
     return outcome
+
+
+def ask(call: Call, patience: Patience) -> Flow[dict[str, Any]]:
+    """Gives the answer's JSON, {} where there is none."""
+    answer = yield from perform(call, patience)
+    return answer.read() if answer.body else {}
+
+
+def read_page(call: Call, after: str | None, patience: Patience) -> Flow[tuple[list[dict[str, Any]], str | None]]:
+    """A page, and where the next one begins."""
+    params = {**call.params, **({"after": after} if after else {})}
+    page = yield from ask(replace(call, params=params), patience)
+    return page["data"], page.get("next")
 
 
 def send(mail: Mapping[str, Any], idempotency_key: str | None, patience: Patience) -> Flow[str]:
@@ -211,10 +237,15 @@ def change_batch(batch_id: str, change: str, patience: Patience) -> Flow[BatchSt
 
 def wait_batch(batch_id: str, timeout_s: float, patience: Patience) -> Flow[BatchStatus]:
     """How a batch stands at its end, or when the time is over."""
+    return (yield from wait_until_over(lambda: read_batch(batch_id, patience), timeout_s, patience))
+
+
+def wait_until_over(read: Callable[[], Flow[Standing]], timeout_s: float, patience: Patience) -> Flow[Standing]:
+    """How something stands at its end, or when the time is over."""
     deadline = patience.clock() + timeout_s
     pause = _FIRST_POLL_S
     while True:
-        status = yield from read_batch(batch_id, patience)
+        status = yield from read()
         left = deadline - patience.clock()
         if status.is_over or left <= 0:
             return status

@@ -10,6 +10,8 @@ from milena.events import SILENCE_S
 from milena.retrying import Patience
 from milena.version import VERSION
 
+_SLOW_S = 1800.0  # a million rows are read and stored before the server answers
+
 
 class Caller:
     """What both clients are: an address, a key, and patience."""
@@ -47,6 +49,7 @@ def describe_request(call: Call) -> dict[str, Any]:
         "params": dict(call.params),
         "headers": dict(call.headers),
         "content": call.body,
+        **({"timeout": httpx.Timeout(_SLOW_S)} if call.is_slow else {}),
     }
 
 
