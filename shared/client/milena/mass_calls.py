@@ -153,11 +153,10 @@ def _write_rows(rows: Rows) -> tuple[str, bytes]:
 
 def _write(fields: Mapping[str, Any]) -> dict[str, Any]:
     """As the API takes them: `from_` is `from`, times as text. Raises ValueError for a time without a zone."""
-    written: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, datetime):
-            value = write_time(name, value)
-        elif name in ("content", "hours") and isinstance(value, Mapping):
-            value = _write(value)
-        written[name.rstrip("_")] = value
-    return written
+    return {name.rstrip("_"): _write_value(name, value) for name, value in fields.items()}
+
+
+def _write_value(name: str, value: Any) -> Any:
+    if isinstance(value, datetime):
+        return write_time(name, value)
+    return _write(value) if name in ("content", "hours") and isinstance(value, Mapping) else value

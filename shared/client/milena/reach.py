@@ -14,13 +14,13 @@ from milena.status import Event
 T = TypeVar("T")
 
 
-class Run(Protocol):
+class _Run(Protocol):
     """Carries out what is to be done."""
 
     def __call__(self, flow: Flow[T], /) -> T: ...
 
 
-class AsyncRun(Protocol):
+class _AsyncRun(Protocol):
     """The same for asyncio."""
 
     def __call__(self, flow: Flow[T], /) -> Awaitable[T]: ...
@@ -30,7 +30,7 @@ class AsyncRun(Protocol):
 class Reach:
     """Of a Client."""
 
-    run: Run
+    run: _Run
     listen: Callable[[Subscription], Iterator[Event]]
     download: Callable[[Call], Iterator[bytes]]
     patience: Patience
@@ -53,7 +53,7 @@ class Reach:
 class AsyncReach:
     """Of an AsyncClient."""
 
-    run: AsyncRun
+    run: _AsyncRun
     listen: Callable[[Subscription], AsyncIterator[Event]]
     download: Callable[[Call], AsyncIterator[bytes]]
     patience: Patience
