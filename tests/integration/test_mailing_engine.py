@@ -99,6 +99,51 @@ async def test_whoever_stood_still_while_another_went_on_writes_nothing(
     assert await machine.count(mailing) == {"pending": 5}
 
 
+async def test_who_is_erased_while_an_audience_is_taken_in_is_not_in_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, stays = await add_contacts(machine, 2)
+    mailing = await machine.begin()
+    keep, erased = machine.freezes.keep, False
+
+    async def erase_and_keep(*args: Any, **options: Any) -> Any:
+        nonlocal erased
+        if not erased:
+            erased = True
+            await machine.shop.ask("DELETE", f"/v1/contacts/{gone}", expect=200)
+        return await keep(*args, **options)
+
+    monkeypatch.setattr(machine.freezes, "keep", erase_and_keep)
+    assert (await machine.engine.start(machine.shop.name))["recipients"] == 1
+    assert [UUID(int=row["recipient"].int) for row in await machine.list_rows(mailing)] == [stays]
+    assert (await machine.read(mailing))["frozen_at"]
+
+
+async def test_who_is_erased_while_his_mail_is_with_the_senders_gets_no_next_one(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, late, stays = await add_contacts(machine, 3)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    mails = await machine.drain()
+    await machine.shop.ask("DELETE", f"/v1/contacts/{gone}", expect=200)
+    await machine.settle(mails, BulkState.FAILED, "rejected")
+    await machine.do(mailing, "retry")
+    renew = machine.rounds.renew
+
+    async def erase_and_renew(*args: Any) -> int:
+        await machine.shop.ask("POST", "/v1/contacts/erasures", expect=200, json={"address": "ann1@example.org"})
+        return await renew(*args)
+
+    monkeypatch.setattr(machine.rounds, "renew", erase_and_renew)
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 1
+    assert await machine.count(mailing) == {"failed": 2, "pending": 1}
+    waiting = [row for row in await machine.list_rows(mailing) if row["state"] == "pending"]
+    assert [UUID(int=row["recipient"].int) for row in waiting] == [stays] and late != stays
+    await machine.settle(await machine.drain())
+    assert (await machine.engine.finish(machine.shop.name))["finished"] == 1
+
+
 async def test_a_cancelled_mailing_takes_nobody_in_any_more_and_is_over_once_all_have_their_end(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from services.scheduler.mailings.hours import Hours
 from services.scheduler.mailings.mailing import Mailing, MailingDefinition, MailingState
 from services.scheduler.mailings.states import KEPT_AS, MessageState, show_state
 from services.scheduler.pacing.states import ENDS, BulkState
+from shared.events import BulkRequested
 
 NOW = datetime(2030, 3, 20, 12, tzinfo=UTC)
 CONTENT = {"from": "news@example.com", "subject": "Hello {{ name }}", "text": "Your plan: {{ plan }}"}
@@ -66,6 +67,14 @@ def test_who_has_unsubscribed_is_skipped_and_who_does_not_fit_fails_alone() -> N
         ("skipped", "unsubscribed"),
         ("failed", "invalid_request"),
     ]
+
+
+@pytest.mark.parametrize("name", ["", "Ann", 'Ann "A, B" <a@x.org>'])
+def test_recipients_are_read_again_however_many_quoted_addresses_one_event_has(name: str) -> None:
+    people = [Addressee(uuid4(), f'"ann {n}, lee"@example.org', name, None, {}, unsubscribed=False) for n in range(500)]
+    rows = Freezer(make_mailing(), 10_000).make_rows(people, 0, NOW)
+    read = BulkRequested.model_validate({**CONTENT, "mails": [orjson.loads(row.own) for row in rows]})
+    assert [(each.mailbox.address, each.mailbox.name) for each in read.mails] == [(who.address, name) for who in people]
 
 
 def test_the_content_is_a_mailings_and_no_recipients() -> None:

@@ -12,6 +12,7 @@ from services.scheduler.mailings.fields import (
     Moment,
     Name,
     Rate,
+    SomeContactTags,
     Source,
     Subject,
     Values,
@@ -58,7 +59,7 @@ class TagFilter(BaseModel):
 
     model_config = _STRICT
 
-    any: ContactTags = Field(default_factory=list, description="at least one of these")
+    any: SomeContactTags = Field(default_factory=list, description="at least one of these")
     all: ContactTags = Field(default_factory=list, description="all of these")
     none: ContactTags = Field(default_factory=list, description="none of these")
 

@@ -168,10 +168,12 @@ _LIST = """
 """
 # $1 lane, $2 whether it has hours, $3 repeat_failed, $4 finish_at, $5 retry_before, $6 unknown. One whose hours reach
 # to the mailing's end has no others. What the relay may have goes once more only if somebody says so; so does what
-# nothing was ever heard of, and was given up.
+# nothing was ever heard of, and was given up. Nobody gets another who was erased while one was with the senders.
 RENEWABLE = f"""
     mail.lane = $1 AND mail.shelf = 'u' AND mail.recipient IS NOT NULL AND mail.own IS NOT NULL
-    AND coalesce(now() < $4::timestamptz, true) AND (
+    AND coalesce(now() < $4::timestamptz, true)
+    AND NOT EXISTS (SELECT FROM scheduler.erasure AS gone
+                    WHERE gone.recipient = mail.recipient AND gone.erased_at >= mail.handed_at) AND (
         (mail.handed_at IS NOT NULL
          AND (($2::bool AND mail.state = 'expired' AND mail.reason = 'expired')
               OR ($3::bool AND mail.reason IN ({", ".join(f"'{each}'" for each in TRANSIENT)})))
@@ -189,7 +191,8 @@ _RENEW = """
         FROM held CROSS JOIN unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::bytea[])
              AS given(id, new_id, due_at, expires_at, own)
         JOIN scheduler.bulk_mail AS mail ON mail.id = given.id
-        WHERE mail.lane = held.lane AND mail.state IN ('failed', 'expired') ORDER BY mail.id FOR UPDATE OF mail),
+        WHERE mail.lane = held.lane AND mail.state IN ('failed', 'expired') AND mail.own IS NOT NULL
+        ORDER BY mail.id FOR UPDATE OF mail),
     changed AS (
         UPDATE scheduler.bulk_mail AS mail
         SET id = known.new_id, round = mail.round + 1, state = 'pending', due_at = known.due_at,
