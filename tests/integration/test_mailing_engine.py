@@ -8,9 +8,10 @@ from uuid import UUID
 
 import pytest
 
+from services.scheduler.mailings.engine import EnginePolicy
 from services.scheduler.pacing.settling_store import Result
 from services.scheduler.pacing.states import BulkState
-from services.scheduler.pacing.store import PacingStore
+from services.scheduler.pacing.store import PacingStore, QueuedMail
 from shared.database import Database, DatabaseUnavailable
 from shared.events.identity import name_mails
 from tests.support.mailing_machine import CONTENT, Machine
@@ -417,3 +418,171 @@ async def test_whoever_unsubscribes_after_his_mail_failed_gets_no_next_one(machi
     await machine.engine.start(machine.shop.name)
     assert len(await machine.drain()) == 2
     assert await machine.count(mailing) == {"queued": 2, "skipped": 1}
+
+
+async def test_of_two_who_renew_the_second_leaves_the_retry_to_the_first(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.scheduler.mailings.round_store._PORTION", 2)
+    await add_contacts(machine, 6)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    await machine.settle(await machine.drain(), BulkState.FAILED, "rejected")
+    await machine.do(mailing, "retry")
+    first, renew = Machine(machine.shop), machine.rounds.renew
+
+    async def renew_after_another(*args: Any) -> int:
+        assert await first.rounds.renew(*args) == 2  # and dies
+        return await renew(*args)
+
+    monkeypatch.setattr(machine.rounds, "renew", renew_after_another)
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 0
+    assert (await first.engine.finish(machine.shop.name))["finished"] == 0
+    assert (await first.engine.start(machine.shop.name))["next_round"] == 4
+    assert await machine.count(mailing) == {"pending": 6}
+
+
+async def test_mail_that_waits_gets_the_new_end_where_a_retry_puts_it_off(machine: Machine) -> None:
+    await add_contacts(machine, 4)
+    finish = datetime.now(UTC) + timedelta(hours=1)
+    mailing = await machine.begin(finish_at=finish.isoformat(), rate=1)
+    await machine.engine.start(machine.shop.name)
+    [taken] = await machine.take()
+    await machine.settle([taken], BulkState.FAILED, "rejected")
+    sooner = {"finish_at": (finish - timedelta(minutes=5)).isoformat()}
+    refused = await machine.do(mailing, "retry", sooner, expect=422)
+    assert refused["errors"][0]["pointer"] == "/finish_at"
+    await machine.do(mailing, "retry", {"finish_at": None})
+    await machine.pass_time(3601)
+    await machine.engine.start(machine.shop.name)
+    assert (await machine.engine.send(machine.shop.name))["next_hours"] == 3
+    await machine.database.fetch("UPDATE scheduler.bulk_lane SET rate = NULL")
+    assert len(await machine.drain()) == 4
+
+
+async def let_repeat(machine: Machine) -> None:
+    """What has left is to leave once more."""
+    await machine.database.fetch("UPDATE scheduler.bulk_mail SET state = 'pending' WHERE state = 'queued'")
+    await machine.database.fetch("UPDATE scheduler.bulk_lane SET pending = pending + queued, queued = 0")
+    await machine.database.fetch("UPDATE scheduler.bulk_window SET in_flight = 0")
+
+
+async def test_of_a_cancelled_mailing_what_has_left_is_not_cancelled_even_if_it_was_to_leave_again(
+    machine: Machine,
+) -> None:
+    await add_contacts(machine, 3)
+    mailing = await machine.begin(rate=1)
+    await machine.engine.start(machine.shop.name)
+    [taken] = await machine.take()
+    await let_repeat(machine)
+    await machine.do(mailing, "cancel")
+    await machine.settling.cancel_lanes(100)
+    assert await machine.count(mailing) == {"deferred": 1, "cancelled": 2}
+    assert (await machine.engine.finish(machine.shop.name))["cancelled"] == 0
+    await machine.settle([taken])
+    assert await machine.count(mailing) == {"sent": 1, "cancelled": 2}
+    assert (await machine.engine.finish(machine.shop.name))["cancelled"] == 1
+
+
+async def test_what_had_left_and_never_left_again_is_tried_once_more_only_if_somebody_says_so(machine: Machine) -> None:
+    await add_contacts(machine, 2)
+    mailing = await machine.begin(finish_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    await machine.engine.start(machine.shop.name)
+    await machine.drain()
+    await let_repeat(machine)
+    await machine.do(mailing, "pause")
+    await machine.pass_time(26 * 3600)
+    assert (await machine.engine.finish(machine.shop.name))["never_sent"] == 2
+    await machine.do(mailing, "retry", {"finish_at": None})
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 0
+
+
+async def test_what_was_given_up_may_have_been_sent_whatever_it_was_put_off_for(machine: Machine) -> None:
+    await add_contacts(machine, 1)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    await machine.settle(await machine.drain(), BulkState.DEFERRED, "deferred")
+    await machine.pass_time(3 * 24 * 3600)
+    await machine.settling.give_up(timedelta(days=1), 100)
+    assert await machine.count(mailing) == {"expired": 1}
+    await machine.do(mailing, "retry")
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 0
+
+
+async def test_after_a_silence_one_mail_finds_out_whether_results_come_back(machine: Machine) -> None:
+    await add_contacts(machine, 4)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    first = await machine.drain()
+    await machine.pass_time(1)
+    await machine.settle(first[:1])  # nothing that left later is missing, and nothing more comes
+    repeated = 0
+    again: list[QueuedMail] = []
+    for _ in range(8):
+        await machine.pass_time(200)
+        repeated += (await machine.engine.start(machine.shop.name))["repeated"]
+        again += await machine.drain()
+    assert repeated == len(again) == 1
+    await machine.settle(again)
+    for _ in range(5):  # others' results come all the time
+        await machine.pass_time(200)
+        await machine.database.fetch("UPDATE scheduler.bulk_lane SET result_at = now()")
+        repeated += (await machine.engine.start(machine.shop.name))["repeated"]
+    assert repeated == 3
+    assert await machine.count(mailing) == {"sent": 2, "pending": 2}
+
+
+async def test_a_short_timeout_repeats_nothing_either_while_no_result_comes_back(machine: Machine) -> None:
+    machine.engine._policy = EnginePolicy(timedelta(seconds=10), 1024 * 1024)
+    await add_contacts(machine, 2)
+    await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    await machine.drain()
+    for _ in range(4):
+        await machine.pass_time(12)
+        assert (await machine.engine.start(machine.shop.name))["repeated"] == 0
+
+
+async def test_whoever_takes_longer_than_his_lease_still_brings_an_audience_on(machine: Machine) -> None:
+    await add_contacts(machine, 5)
+    mailing = await machine.begin()
+    await machine.freezes.begin_due(machine.shop.name)
+    slow = await machine.freezes.lease(machine.shop.name)
+    await machine.database.fetch("UPDATE scheduler.mailing SET freeze_until = now() - interval '1 s'")
+    other = await machine.freezes.lease(machine.shop.name)
+    assert slow
+    assert other
+    assert await machine.engine._freeze(*slow) == 5
+    assert await machine.engine._freeze(*other) == 0
+    assert await machine.count(mailing) == {"pending": 5}
+
+
+async def test_a_retry_brings_back_the_content_and_leaves_out_what_is_too_large(machine: Machine) -> None:
+    await add_contacts(machine, 1)
+    await machine.shop.add_contact("large@example.org", "Ann", note="x" * 1500)
+    machine.engine._policy = EnginePolicy(timedelta(seconds=600), 1500)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    assert await machine.count(mailing) == {"pending": 1, "failed": 1}
+    await machine.settle(await machine.drain(), BulkState.FAILED, "rejected")
+    await machine.database.fetch("DELETE FROM scheduler.bulk_content")
+    await machine.do(mailing, "retry")
+    await machine.engine.start(machine.shop.name)
+    [again] = await machine.drain()
+    assert again.content
+    assert await machine.pacing.load_contents([(again.lane, again.content)])
+    assert await machine.count(mailing) == {"queued": 1, "failed": 1}
+
+
+async def test_mail_put_off_for_good_gets_another_round_where_that_is_wanted_until_the_end(machine: Machine) -> None:
+    machine = Machine(machine.shop, repeat_failed=True)
+    await add_contacts(machine, 2)
+    mailing = await machine.begin(finish_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    await machine.engine.start(machine.shop.name)
+    one, other = await machine.drain()
+    await machine.settle([one], BulkState.FAILED, "deferred")
+    await machine.settle([other], BulkState.FAILED, "rejected")
+    assert (await machine.engine.finish(machine.shop.name))["finished"] == 0
+    assert await machine.count(mailing) == {"pending": 1, "failed": 1}
+    await machine.pass_time(3601)
+    assert await machine.engine.finish(machine.shop.name) == {"never_sent": 1, "finished": 1, "cancelled": 0}

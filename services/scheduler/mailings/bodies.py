@@ -181,7 +181,9 @@ class RetryRequest(BaseModel):
     model_config = _STRICT
 
     finish_at: Moment | None = Field(
-        default=None, description="nothing leaves from then on; left out: as the mailing says, null: there is no end"
+        default=None,
+        description="nothing leaves from then on; left out: as the mailing says, null: there is no end."
+        " While it runs, only later than before",
     )
     unknown: bool = Field(
         default=False,

@@ -86,6 +86,9 @@ class MailingControl:
         if finish_at and finish_at <= self._now():
             detail = "lies in the past" if given else "the mailing's own lies in the past; give a later one, or null"
             raise invalid_content([{"detail": detail, "pointer": "/finish_at"}])
+        if given and mailing.state is not MailingState.FINISHED and _is_before(finish_at, mailing.definition.finish_at):
+            detail = "mail of it that has not left yet goes by its end: while it runs, that can only be put off"
+            raise invalid_content([{"detail": detail, "pointer": "/finish_at"}])
         again = await self._control.retry(mailing_id, finish_at, unknown=wanted.unknown)
         if again is None:
             raise Problem(409, "nothing-to-retry", "None of its mails failed, or what they said is gone.")
@@ -102,3 +105,8 @@ class MailingControl:
         if mailing.state is into:
             return mailing
         raise refuse_state(mailing, detail)
+
+
+def _is_before(end: datetime | None, other: datetime | None) -> bool:
+    """None: there is no end."""
+    return end is not None and (other is None or end < other)

@@ -17,7 +17,7 @@ from shared.process import Part
 
 def create_mailing_parts(database: Database) -> Sequence[Part]:
     """The worker's: mail leaves as all bulk does, so there is only to be seen what waits for a job."""
-    return [MailingWatcher(FinishStore(database), AskingStore(database))]
+    return [MailingWatcher(FinishStore(database), AskingStore(database), RoundStore(database, repeat_failed=False))]
 
 
 def create_engine(settings: JobRunnerSettings, database: Database, audiences: Database) -> Engine:

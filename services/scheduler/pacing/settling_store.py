@@ -186,6 +186,7 @@ _NOTE_OLDEST = """
     UPDATE scheduler.bulk_lane AS lane SET flying_since = oldest.since
     FROM oldest JOIN free USING (id) WHERE lane.id = oldest.id
 """
+# Nobody knows why it had no end, whatever it was put off for before.
 _GIVE_UP = f"""
     WITH room AS MATERIALIZED (SELECT id FROM scheduler.bulk_window FOR UPDATE),
     known AS MATERIALIZED (
@@ -199,5 +200,5 @@ _GIVE_UP = f"""
             UNION ALL SELECT id FROM scheduler.bulk_mail WHERE shelf = 'o' AND expires_at < now() - $1::interval
             LIMIT $2))
         ORDER BY mail.id FOR UPDATE OF mail),
-    {_write_move(heard="false")}
+    {_write_move(heard="false", reasons=", reason = CASE mail.reason WHEN 'unknown' THEN mail.reason END")}
 """
