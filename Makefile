@@ -35,13 +35,14 @@ reconcile: $(STAMP) ## prove from the topics that every mail has its end: make r
 rebuild: $(STAMP) ## make the read model again from the topics, while everything runs
 	@exec $(BIN)/python -m deploy.local run -- services.gateway rebuild
 
-# Lint uses one processor, and tests wait now and then: it runs beside them, and what it has to say comes at the end.
+# Lint uses one processor, and tests wait now and then: it runs beside them, and what it finds is said at the end.
 test: $(STAMP) ## everything CI runs: lint and all tests, on real Kafka and PostgreSQL
 	@mkdir -p .cache; $(MAKE) --no-print-directory lint >.cache/lint.log 2>&1 & lint=$$!; \
 	$(MAKE) --no-print-directory jars && $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile \
 	  --no-loadscope-reorder tests/unit tests/contract tests/integration tests/e2e; tested=$$?; \
-	wait $$lint; linted=$$?; cat .cache/lint.log; \
-	[ $$linted = 0 ] || echo "make lint has failed, see above" >&2; [ $$tested = 0 ] && exit $$linted; exit $$tested
+	wait $$lint; linted=$$?; [ $$linted = 0 ] && echo "lint: nothing found" || \
+	  { cat .cache/lint.log; echo "make lint has failed, see above" >&2; }; \
+	[ $$tested = 0 ] && exit $$linted; exit $$tested
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check $(SOURCES)
