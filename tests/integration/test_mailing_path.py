@@ -40,7 +40,7 @@ def stack(real_servers: RealServers) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def relay(stack: Stack) -> Iterator[SmtpServer]:
-    runner = ServiceRunner(stack.env() | {"MILENA_PUBLIC_URL": PUBLIC_URL})
+    runner = ServiceRunner(stack.env() | {"MILENA_PUBLIC_URL": PUBLIC_URL}, preloaded=True)
     with run_smtp_apart(Script(answer)) as relay:
         started = [
             runner.start("services.scheduler", "worker"),
