@@ -73,6 +73,8 @@ async def test_what_is_left_out_of_a_change_stays_and_null_takes_back(shop: Acco
     assert await shop.refuse("PATCH", path, {"content": {"html": None}}) == ["/content/html"]
     assert await shop.refuse("PATCH", path, {"content": {"html": "{{ x", "subjct": "y"}}) == ["/content/subjct"]
     assert await shop.refuse("PATCH", path, {"state": "running"}) == ["/state"]
+    assert (await shop.ask("PATCH", path, expect=422))["errors"][0]["pointer"] == ""
+    assert (await shop.ask("PATCH", path, expect=200, json={}))["content"] == changed["content"]
 
 
 async def test_a_mailing_that_runs_is_neither_changed_nor_deleted(shop: Account) -> None:
