@@ -314,10 +314,11 @@ _TYPES = (
     ),
     ProblemType(
         "aged-out",
-        (409,),
+        (409, 410),
         "Aged out",
-        "Kafka does not hold the mail's content any more.",
-        "Send the mail anew.",
+        "What this needs is not kept any more: Kafka does not hold the mail's content, or the recipients of a mailing"
+        " that has been over for long were deleted.",
+        "Send the mail anew. Of a mailing there are still its counts; download its recipients while they are kept.",
     ),
     ProblemType(
         "too-large",

@@ -35,6 +35,7 @@ def make_mailing(**fields: Any) -> Mailing:
         changed_at=NOW,
         started_at=NOW,
         finished_at=None,
+        recipients_deleted_at=None,
     )
 
 

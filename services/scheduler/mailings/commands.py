@@ -38,6 +38,16 @@ def refuse_state(mailing: Mailing, detail: str) -> Problem:
     return Problem(409, "mailing-state", f"The mailing is {mailing.state}: {detail}", state=mailing.state.value)
 
 
+def refuse_forgotten(mailing: Mailing, status: int) -> None:
+    """Raises Problem 409 or 410 where the mailing's recipients are not kept any more."""
+    if mailing.recipients_deleted_at:
+        detail = (
+            "The mailing was over so long ago that its recipients are not kept any more (MILENA_MAILING_RETENTION)."
+            " Its counts are; for another mail, make another mailing."
+        )
+        raise Problem(status, "aged-out", detail)
+
+
 def refuse_test_key(key: ApiKey, mailing: Mailing) -> None:
     """Raises Problem 403 where a test key would change what is sent in earnest."""
     if key.test and not mailing.test:

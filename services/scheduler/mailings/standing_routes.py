@@ -11,7 +11,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.scheduler.importing.formulas import guard_cell
-from services.scheduler.mailings.commands import find_mailing
+from services.scheduler.mailings.commands import find_mailing, refuse_forgotten
+from services.scheduler.mailings.reasons_store import ReasonStore
 from services.scheduler.mailings.routes import PATH, SCOPE, TAG, MailingId, describe_answers
 from services.scheduler.mailings.standing import merge_reasons
 from services.scheduler.mailings.standing_answers import (
@@ -56,7 +57,7 @@ class RecipientQuery(StatsQuery):
     format: Literal["json", "csv"] = Field(default="json", description="`csv`: all of them, to download")
 
 
-def setup_stats(app: FastAPI, keys: KeyLookup, standings: StandingStore) -> None:
+def setup_stats(app: FastAPI, keys: KeyLookup, standings: StandingStore, reasons: ReasonStore) -> None:
     """Add `GET /v1/mailings/stats`. To be added before `/v1/mailings/{id}`, which would take it for an id."""
 
     @app.get(
@@ -75,22 +76,22 @@ def setup_stats(app: FastAPI, keys: KeyLookup, standings: StandingStore) -> None
         after = read_time_cursor(query.after, _AFTER, mark) if query.after else None
         found = await standings.list_page(key.account, after, query.limit + 1)
         shown = found[: query.limit]
-        reasons = await standings.count_reasons([each.id for each, _ in shown])
+        failed = await reasons.count([each.id for each, _ in shown])
         more = write_time_cursor(shown[-1][1], shown[-1][0].id, mark) if len(found) > query.limit else None
         return StatsSummary(
-            total=await _sum_up(standings, key.account),
-            data=[show_stats(each, merge_reasons(reasons[each.id])) for each, _ in shown],
+            total=await _sum_up(standings, reasons, key.account),
+            data=[show_stats(each, merge_reasons(failed[each.id])) for each, _ in shown],
             next=more,
         )
 
 
-async def _sum_up(standings: StandingStore, account: str) -> TotalStats:
+async def _sum_up(standings: StandingStore, reasons: ReasonStore, account: str) -> TotalStats:
     mailings, counts = await standings.sum_up(account)
     return TotalStats(
         mailings=mailings,
         recipients=sum(counts.values()),
         sent=sum(counts[kept] for kept in KEPT_AS[MessageState.SUCCESS]),
-        failed=merge_reasons(await standings.count_all_reasons(account)),
+        failed=merge_reasons(await reasons.count_all(account)),
         skipped=sum(counts[kept] for kept in KEPT_AS[MessageState.SKIPPED]),
     )
 
@@ -103,7 +104,7 @@ def setup_recipients(app: FastAPI, keys: KeyLookup, store: MailingStore, standin
         tags=TAG,
         summary="Who got a mailing, and who did not",
         response_model=RecipientPage,
-        responses=_CSV | describe_answers(404),
+        responses=_CSV | describe_answers(404, 410),
     )
     async def list_recipients(
         request: Request, mailing_id: MailingId, query: Annotated[RecipientQuery, Query()]
@@ -115,6 +116,7 @@ def setup_recipients(app: FastAPI, keys: KeyLookup, store: MailingStore, standin
         """
         key = await authenticate(request, keys, SCOPE)
         found = await find_mailing(store, mailing_id, key)
+        refuse_forgotten(found, 410)
         if query.format == "csv":
             return _download(standings, found.id, query)
         mark = mark_list(str(found.id), query.state or "", query.reason or "")

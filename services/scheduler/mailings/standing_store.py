@@ -1,12 +1,13 @@
 """The statements that tell how mailings stand, and who got their mail: no count ever reads the mails that were sent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from services.scheduler.mailings.mailing import MailingState
+from services.scheduler.mailings.reasons_store import FAILING
 from services.scheduler.mailings.standing import MailingStanding
 from services.scheduler.mailings.states import KEPT_AS, MessageState, Standing, show_state
 from services.scheduler.pacing.states import BulkState
@@ -19,8 +20,6 @@ _STANDING = f"""
            (SELECT count(*) FROM scheduler.unsubscription AS gone WHERE gone.mailing = mailing.id) AS unsubscribed
     FROM scheduler.mailing AS mailing LEFT JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
 """
-# What is said of a partial index, word for word: then PostgreSQL uses it (bulk_mail_failing).
-_FAILING = """mail.recipient IS NOT NULL AND mail.shelf IN ('o'::"char", 'u'::"char")"""
 _FIRST = UUID(int=0)
 """No recipient: ids are derived."""
 _IN_INDEX = (MessageState.FAIL, MessageState.SKIPPED)
@@ -80,36 +79,6 @@ class StandingStore:
         )
         return row["mailings"], {state: row[state.value] for state in BulkState}
 
-    async def count_reasons(self, ids: Sequence[UUID]) -> dict[UUID, dict[tuple[BulkState, str | None], int]]:
-        """Mails that failed, by state and kept reason, found by an index that holds no others."""
-        rows = await self._database.fetch(
-            f"""
-            SELECT mailing.id, counted.state, counted.reason, counted.mails FROM scheduler.mailing AS mailing,
-            LATERAL (SELECT mail.state, mail.reason, count(*) AS mails FROM scheduler.bulk_mail AS mail
-                     WHERE mail.lane = mailing.lane AND {_FAILING} GROUP BY mail.state, mail.reason) AS counted
-            WHERE mailing.id = ANY($1::uuid[])
-            """,
-            ids,
-        )
-        found: dict[UUID, dict[tuple[BulkState, str | None], int]] = {each: {} for each in ids}
-        for row in rows:
-            found[row["id"]][(BulkState(row["state"]), row["reason"])] = row["mails"]
-        return found
-
-    async def count_all_reasons(self, account: str) -> Mapping[tuple[BulkState, str | None], int]:
-        """The same over all mailings of an account."""
-        rows = await self._database.fetch(
-            f"""
-            SELECT counted.state, counted.reason, sum(counted.mails)::bigint AS mails
-            FROM scheduler.mailing AS mailing,
-            LATERAL (SELECT mail.state, mail.reason, count(*) AS mails FROM scheduler.bulk_mail AS mail
-                     WHERE mail.lane = mailing.lane AND {_FAILING} GROUP BY mail.state, mail.reason) AS counted
-            WHERE mailing.account = $1 GROUP BY counted.state, counted.reason
-            """,
-            account,
-        )
-        return {(BulkState(row["state"]), row["reason"]): row["mails"] for row in rows}
-
     async def list_recipients(
         self,
         mailing_id: UUID,
@@ -120,7 +89,7 @@ class StandingStore:
     ) -> list[MailingRecipient]:
         """Recipients by id, from beyond `after`; of one state or reason, where one is given."""
         kept = _choose(state, reason)
-        narrowed = f"AND {_FAILING}" if state in _IN_INDEX or reason else ""
+        narrowed = f"AND {FAILING}" if state in _IN_INDEX or reason else ""
         rows = await self._database.fetch(
             f"""
             SELECT mail.*, coalesce(contact.address, entry.address) AS address,

@@ -16,7 +16,7 @@ from shared.database import Database, DatabaseUnavailable
 _FIELDS = ("name", "content", "audience", "list", "start_at", "finish_at", "hours", "rate", "unsubscribe")
 _KEPT = (
     *("id", "account", "api_key_id", "test", "lane", "freeze_cursor", "frozen_at", "recipients", "revision"),
-    *("created_at", "changed_at", "started_at", "finished_at"),
+    *("created_at", "changed_at", "started_at", "finished_at", "recipients_deleted_at"),
 )
 # A list stays whole while somebody means to write to it: it is locked until the mailing that names it is there.
 _LIST_IS_READY = "SELECT id FROM scheduler.mailing_list WHERE account = $1 AND id = $8 AND state = 'ready' FOR SHARE"
