@@ -1,4 +1,4 @@
-"""The statements that tell why mail of mailings failed.
+"""The statements that tell why mail of mailings failed: an index that says it is all they read.
 
 While a mailing runs they count its rows; what they count when it ends is kept with it, for as long as it is.
 """
@@ -6,17 +6,17 @@ While a mailing runs they count its rows; what they count when it ends is kept w
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from services.scheduler.mailings.states import WAITING
 from services.scheduler.pacing.states import BulkState
 from shared.database import Database
 
 Reasons = Mapping[tuple[BulkState, str | None], int]
 """How many mails by state and kept reason."""
 
-# What is said of a partial index, word for word: then PostgreSQL uses it (bulk_mail_failing).
-FAILING = """mail.recipient IS NOT NULL AND mail.shelf IN ('o'::"char", 'u'::"char")"""
 _BY_REASON = f"""
-    SELECT mail.state, mail.reason, count(*) AS mails FROM scheduler.bulk_mail AS mail
-    WHERE mail.lane = mailing.lane AND {FAILING} GROUP BY mail.state, mail.reason
+    SELECT split_part(mail.fate, ' ', 1) AS state, nullif(substr(mail.fate, strpos(mail.fate, ' ') + 1), '') AS reason,
+           count(*) AS mails
+    FROM scheduler.bulk_mail AS mail WHERE mail.lane = mailing.lane AND mail.fate > '{WAITING}' GROUP BY mail.fate
 """
 COUNT_REASONS = f"(SELECT coalesce(jsonb_agg(to_jsonb(counted)), '[]') FROM ({_BY_REASON}) AS counted)"
 """What `mailing.reasons` is to be, in a statement on `mailing`."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.scheduler.importing.formulas import guard_cell
 from services.scheduler.mailings.commands import find_mailing, refuse_forgotten
+from services.scheduler.mailings.outcome_store import OutcomeStore
 from services.scheduler.mailings.reasons_store import ReasonStore
 from services.scheduler.mailings.routes import PATH, SCOPE, TAG, MailingId, describe_answers
 from services.scheduler.mailings.standing import merge_reasons
@@ -96,7 +97,7 @@ async def _sum_up(standings: StandingStore, reasons: ReasonStore, account: str) 
     )
 
 
-def setup_recipients(app: FastAPI, keys: KeyLookup, store: MailingStore, standings: StandingStore) -> None:
+def setup_recipients(app: FastAPI, keys: KeyLookup, store: MailingStore, outcomes: OutcomeStore) -> None:
     """Add `GET /v1/mailings/{id}/recipients`."""
 
     @app.get(
@@ -118,10 +119,10 @@ def setup_recipients(app: FastAPI, keys: KeyLookup, store: MailingStore, standin
         found = await find_mailing(store, mailing_id, key)
         refuse_forgotten(found, 410)
         if query.format == "csv":
-            return _download(standings, found.id, query)
+            return _download(outcomes, found.id, query)
         mark = mark_list(str(found.id), query.state or "", query.reason or "")
         after = _read_position(query.after, mark) if query.after else None
-        recipients = await standings.list_recipients(found.id, query.state, query.reason, after, query.limit + 1)
+        recipients = await outcomes.list_recipients(found.id, query.state, query.reason, after, query.limit + 1)
         shown = recipients[: query.limit]
         more = write_cursor(str(shown[-1].recipient), mark) if len(recipients) > query.limit else None
         return RecipientPage(data=list(map(show_recipient, shown)), next=more)
@@ -138,16 +139,16 @@ def _read_position(text: str, mark: str) -> UUID:
     raise invalid_content([{"detail": detail, "pointer": _AFTER}])
 
 
-def _download(standings: StandingStore, mailing_id: UUID, query: RecipientQuery) -> Response:
+def _download(outcomes: OutcomeStore, mailing_id: UUID, query: RecipientQuery) -> Response:
     headers = {"content-disposition": f'attachment; filename="recipients-{mailing_id}.csv"'}
-    written = _write_csv(standings, mailing_id, query)
+    written = _write_csv(outcomes, mailing_id, query)
     return StreamingResponse(written, media_type="text/csv; charset=utf-8", headers=headers)
 
 
-async def _write_csv(standings: StandingStore, mailing_id: UUID, query: RecipientQuery) -> AsyncIterator[str]:
+async def _write_csv(outcomes: OutcomeStore, mailing_id: UUID, query: RecipientQuery) -> AsyncIterator[str]:
     yield ",".join(_FIELDS) + "\r\n"
     after = None
-    while portion := await standings.list_recipients(mailing_id, query.state, query.reason, after, _PORTION):
+    while portion := await outcomes.list_recipients(mailing_id, query.state, query.reason, after, _PORTION):
         written = io.StringIO()
         for each in portion:
             csv.writer(written).writerow(map(_to_cell, show_recipient(each).model_dump(mode="json").values()))

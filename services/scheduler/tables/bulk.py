@@ -70,6 +70,9 @@ bulk_mail = Table(
     Column("repeats", SmallInteger, nullable=False, comment="handed out again without a result, under the same id"),
     Column("zone", Text, comment="of a mailing: the recipient's time zone"),
     Column("reason", Text, comment="why it failed, as far as it did"),
+    Column(
+        "fate", Text, comment="of a mailing, generated: '' queued or sent, '.' pending, else state, a blank and reason"
+    ),
     Column("detail", Text, comment="the relay's words, or what was wrong with a template"),
     Column("handed_at", _TIME, comment="when it left; where a result came before it did: when that came"),
     Column("ended_at", _TIME),
