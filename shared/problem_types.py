@@ -294,8 +294,8 @@ _TYPES = (
         (409,),
         "Not in this state",
         "The mailing does not stand where this can be done to it; `state` says where it stands.",
-        "Look the mailing up. It can be changed before it runs, and deleted before it runs or once all its mails have"
-        " their end.",
+        "Look the mailing up. While it runs only `name`, `rate` and `finish_at` can be changed, and it can be deleted"
+        " before it runs or once all its mails have their end.",
     ),
     ProblemType(
         "nothing-to-retry",

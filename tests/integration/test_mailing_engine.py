@@ -290,6 +290,58 @@ async def test_processes_keep_to_a_mailings_rate_together(machine: Machine, modu
     assert taken <= 10 * (ended - began).total_seconds() + 1
 
 
+async def test_a_mailing_goes_slower_and_faster_while_it_runs(machine: Machine) -> None:
+    await machine.add_contacts(30)
+    mailing = await machine.begin(rate=20)
+    await machine.engine.start(machine.shop.name)
+    await machine.pass_time(10)
+    await machine.change(mailing, rate=3)
+    assert len(await machine.drain()) == 3  # what had gathered by the rate before does not count
+    await machine.pass_time(1)
+    assert len(await machine.drain()) == 3
+    await machine.do(mailing, "pause")
+    await machine.change(mailing, rate=10)
+    await machine.do(mailing, "resume")
+    await machine.pass_time(1)
+    assert len(await machine.drain()) == 10
+    await machine.change(mailing, rate=None)
+    assert len(await machine.drain()) == 14
+
+
+async def test_an_end_that_is_moved_holds_for_all_that_has_not_left(machine: Machine) -> None:
+    await machine.add_contacts(4)
+    now = datetime.now(UTC).replace(microsecond=0)
+    mailing = await machine.begin(finish_at=(now + timedelta(hours=9)).isoformat(), rate=2)
+    await machine.engine.start(machine.shop.name)
+    await machine.take()
+    sooner = now + timedelta(hours=1)
+    await machine.change(mailing, finish_at=sooner.isoformat())
+    await machine.pass_time(10)
+    [mail, _] = await machine.take()
+    assert mail.expires_at == sooner - timedelta(seconds=10)
+    await machine.pass_time(3600)
+    assert await machine.take() == []
+    later = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=2)
+    await machine.change(mailing, finish_at=later.isoformat())
+    [mail] = await machine.take()
+    assert mail.expires_at == later
+    assert (await machine.read(mailing))["counts"]["pending"] == 4
+
+
+async def test_hours_that_begin_after_the_end_count_once_that_is_later(machine: Machine) -> None:
+    await machine.add_contacts(1)
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    begin, end = ((now + timedelta(hours=hours)) for hours in (2, 5))
+    hours = {"from": f"{begin:%H:%M}", "to": f"{end:%H:%M}", "timezone": "UTC"}
+    mailing = await machine.begin(hours=hours, finish_at=(now + timedelta(hours=1)).isoformat())
+    await machine.engine.start(machine.shop.name)
+    await machine.change(mailing, finish_at=(now + timedelta(hours=4)).isoformat())
+    await machine.pass_time(2.5 * 3600)
+    await machine.engine.finish(machine.shop.name)
+    [mail] = await machine.take()
+    assert mail.expires_at == now + timedelta(hours=1.5)
+
+
 async def test_a_mailing_is_started_paused_and_resumed_once(machine: Machine) -> None:
     await machine.add_contacts(1)
     mailing = await machine.shop.create(content={**CONTENT})

@@ -52,6 +52,9 @@ class Machine:
     async def do(self, mailing: Any, action: str, body: Any = None, expect: int = 202) -> Any:
         return await self.shop.ask("POST", f"/v1/mailings/{mailing['id']}/{action}", expect=expect, json=body)
 
+    async def change(self, mailing: Any, expect: int = 200, **fields: Any) -> Any:
+        return await self.shop.ask("PATCH", f"/v1/mailings/{mailing['id']}", expect=expect, json=fields)
+
     async def read(self, mailing: Any) -> Any:
         return await self.shop.ask("GET", f"/v1/mailings/{mailing['id']}", expect=200)
 
@@ -110,7 +113,10 @@ class Machine:
         by = timedelta(seconds=seconds)
         for table, columns in (
             ("bulk_mail", ("due_at", "expires_at", "handed_at", "ended_at")),
-            ("bulk_lane", ("handed_at", "result_at", "flying_since", "tokens_at", "created_at", "changed_at")),
+            (
+                "bulk_lane",
+                ("handed_at", "result_at", "flying_since", "tokens_at", "finish_at", "created_at", "changed_at"),
+            ),
             ("bulk_content", ("used_at",)),
             ("bulk_window", ("heard_at", "heard_since")),
             ("mailing", ("start_at", "finish_at", "started_at", "frozen_at", "freeze_until", "finished_at")),

@@ -67,5 +67,5 @@ _RETRY = _STOP.format(
         state IN ('running', 'paused', 'finished') AND frozen_at IS NOT NULL AND recipients_deleted_at IS NULL
         AND EXISTS (SELECT FROM scheduler.bulk_lane AS lane WHERE lane.id = mailing.lane AND failed + expired > 0)
     """,
-    lane="paused = changed.state = 'paused'",
+    lane="paused = changed.state = 'paused', finish_at = changed.finish_at",
 )

@@ -123,7 +123,7 @@ _NEEDS = f"""
     LEFT JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
     WHERE state = 'cancelled' AND coalesce({OPEN}, 0) = 0
        OR state IN ('running', 'paused') AND frozen_at IS NOT NULL AND {MAY_END}
-       OR state IN ('running', 'paused') AND finish_at <= now() AND EXISTS (
+       OR state IN ('running', 'paused') AND mailing.finish_at <= now() AND EXISTS (
           SELECT FROM scheduler.bulk_mail AS mail WHERE mail.lane = mailing.lane AND mail.shelf = 'p'
           AND mail.handed_at IS NULL)
 """

@@ -24,6 +24,8 @@ class MailingState(StrEnum):
 
 EDITABLE = (MailingState.DRAFT, MailingState.SCHEDULED)
 """Nothing of it has been frozen."""
+ADJUSTABLE = (MailingState.RUNNING, MailingState.PAUSED)
+"""It may still be called otherwise, go faster or slower, and end at another time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,7 +158,9 @@ class RoundStore:
 
 OPEN = " + ".join(f"lane.{state}" for state in OPEN_STATES)
 MAY_END = f"{OPEN} = 0 AND mailing.retry_before IS NULL"
-_MAY_RENEW = "coalesce(finish_at > now(), true) AND lane.failed + lane.expired > 0 OR retry_before IS NOT NULL"
+_MAY_RENEW = """
+    coalesce(mailing.finish_at > now(), true) AND lane.failed + lane.expired > 0 OR retry_before IS NOT NULL
+"""
 _LIST = """
     SELECT mailing.*, now() AS now FROM scheduler.mailing AS mailing
     JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane

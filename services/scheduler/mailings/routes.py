@@ -118,7 +118,11 @@ def _setup_one(app: FastAPI, keys: KeyLookup, mailings: Mailings) -> None:
         openapi_extra=describe_body({"application/json": (MailingChanges, CHANGES)}),
     )
     async def change_mailing(request: Request, mailing_id: MailingId) -> MailingView:
-        """Changes what is given of a mailing that does not run yet; the mailing as a whole has to be right."""
+        """Changes what is given; the mailing as a whole has to be right.
+
+        Of one that runs, or is paused, `name`, `rate` and `finish_at` can be changed (409 for all else): mail that has
+        not left goes by them within a second.
+        """
         key = await authenticate(request, keys, SCOPE)
         return show_mailing(await mailings.change(key, mailing_id, await read_changes(request)))
 
