@@ -14,7 +14,7 @@ from services.scheduler.pacing.states import BulkState
 from services.scheduler.pacing.store import PacingStore, QueuedMail
 from shared.database import Database, DatabaseUnavailable
 from shared.events.identity import name_mails
-from tests.support.mailing_machine import CONTENT, Machine
+from tests.support.mailing_machine import CONTENT, Machine, open_machine
 from tests.support.mailings import World, open_world
 
 
@@ -26,29 +26,15 @@ async def world(module_database_url: str) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def machine(world: World) -> AsyncIterator[Machine]:
-    shop = await world.open()
-    yield Machine(shop)
-    tables = "bulk_lane, scheduler.bulk_content, scheduler.bulk_mail, scheduler.bulk_group, scheduler.mailing"
-    await shop.database.fetch(f"TRUNCATE scheduler.{tables}, scheduler.occurrence")
-    await shop.database.fetch(
-        "UPDATE scheduler.bulk_window SET size = 50, in_flight = 0, heard_at = NULL, heard_since = NULL"
-    )
-
-
-async def add_contacts(machine: Machine, count: int, name: str = "ann", zone: str | None = None) -> list[UUID]:
-    added = [await machine.shop.add_contact(f"{name}{number}@example.org", "Ann") for number in range(count)]
-    if zone:
-        await machine.database.fetch(
-            "UPDATE scheduler.contact SET timezone = $2 WHERE id = ANY($1::uuid[])", added, zone
-        )
-    return added
+    async with open_machine(world) as machine:
+        yield machine
 
 
 async def test_an_audience_is_taken_in_once_whoever_dies_and_nobody_who_comes_later(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.scheduler.mailings.engine._FROZEN_AT_ONCE", 3)
-    before = set(await add_contacts(machine, 10))
+    before = set(await machine.add_contacts(10))
     mailing = await machine.begin()
     keep, written = machine.freezes.keep, 0
 
@@ -86,7 +72,7 @@ async def test_whoever_stood_still_while_another_went_on_writes_nothing(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.scheduler.mailings.engine._FROZEN_AT_ONCE", 3)
-    await add_contacts(machine, 5)
+    await machine.add_contacts(5)
     mailing = await machine.begin()
     await machine.freezes.begin_due(machine.shop.name)
     leased = await machine.freezes.lease(machine.shop.name)
@@ -149,7 +135,7 @@ async def test_a_cancelled_mailing_takes_nobody_in_any_more_and_is_over_once_all
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.scheduler.mailings.engine._FROZEN_AT_ONCE", 3)
-    await add_contacts(machine, 7)
+    await machine.add_contacts(7)
     mailing = await machine.begin()
     keep = machine.freezes.keep
 
@@ -172,7 +158,7 @@ async def test_a_cancelled_mailing_takes_nobody_in_any_more_and_is_over_once_all
 
 
 async def test_only_those_who_failed_get_another_mail(machine: Machine) -> None:
-    await add_contacts(machine, 6)
+    await machine.add_contacts(6)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     first = await machine.drain()
@@ -197,7 +183,7 @@ async def test_only_those_who_failed_get_another_mail(machine: Machine) -> None:
 
 
 async def test_where_nobody_failed_there_is_nothing_to_retry(machine: Machine) -> None:
-    await add_contacts(machine, 1)
+    await machine.add_contacts(1)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     await machine.settle(await machine.drain())
@@ -206,7 +192,7 @@ async def test_where_nobody_failed_there_is_nothing_to_retry(machine: Machine) -
 
 
 async def test_what_the_relay_may_have_is_tried_again_only_if_somebody_says_so(machine: Machine) -> None:
-    await add_contacts(machine, 2)
+    await machine.add_contacts(2)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     await machine.settle(await machine.drain(), BulkState.FAILED, "unknown")
@@ -225,8 +211,8 @@ def make_hours(start: datetime, hours: float) -> dict[str, str]:
 
 async def test_mail_leaves_within_its_hours_and_what_is_late_waits_for_the_next_under_its_id(machine: Machine) -> None:
     now = datetime.now(UTC)
-    await add_contacts(machine, 3, "here")
-    await add_contacts(machine, 2, "kiritimati", "Etc/GMT-12")
+    await machine.add_contacts(3, "here")
+    await machine.add_contacts(2, "kiritimati", "Etc/GMT-12")
     mailing = await machine.begin(hours=make_hours(now - timedelta(hours=1), 3))
     await machine.engine.start(machine.shop.name)
     ids = {row["id"] for row in await machine.list_rows(mailing)}
@@ -243,7 +229,7 @@ async def test_mail_leaves_within_its_hours_and_what_is_late_waits_for_the_next_
 
 async def test_mail_that_expired_with_its_hours_gets_another_round_until_the_mailing_is_over(machine: Machine) -> None:
     now = datetime.now(UTC)
-    await add_contacts(machine, 2)
+    await machine.add_contacts(2)
     hours = make_hours(now - timedelta(hours=1), 3)
     mailing = await machine.begin(hours=hours, finish_at=(now + timedelta(hours=30)).isoformat())
     await machine.engine.start(machine.shop.name)
@@ -265,7 +251,7 @@ async def test_mail_that_expired_with_its_hours_gets_another_round_until_the_mai
 
 
 async def test_what_never_left_fails_when_the_mailing_is_over(machine: Machine) -> None:
-    await add_contacts(machine, 4)
+    await machine.add_contacts(4)
     finish = datetime.now(UTC) + timedelta(hours=1)
     mailing = await machine.begin(finish_at=finish.isoformat(), rate=2)
     await machine.engine.start(machine.shop.name)
@@ -293,7 +279,7 @@ async def test_what_never_left_fails_when_the_mailing_is_over(machine: Machine) 
 
 
 async def test_silent_mail_goes_out_again_under_its_id_while_results_come_back(machine: Machine) -> None:
-    await add_contacts(machine, 6)
+    await machine.add_contacts(6)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     first = await machine.drain()
@@ -315,7 +301,7 @@ async def test_silent_mail_goes_out_again_under_its_id_while_results_come_back(m
 
 
 async def test_nothing_is_repeated_while_it_is_paused_or_no_result_comes_back(machine: Machine) -> None:
-    await add_contacts(machine, 5)
+    await machine.add_contacts(5)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     await machine.drain()
@@ -334,7 +320,7 @@ async def test_nothing_is_repeated_while_it_is_paused_or_no_result_comes_back(ma
 
 
 async def test_processes_keep_to_a_mailings_rate_together(machine: Machine, module_database_url: str) -> None:
-    await add_contacts(machine, 45)
+    await machine.add_contacts(45)
     other = Database(module_database_url)
     began = (await other.fetch("SELECT clock_timestamp() AS at"))[0]["at"]
     await machine.begin(rate=10)
@@ -350,8 +336,60 @@ async def test_processes_keep_to_a_mailings_rate_together(machine: Machine, modu
     assert taken <= 10 * (ended - began).total_seconds() + 1
 
 
+async def test_a_mailing_goes_slower_and_faster_while_it_runs(machine: Machine) -> None:
+    await machine.add_contacts(30)
+    mailing = await machine.begin(rate=20)
+    await machine.engine.start(machine.shop.name)
+    await machine.pass_time(10)
+    await machine.change(mailing, rate=3)
+    assert len(await machine.drain()) == 3  # what had gathered by the rate before does not count
+    await machine.pass_time(1)
+    assert len(await machine.drain()) == 3
+    await machine.do(mailing, "pause")
+    await machine.change(mailing, rate=10)
+    await machine.do(mailing, "resume")
+    await machine.pass_time(1)
+    assert len(await machine.drain()) == 10
+    await machine.change(mailing, rate=None)
+    assert len(await machine.drain()) == 14
+
+
+async def test_an_end_that_is_moved_holds_for_all_that_has_not_left(machine: Machine) -> None:
+    await machine.add_contacts(4)
+    now = datetime.now(UTC).replace(microsecond=0)
+    mailing = await machine.begin(finish_at=(now + timedelta(hours=9)).isoformat(), rate=2)
+    await machine.engine.start(machine.shop.name)
+    await machine.take()
+    sooner = now + timedelta(hours=1)
+    await machine.change(mailing, finish_at=sooner.isoformat())
+    await machine.pass_time(10)
+    [mail, _] = await machine.take()
+    assert mail.expires_at == sooner - timedelta(seconds=10)
+    await machine.pass_time(3600)
+    assert await machine.take() == []
+    later = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=2)
+    await machine.change(mailing, finish_at=later.isoformat())
+    [mail] = await machine.take()
+    assert mail.expires_at == later
+    assert (await machine.read(mailing))["counts"]["pending"] == 4
+
+
+async def test_hours_that_begin_after_the_end_count_once_that_is_later(machine: Machine) -> None:
+    await machine.add_contacts(1)
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    begin, end = ((now + timedelta(hours=hours)) for hours in (2, 5))
+    hours = {"from": f"{begin:%H:%M}", "to": f"{end:%H:%M}", "timezone": "UTC"}
+    mailing = await machine.begin(hours=hours, finish_at=(now + timedelta(hours=1)).isoformat())
+    await machine.engine.start(machine.shop.name)
+    await machine.change(mailing, finish_at=(now + timedelta(hours=4)).isoformat())
+    await machine.pass_time(2.5 * 3600)
+    await machine.engine.finish(machine.shop.name)
+    [mail] = await machine.take()
+    assert mail.expires_at == now + timedelta(hours=1.5)
+
+
 async def test_a_mailing_is_started_paused_and_resumed_once(machine: Machine) -> None:
-    await add_contacts(machine, 1)
+    await machine.add_contacts(1)
     mailing = await machine.shop.create(content={**CONTENT})
     for action in ("pause", "resume", "cancel", "retry"):
         refused = await machine.do(mailing, action, expect=409)
@@ -376,7 +414,7 @@ async def test_a_mailing_is_started_paused_and_resumed_once(machine: Machine) ->
 
 
 async def test_a_mailing_that_waits_for_its_time_begins_then_and_cancelled_never(machine: Machine) -> None:
-    await add_contacts(machine, 1)
+    await machine.add_contacts(1)
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     mailing, other = await machine.begin(start_at=later), await machine.begin(start_at=later)
     cancelled = await machine.do(other, "cancel")
@@ -388,7 +426,7 @@ async def test_a_mailing_that_waits_for_its_time_begins_then_and_cancelled_never
 
 
 async def test_those_who_unsubscribe_are_skipped_until_their_mail_has_left(machine: Machine) -> None:
-    first, second, third, *_ = await add_contacts(machine, 5)
+    first, second, third, *_ = await machine.add_contacts(5)
     await machine.unsubscribe(first)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
@@ -409,7 +447,7 @@ async def test_those_who_unsubscribe_are_skipped_until_their_mail_has_left(machi
 
 
 async def test_whoever_unsubscribes_after_his_mail_failed_gets_no_next_one(machine: Machine) -> None:
-    recipients = await add_contacts(machine, 3)
+    recipients = await machine.add_contacts(3)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     await machine.settle(await machine.drain(), BulkState.FAILED, "rejected")

@@ -141,6 +141,16 @@ class MailingChanges(NewMailing):
     unsubscribe: bool = Field(default_factory=_nothing, strict=True)
 
 
+class MailingAdjustments(BaseModel):
+    """What may change of a mailing that runs, or is paused."""
+
+    model_config = _STRICT
+
+    name: Name = Field(default_factory=_nothing)
+    rate: Rate | None = None
+    finish_at: Moment | None = None
+
+
 class SampleRecipient(BaseModel):
     """A recipient who need not exist."""
 

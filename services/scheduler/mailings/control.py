@@ -10,7 +10,13 @@ from uuid import UUID
 
 from services.scheduler.mailings.asking_store import START, AskingStore
 from services.scheduler.mailings.bodies import RetryRequest
-from services.scheduler.mailings.commands import find_mailing, find_now, refuse_state, refuse_test_key
+from services.scheduler.mailings.commands import (
+    find_mailing,
+    find_now,
+    refuse_forgotten,
+    refuse_state,
+    refuse_test_key,
+)
 from services.scheduler.mailings.control_store import ControlStore
 from services.scheduler.mailings.mailing import Mailing, MailingState
 from services.scheduler.mailings.store import MailingStore
@@ -81,6 +87,7 @@ class MailingControl:
         refuse_test_key(key, mailing)
         if mailing.frozen_at is None or mailing.state is MailingState.CANCELLED:
             raise refuse_state(mailing, "only one whose recipients have all been taken in can be tried again.")
+        refuse_forgotten(mailing, 409)
         given = "finish_at" in wanted.model_fields_set
         finish_at = wanted.finish_at if given else mailing.definition.finish_at
         if finish_at and finish_at <= self._now():

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 from uuid import UUID
 
+from services.scheduler.mailings.reasons_store import COUNT_REASONS
 from services.scheduler.mailings.round_store import HAS_LATE, MAY_END, OPEN, RENEWABLE, Rounds, RoundStore
 from services.scheduler.pacing.states import OPEN_STATES
 from shared.database import Database
@@ -82,7 +83,8 @@ _FAIL_UNSENT = """
 """
 # What its lane counts and what its rows say is of one moment.
 _FINISH = f"""
-    UPDATE scheduler.mailing AS mailing SET state = 'finished', finished_at = now(), changed_at = now()
+    UPDATE scheduler.mailing AS mailing
+    SET state = 'finished', finished_at = now(), changed_at = now(), reasons = {COUNT_REASONS}
     FROM scheduler.bulk_lane AS lane
     WHERE mailing.id = $7 AND lane.id = mailing.lane AND mailing.state IN ('running', 'paused')
       AND frozen_at IS NOT NULL AND {MAY_END}
@@ -90,7 +92,7 @@ _FINISH = f"""
     RETURNING mailing.id
 """
 _END_CANCELLED = f"""
-    UPDATE scheduler.mailing AS mailing SET finished_at = now(), changed_at = now()
+    UPDATE scheduler.mailing AS mailing SET finished_at = now(), changed_at = now(), reasons = {COUNT_REASONS}
     WHERE account = $1 AND state = 'cancelled' AND finished_at IS NULL
       AND coalesce((SELECT {OPEN} FROM scheduler.bulk_lane AS lane WHERE lane.id = mailing.lane), 0) = 0
     RETURNING id
@@ -118,7 +120,7 @@ _NEEDS = f"""
     LEFT JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
     WHERE state = 'cancelled' AND coalesce({OPEN}, 0) = 0
        OR state IN ('running', 'paused') AND frozen_at IS NOT NULL AND {MAY_END}
-       OR state IN ('running', 'paused') AND finish_at <= now() AND lane.waiting AND EXISTS (
+       OR state IN ('running', 'paused') AND mailing.finish_at <= now() AND lane.waiting AND EXISTS (
           SELECT FROM scheduler.bulk_mail AS mail WHERE mail.lane = lane.id AND mail.shelf = 'p'
           AND mail.handed_at IS NULL)
 """

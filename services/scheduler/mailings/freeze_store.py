@@ -81,13 +81,14 @@ class FreezeStore:
 
 _BEGIN = """
     WITH due AS MATERIALIZED (
-        SELECT id, account, rate FROM scheduler.mailing
+        SELECT id, account, rate, finish_at FROM scheduler.mailing
         WHERE account = $1 AND state = 'scheduled' AND finished_at IS NULL AND coalesce(start_at, now()) <= now()
         ORDER BY id FOR UPDATE SKIP LOCKED),
     opened AS (
-        INSERT INTO scheduler.bulk_lane (account, kind, name, rate, tokens)
-        SELECT account, 'mailing', id::text, rate, 1 FROM due
-        ON CONFLICT (account, kind, name) DO UPDATE SET rate = excluded.rate RETURNING id, name)
+        INSERT INTO scheduler.bulk_lane (account, kind, name, rate, finish_at, tokens)
+        SELECT account, 'mailing', id::text, rate, finish_at, 1 FROM due
+        ON CONFLICT (account, kind, name) DO UPDATE SET rate = excluded.rate, finish_at = excluded.finish_at
+        RETURNING id, name)
     UPDATE scheduler.mailing AS mailing SET state = 'running', started_at = now(), lane = opened.id, changed_at = now()
     FROM opened WHERE mailing.id = opened.name::uuid RETURNING mailing.id
 """

@@ -74,7 +74,7 @@ class RoundStore:
 
     async def list_waiting(self, account: str) -> list[Rounds]:
         """The account's mailings that have mail whose time was over before its turn came, and that are not over."""
-        return await self._list(account, f"coalesce(finish_at > now(), true) AND {HAS_LATE}", frozen="true")
+        return await self._list(account, f"coalesce(mailing.finish_at > now(), true) AND {HAS_LATE}", frozen="true")
 
     async def _list(self, account: str, condition: str, frozen: str = "frozen_at IS NOT NULL") -> list[Rounds]:
         rows = await self._database.fetch(_LIST.format(condition=condition, frozen=frozen), account)
@@ -158,7 +158,9 @@ class RoundStore:
 
 OPEN = " + ".join(f"lane.{state}" for state in OPEN_STATES)
 MAY_END = f"{OPEN} = 0 AND mailing.retry_before IS NULL"
-_MAY_RENEW = "coalesce(finish_at > now(), true) AND lane.failed + lane.expired > 0 OR retry_before IS NOT NULL"
+_MAY_RENEW = """
+    coalesce(mailing.finish_at > now(), true) AND lane.failed + lane.expired > 0 OR retry_before IS NOT NULL
+"""
 _LIST = """
     SELECT mailing.*, now() AS now FROM scheduler.mailing AS mailing
     JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
