@@ -5,7 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := shared services deploy tests docs/examples
-LOCK_TOOLS := .cache/lock-tools
 TO ?= you@example.com
 TEST_PROCESSES ?= 4
 export PYTHONPATH := $(CURDIR):$(CURDIR)/shared/client
@@ -36,9 +35,14 @@ reconcile: $(STAMP) ## prove from the topics that every mail has its end: make r
 rebuild: $(STAMP) ## make the read model again from the topics, while everything runs
 	@exec $(BIN)/python -m deploy.local run -- services.gateway rebuild
 
-test: lint jars ## everything CI runs: lint and all tests, on real Kafka and PostgreSQL
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
-	  tests/unit tests/contract tests/integration tests/e2e
+# Lint uses one processor, and tests wait now and then: it runs beside them, and what it finds is said at the end.
+test: $(STAMP) ## everything CI runs: lint and all tests, on real Kafka and PostgreSQL
+	@mkdir -p .cache; $(MAKE) --no-print-directory lint >.cache/lint.log 2>&1 & lint=$$!; \
+	$(MAKE) --no-print-directory jars && $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile \
+	  --no-loadscope-reorder tests/unit tests/contract tests/integration tests/e2e; tested=$$?; \
+	wait $$lint; linted=$$?; [ $$linted = 0 ] && echo "lint: nothing found" || \
+	  { cat .cache/lint.log; echo "make lint has failed, see above" >&2; }; \
+	[ $$tested = 0 ] && exit $$linted; exit $$tested
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check $(SOURCES)
@@ -62,16 +66,15 @@ docs: $(STAMP) ## write the generated pages and schemas again
 	$(BIN)/python -m tests.support.security_page
 
 lock: $(STAMP) ## write requirements.lock again from pyproject.toml (UPGRADE=--upgrade: newest of all)
-	@[ -x $(LOCK_TOOLS)/bin/uv ] || ($(BIN)/python -m venv $(LOCK_TOOLS) && $(LOCK_TOOLS)/bin/pip install -q uv)
-	$(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) \
 	  --group local --group dev pyproject.toml --output-file requirements.lock
 	for yardstick in celery post_office; do \
-	  $(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) \
 	    tests/bench/yardsticks/$$yardstick.in --output-file tests/bench/yardsticks/$$yardstick.lock || exit 1; done
 	for django in 5.2=3.11 newest=3.12 beat=3.11; do \
-	  $(LOCK_TOOLS)/bin/uv pip compile --quiet --universal --python-version $${django#*=} --generate-hashes \
+	  $(BIN)/uv pip compile --quiet --universal --python-version $${django#*=} --generate-hashes \
 	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) \
 	    tests/in_django/django_$${django%=*}.in --output-file tests/in_django/django_$${django%=*}.lock || exit 1; done
 
@@ -81,6 +84,9 @@ clean: ## remove caches and the virtual environment; never data
 
 jars: $(STAMP)
 	@$(BIN)/python -m deploy.local.kafka
+
+# uv does in seconds what takes pip a minute. It asks PyPI: where pip has been told of another index, pip does it all.
+PIP_INSTALL := PIP_REQUIRE_VIRTUALENV=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r
 
 # A Python of at least 3.11: PYTHON=/path/to/python where it is named, else the first that will do.
 $(STAMP): requirements.lock
@@ -93,7 +99,11 @@ $(STAMP): requirements.lock
 	      "install it, or name it: make PYTHON=/path/to/python" >&2; exit 1; fi; \
 	  echo "setting up $(VENV) with $$("$$found" -V)"; "$$found" -m venv --clear $(VENV) || exit 1; fi
 	@echo "installing the locked dependencies into $(VENV) (once)"
-	@PIP_REQUIRE_VIRTUALENV=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@awk '/^[^ #]/ {wanted = /^uv==/} wanted' requirements.lock >$(VENV)/uv.lock
+	@$(PIP_INSTALL) $(VENV)/uv.lock
+	@if $(BIN)/python -m pip config list | grep -q index-url; then $(PIP_INSTALL) requirements.lock; else \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --link-mode copy --compile-bytecode --require-hashes \
+	    -r requirements.lock || $(PIP_INSTALL) requirements.lock; fi
 	@touch $@
 
 .PHONY: help up start stop status send reconcile rebuild test lint bench chaos docs lock clean jars

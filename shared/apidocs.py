@@ -18,6 +18,7 @@ _MEANINGS = {
     404: "There is no such thing in this account",
     408: "The request did not arrive in time",
     409: "The mail has come to its end already; `email_status` says which",
+    410: "It was kept for long enough, and is gone",
     413: "Too large; `limit` says how much is allowed",
     415: "Not of a media type that is read here",
     422: "Some fields are not acceptable; `errors` points at each",

@@ -24,6 +24,15 @@ async def read_object(request: Request) -> dict[str, Any]:
     return parse_object(await read_body(request))
 
 
+async def read_changes(request: Request) -> dict[str, Any]:
+    """What a PATCH is to change. `{}` changes nothing; no body at all is a mistake. Raises Problem 400, 422."""
+    body = await read_body(request)
+    if not body.strip():
+        detail = "is needed: a JSON object with what is to change; what is left out of it stays"
+        raise invalid_content([{"detail": detail, "pointer": ""}])
+    return parse_object(body)
+
+
 async def read_model(request: Request, model: type[Body]) -> Body:
     """The body as one of our models; none at all is an empty object. Raises Problem 400, 422."""
     headers = request.headers

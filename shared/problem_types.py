@@ -294,8 +294,8 @@ _TYPES = (
         (409,),
         "Not in this state",
         "The mailing does not stand where this can be done to it; `state` says where it stands.",
-        "Look the mailing up. It can be changed before it runs, and deleted before it runs or once all its mails have"
-        " their end.",
+        "Look the mailing up. While it runs only `name`, `rate` and `finish_at` can be changed, and it can be deleted"
+        " before it runs or once all its mails have their end.",
     ),
     ProblemType(
         "nothing-to-retry",
@@ -314,10 +314,11 @@ _TYPES = (
     ),
     ProblemType(
         "aged-out",
-        (409,),
+        (409, 410),
         "Aged out",
-        "Kafka does not hold the mail's content any more.",
-        "Send the mail anew.",
+        "What this needs is not kept any more: Kafka does not hold the mail's content, or the recipients of a mailing"
+        " that has been over for long were deleted.",
+        "Send the mail anew. Of a mailing there are still its counts; download its recipients while they are kept.",
     ),
     ProblemType(
         "too-large",

@@ -1,5 +1,6 @@
 """Fixtures for every test. Nothing is started until a test asks for it, so unit tests start nothing."""
 
+import gc
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from tests.support.services import ServiceRunner
 from tests.support.stack import Stack
 
 _LONGEST = (  # as measured
-    *("test_make_up", "test_promises", "test_sender_faults", "test_gateway_proving", "test_scheduler_worker"),
-    *("test_scheduler_jobs", "test_kafka_access", "test_sender_path", "test_api_contract", "test_callback_worker"),
-    *("test_gateway_silent_broker", "test_gateway_bad_input", "test_sender_pausing", "test_sender_routing"),
-    *("test_sender_answers", "test_cancelling", "test_client_django", "test_local_servers"),
-    *("test_gateway_commands", "test_sender_suspects", "test_gateway_listing", "test_cleaning"),
-    *("test_sender_safety", "test_gateway_read_model", "test_sender_bulk", "test_gateway_live"),
-    *("test_sender_ends", "test_sender_check", "test_gateway_sending", "test_sender_api"),
+    *("test_make_up", "test_promises", "test_api_contract", "test_gateway_proving", "test_kafka_access"),
+    *("test_gateway_silent_broker", "test_scheduler_worker", "test_sender_faults", "test_sender_path"),
+    *("test_scheduler_bulk", "test_mailing_path", "test_client_beat", "test_junk", "test_sender_bulk"),
+    *("test_sender_routing", "test_sender_safety", "test_sender_pausing", "test_cancelling", "test_cleaning"),
+    *("test_callback_worker", "test_sender_answers", "test_sender_check", "test_sender_ends"),
+    *("test_gateway_read_model", "test_scheduler_jobs", "test_sender_api", "test_gateway_sending"),
+    *("test_gateway_live", "test_sender_suspects", "test_gateway_bad_input", "test_sender_test_mail"),
+    *("test_sender_bound", "test_gateway_keys", "test_local_credentials", "test_gateway_commands"),
 )
 # As the services do (shared/logs.py); the pretty traceback that is structlog's default takes seconds of CPU to draw.
 structlog.configure(
@@ -41,6 +43,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     item.stash.setdefault(_outcomes, {})[str(report.when)] = report
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """All that is loaded here stays to the end: looking through it for garbage, again and again, takes seconds."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -92,6 +92,9 @@ class WorkerSettings(KafkaSettings, DatabaseSettings, HealthSettings, TaskSettin
     delayed_retention_days: float = Field(
         default=30, gt=0, description="after its end a mail's row stays, to know a repeat; above the topic's retention"
     )
+    mailing_retention: float = Field(
+        default=400, gt=0, description="days after a mailing's end that its recipients are kept; its counts always are"
+    )
     release_lease_s: float = Field(default=30, ge=1, description="then a release begun is begun again")
 
 

@@ -10,7 +10,7 @@ from services.scheduler.batches.parts import create_batch_parts, list_batch_chor
 from services.scheduler.contacts.parts import list_contact_chores
 from services.scheduler.intake import Intake
 from services.scheduler.lists.parts import list_list_chores
-from services.scheduler.mailings.parts import create_mailing_parts
+from services.scheduler.mailings.parts import create_mailing_parts, list_mailing_chores
 from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.handing_out import HandingOut
 from services.scheduler.pacing.parts import create_bulk_parts, list_bulk_chores
@@ -108,6 +108,7 @@ def _create_cleaner(
         *list_batch_chores(database, kept),
         *list_contact_chores(database, kept),
         *list_list_chores(database, kept),
+        *list_mailing_chores(database, timedelta(days=settings.mailing_retention)),
         *list_bulk_chores(database, kept),
         *others,
     ]

@@ -11,7 +11,7 @@ from shared.stage import Stage
 from shared.turns import take_turns
 
 DECODE_LIMIT = 256
-READ_AHEAD = 1000  # mails that wait to be claimed before no further record is read: a bulk event holds hundreds
+READ_AHEAD = 2000  # mails that wait to be claimed before no further record is read: a bulk event holds hundreds
 
 
 class Reading:

@@ -56,7 +56,7 @@ class WorkerSettings(ProcessSettings, KafkaSettings, DatabaseSettings, HealthSet
     smtp_final_dot_timeout: float = Field(default=300.0, gt=0, le=3600, description="seconds, RFC 5321 §4.5.3.2.6")
     smtp_idle_timeout: float = Field(default=30.0, gt=0, description="seconds an unused connection is kept")
     claims_per_connection: int = Field(default=16, ge=1, le=1000)
-    lane_limit: int = Field(default=512, ge=1, le=10_000, description="mails taken from Kafka at once")
+    lane_limit: int = Field(default=2048, ge=1, le=10_000, description="mails taken from Kafka at once")
     retry_delays: Delays = (
         timedelta(minutes=1),
         timedelta(minutes=5),

@@ -1,13 +1,13 @@
 """The consumer: Faust's, made to commit the lane's head, to abandon, to read committed records, to bound its bytes.
 
-Faust starts two tasks for every message it hands on. So here one Faust message is a chunk: all records of one partition
-that one poll brought. The lane still knows every record by itself.
+Faust starts two tasks for every message it hands on, and its fetcher waits for them. So here one Faust message is a
+chunk: all records that one poll brought. The lane still knows every record by itself.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,29 +40,47 @@ Partition = TP
 
 
 class Chunk(ConsumerMessage):
-    """Records of one partition, in order, as one message of Faust's; its offset is the last one's."""
+    """The records of one poll, by partition and in its order, as one message of Faust's.
 
-    __slots__ = ("records",)
+    Faust knows it by the first partition, and by that one's last offset.
+    """
 
-    def __init__(self, tp: TP, records: list[ConsumerRecord], generation_id: int) -> None:
-        last = records[-1]
+    __slots__ = ("found", "unfinished")
+
+    def __init__(self, found: Mapping[TP, Sequence[ConsumerRecord]], generation_id: int) -> None:
+        tp, records = next(iter(found.items()))
         super().__init__(
-            tp.topic, tp.partition, last.offset, 0.0, 0, None, None, None, None, 0, 0, tp, generation_id=generation_id
+            tp.topic,
+            tp.partition,
+            records[-1].offset,
+            0.0,
+            0,
+            None,
+            None,
+            None,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=generation_id,
         )
-        self.records = records
+        self.found = found
+        self.unfinished = len(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A record, and the event of its chunk where it is the last of it."""
+    """A record, and the event of its chunk where it is the last one of its partition."""
 
     record: ConsumerRecord
     event: EventT | None
 
     def acknowledge(self) -> None:
-        """The lane acknowledges in order: with its last record the whole chunk is done."""
+        """The lane acknowledges each partition in order: with the last records the whole chunk is done."""
         if self.event:
-            self.event.ack()
+            self.event.message.unfinished -= 1
+            if not self.event.message.unfinished:
+                self.event.ack()
 
 
 FaustTicket = Ticket[Received]
@@ -158,15 +176,30 @@ class LaneConsumer(driver.Consumer):
         if not self.flow_active:
             await self._seek_back(records)
             return
+        if not self.flow_active or self.app.consumer_generation_id != generation:
+            return
+        wanted = self._sift(records, active)
+        if not wanted:
+            return
+        self.lane.buffered_bytes += sum(measure(record) for found in wanted.values() for record in found)
+        chunk = Chunk(wanted, generation)
+        yield chunk.tp, chunk
+        if self.flow_active and self.app.consumer_generation_id == generation:
+            # Of the partition that it knows the chunk by Faust does this itself.
+            self._read_offset.update({tp: found[-1].offset for tp, found in wanted.items()})
+
+    def _sift(
+        self, records: Mapping[TP, Sequence[ConsumerRecord]], active: Container[TP] | None
+    ) -> dict[TP, list[ConsumerRecord]]:
+        """What has not been handed on before, of partitions that are to be read."""
+        wanted = {}
         for tp, found in records.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return
             if active is None or tp in active or tp in self._buffered_partitions:
                 read = self._read_offset[tp] or 0
-                wanted = [record for record in found if record.offset >= read]
-                if wanted:
-                    self.lane.buffered_bytes += sum(map(measure, wanted))
-                    yield tp, Chunk(tp, wanted, generation)
+                fresh = [record for record in found if record.offset >= read]
+                if fresh:
+                    wanted[tp] = fresh
+        return wanted
 
     async def _seek_back(self, records: Mapping[TP, Sequence[ConsumerRecord]]) -> None:
         """Records that came while the flow stood are nobody's: they are to be fetched again.
@@ -250,7 +283,7 @@ def create_faust_app(options: ConsumerOptions, lane: FaustLane, admission: Admis
         broker_client_id=f"{options.group}-{options.slot}",
         broker_commit_interval=0.5,
         broker_commit_every=500,
-        broker_max_poll_records=100,
+        broker_max_poll_records=500,
         broker_max_poll_interval=options.max_poll_interval_s,
         broker_session_timeout=SESSION_S,
         broker_heartbeat_interval=3.0,
@@ -271,11 +304,11 @@ def create_faust_app(options: ConsumerOptions, lane: FaustLane, admission: Admis
 
     async def feed(stream: StreamT[bytes]) -> None:
         async for event in stream.noack().events():
-            chunk, generation = event.message, lane.generation
-            for received in _open_chunk(event):
+            generation = lane.generation
+            for tp, received in _open_chunk(event):
                 record = received.record
-                await admission.before(chunk.tp, record.offset)
-                ticket = await lane.submit(received, chunk.tp, record.offset, measure(record), generation)
+                await admission.before(tp, record.offset)
+                ticket = await lane.submit(received, tp, record.offset, measure(record), generation)
                 if ticket:
                     await admission.after(ticket)
 
@@ -297,11 +330,11 @@ def measure(record: ConsumerRecord) -> int:
     return len(record.value or b"") + _RECORD_BYTES
 
 
-def _open_chunk(event: EventT) -> Iterator[Received]:
-    *others, last = event.message.records
-    for record in others:
-        yield Received(record, None)
-    yield Received(last, event)
+def _open_chunk(event: EventT) -> Iterator[tuple[TP, Received]]:
+    for tp, (*others, last) in event.message.found.items():
+        for record in others:
+            yield tp, Received(record, None)
+        yield tp, Received(last, event)
 
 
 def set_paused(app: faust.App, tp: TP, paused: bool) -> None:

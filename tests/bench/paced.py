@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Callable, Coroutine
 
 import orjson
 
@@ -18,10 +19,16 @@ from tests.support.gateway import mint
 from tests.support.servers import RealServers
 
 _BATCHES = 5
+Begin = Callable[[Share, int], Coroutine[None, None, None]]
 
 
-async def measure_overtaking(servers: RealServers, mails: int, rate: float, seconds: float) -> Figures:
-    """Single posts at a rate while bulk mail is on its way: from the moment a post is due to the relay's final dot."""
+async def measure_overtaking(
+    servers: RealServers, mails: int, rate: float, seconds: float, *, begin: Begin | None = None
+) -> Figures:
+    """Single posts at a rate while bulk mail is on its way: from the moment a post is due to the relay's final dot.
+
+    `begin` sets so many bulk mails going; by default they are published.
+    """
     stamps = Stamps()
     async with run_stamping_relay(stamps) as port:
         with take_share(servers, relay_port=port) as share:
@@ -31,7 +38,7 @@ async def measure_overtaking(servers: RealServers, mails: int, rate: float, seco
             connections = [await HttpConnection.open(url, authorization) for _ in range(10)]
             poster = Poster(connections, json.dumps(make_body()).encode())
             started = time.monotonic()
-            publishing = asyncio.create_task(_publish(share, mails))
+            publishing = asyncio.create_task((begin or _publish)(share, mails))
             await asyncio.sleep(1)
             await poster.post_at(rate, seconds)
             still_running = len(stamps.taken) < mails

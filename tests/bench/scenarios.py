@@ -13,7 +13,7 @@ from tests.bench.drain import drain_bulk, drain_singles
 from tests.bench.figures import Figures
 from tests.bench.latency import measure_latency
 from tests.bench.listing import measure_lists
-from tests.bench.mailing import publish_bulk_directly, send_mailing
+from tests.bench.mailing import publish_bulk_directly, send_mailing, start_five
 from tests.bench.memory import drain_large, drain_many
 from tests.bench.paced import measure_overtaking
 from tests.bench.post_office import drain_post_office
@@ -219,6 +219,13 @@ COMPARISONS = (
                 "overtaking",
                 "10 posts a second while 100,000 bulk mails of five batches are on their way",
                 lambda bench: measure_overtaking(bench.servers, bench.scale(100_000, 4_000), 10, bench.scale(30, 3)),
+            ),
+            Scenario(
+                "overtaking-mailings",
+                "10 posts a second while five mailings to 20,000 contacts each run",
+                lambda bench: measure_overtaking(
+                    bench.servers, bench.scale(100_000, 5_000), 10, bench.scale(30, 3), begin=start_five
+                ),
             ),
         ),
     ),

@@ -79,15 +79,15 @@ class Share:
 
 
 @contextmanager
-def take_share(servers: RealServers, *, relay_port: int | None = None) -> Iterator[Share]:
+def take_share(servers: RealServers, *, relay_port: int | None = None, dumping: bool = False) -> Iterator[Share]:
     """Topics, a database, a sink and a runner; whatever the runner has started ends with the block.
 
-    Mail goes to the sink, or to a relay of the caller's.
+    Mail goes to the sink, or to a relay of the caller's; a sink that is `dumping` keeps what it takes.
     """
     prefix, database = servers.create_topics(results=12), servers.create_database()
     stack = Stack(servers.bootstrap_servers(), prefix, servers.postgres().database_url(database))
     try:
-        with run_counting_sink() as sink:
+        with run_counting_sink(dumping=dumping) as sink:
             env = {"MILENA_SMTP_PORT": str(relay_port or sink.port), "MILENA_LOG_LEVEL": "WARNING"}
             runner = ServiceRunner({**stack.env(), **env})
             try:

@@ -4,8 +4,11 @@ import contextlib
 import os
 import re
 import socket
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from deploy.local.ports import find_free_port
 from tests.bench.figures import NotMeasured
@@ -14,13 +17,15 @@ from tests.bench.programs import Running
 
 _COUNT = re.compile(r"mesg=(\d+)\r")
 _START_S = 5
+_ENVELOPE = b"X-Rcpt-Args: <"
 
 
 class Sink:
-    """A running smtp-sink."""
+    """A running smtp-sink, and the file that it writes every mail to, if it does."""
 
-    def __init__(self, process: Running, port: int) -> None:
+    def __init__(self, process: Running, port: int, dump: Path | None) -> None:
         self._process = process
+        self._dump = dump
         self.port = port
 
     def count(self) -> int:
@@ -28,15 +33,32 @@ class Sink:
         found = _COUNT.findall(self._process.read_log_end())
         return int(found[-1]) if found else 0
 
+    def count_recipients(self) -> Counter[str]:
+        """How often it has taken mail for each address, by the envelopes in its dump."""
+        assert self._dump, "of a sink that keeps a dump"
+        found: Counter[str] = Counter()
+        with self._dump.open("rb") as lines:
+            for line in lines:
+                if line.startswith(_ENVELOPE):
+                    found[line[len(_ENVELOPE) :].split(b">")[0].decode()] += 1
+        return found
+
 
 @contextlib.contextmanager
-def run_counting_sink() -> Iterator[Sink]:
+def run_counting_sink(*, dumping: bool = False) -> Iterator[Sink]:
     """A running sink that knows how many mails it has taken, at the price of one write(2) for each.
 
-    Raises NotMeasured where there is none.
+    One that is `dumping` keeps them, too, in one file for as long as it runs. Raises NotMeasured where there is none.
     """
-    with _run("-c") as sink:
-        yield sink
+    if not dumping:
+        with _run("-c") as sink:
+            yield sink
+        return
+    with tempfile.TemporaryDirectory(prefix="milena-bench-") as directory:
+        Path(directory).chmod(0o777)  # the sink is nobody
+        dump = Path(directory) / "dump"
+        with _run("-c", "-D", str(dump), dump=dump) as sink:
+            yield sink
 
 
 @contextlib.contextmanager
@@ -47,13 +69,13 @@ def run_sink() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _run(*options: str) -> Iterator[Sink]:
+def _run(*options: str, dump: Path | None = None) -> Iterator[Sink]:
     found = find_program(SMTP_SINK)
     port = find_free_port()
     user = ("-u", "nobody") if os.geteuid() == 0 else ()
     with Running([found.path, *options, *user, f"127.0.0.1:{port}", "1000"], found.env) as process:
         _wait_open(process, port)
-        yield Sink(process, port)
+        yield Sink(process, port, dump)
 
 
 def _wait_open(process: Running, port: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord
+from faust.events import Event
 from faust.types import TP
 
 from shared.consuming import DRAIN_S, REVOCATION_GRACE_S, ConsumerOptions, create_faust_app
@@ -16,7 +17,7 @@ from shared.kafka_access import KafkaAccess
 from shared.lane import Lane, Ticket
 from tests.contract.faust_fixture import GENERATION, TOPIC, Rig, quiet_faust, run_loop, settle
 
-TP0 = TP(TOPIC, 0)
+TP0, TP1 = TP(TOPIC, 0), TP(TOPIC, 1)
 GRACE_S = 0.1  # in place of the 2 s of a revocation and the 30 s of a drain
 
 
@@ -38,7 +39,7 @@ class LaneRig(Rig):
     ) -> Any:
         """A chunk of one record, and of `more` behind it."""
         records = [_record(each, value, partition) for each in range(offset, offset + more + 1)]
-        return consuming.Chunk(TP(TOPIC, partition), records, generation)
+        return consuming.Chunk({TP(TOPIC, partition): records}, generation)
 
     def deliver_chunk(self, first: int, last: int) -> None:
         self._stream.channel.queue.put_nowait(self.event(first, more=last - first))
@@ -145,7 +146,7 @@ async def test_fausts_own_lists_do_not_grow(rig: LaneRig) -> None:
     assert not rig.consumer._unacked_messages
 
 
-# Chunks: records of one partition that travel through Faust as one message
+# Chunks: records of one poll that travel through Faust as one message
 
 
 async def test_a_chunk_is_committed_record_by_record_and_acknowledged_with_its_last(rig: LaneRig) -> None:
@@ -171,15 +172,41 @@ async def test_the_rest_of_a_chunk_is_dropped_when_its_assignment_ends(narrow_ri
     assert not narrow_rig.lane.busy
 
 
-async def test_a_poll_gives_one_chunk_a_partition_without_what_was_read_before(rig: LaneRig) -> None:
+async def test_a_poll_gives_one_chunk_without_what_was_read_before(rig: LaneRig) -> None:
     rig.assign(0, 1)
     rig.consumer._read_offset[TP0] = 5
     first, second = [_record(offset, b"", 0) for offset in (3, 5, 9)], [_record(offset, b"", 1) for offset in (0, 1)]
-    rig.broker.fetched.append({TP0: first, TP(TOPIC, 1): second})
+    rig.broker.fetched.append({TP0: first, TP1: second})
 
-    chunks = [chunk async for _, chunk in rig.consumer.getmany(timeout=0.1)]
-    assert [[record.offset for record in chunk.records] for chunk in chunks] == [[5, 9], [0, 1]]
-    assert [chunk.offset for chunk in chunks] == [9, 1]
+    [chunk] = [chunk async for _, chunk in rig.consumer.getmany(timeout=0.1)]
+    assert {tp: [record.offset for record in found] for tp, found in chunk.found.items()} == {TP0: [5, 9], TP1: [0, 1]}
+    assert (chunk.tp, chunk.offset) == (TP0, 9)
+    assert (rig.consumer._read_offset[TP0], rig.consumer._read_offset[TP1]) == (9, 1)
+
+
+async def test_a_chunk_of_several_partitions_is_acknowledged_with_the_last_of_them(rig: LaneRig) -> None:
+    rig.assign(0, 1)
+    chunk = consuming.Chunk({TP0: [_record(4, b"", 0), _record(5, b"", 0)], TP1: [_record(8, b"", 1)]}, GENERATION)
+    chunk.incref(1)
+    rig._stream.channel.queue.put_nowait(Event(rig.app, None, None, [], chunk))
+    await settle(lambda: set(rig.begun) == {4, 5, 8})
+    rig.finish(8, 5)
+    await rig.consumer.commit()
+    assert rig.broker.committed == {TP1: 9}
+    assert rig.acks == 0
+
+    rig.finish(4)
+    assert rig.acks == 1
+    assert await rig.commit() == 6
+    assert not rig.consumer._unacked_messages
+
+
+async def test_an_assignment_that_ends_while_a_chunk_is_handed_on_leaves_the_read_offsets(rig: LaneRig) -> None:
+    rig.assign(0, 1)
+    rig.broker.fetched.append({TP0: [_record(0, b"", 0)], TP1: [_record(3, b"", 1)]})
+    async for _ in rig.consumer.getmany(timeout=0.1):
+        rig.app.consumer_generation_id += 1
+    assert rig.consumer._read_offset[TP1] != 3, "its successor reads from what is committed"
 
 
 async def test_a_poll_of_an_assignment_that_has_ended_gives_nothing(rig: LaneRig) -> None:

@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from email import message_from_bytes, policy
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +93,10 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     mine.clear_away()
 
 
-@pytest.fixture
-def used_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    """On a data directory that a stack of this module may have used before: a start there is shorter by its set-up."""
-    mine = Checkout(tmp_path_factory.getbasetemp() / "used-by-a-stack")
-    yield mine
-    mine.clear_away()
-
-
-def test_stack_starts_sends_a_mail_and_keeps_everything_over_a_restart(used_checkout: Checkout, tmp_path: Path) -> None:
-    checkout = used_checkout
+def test_stack_starts_sends_a_mail_keeps_everything_over_a_restart_and_ends_with_ctrl_c(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    hang_up_while_it_starts(checkout)  # what it leaves behind is in nobody's way
     started = checkout.run("start")
     assert started.returncode == 0, started.stdout + started.stderr
     assert "the mail is sent" in started.stdout
@@ -137,18 +133,48 @@ def test_stack_starts_sends_a_mail_and_keeps_everything_over_a_restart(used_chec
     assert find_leaks(checkout.data_dir, confidences) == []
     assert checkout.run("status").returncode == 1
 
+    goes_on_where_it_was(
+        checkout, stack, first_id=started.stdout.partition("accepted as ")[2].split()[0], folder=tmp_path
+    )
+
+
+def goes_on_where_it_was(checkout: Checkout, stack: dict[str, Any], *, first_id: str, folder: Path) -> None:
+    """Started again, in the foreground: nothing is lost, the docs are right, and Ctrl-C stops all of it."""
+    mails = len(list(Path(stack["mail_dir"]).iterdir()))
     began = time.monotonic()
-    again = checkout.run("start")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert time.monotonic() - began < 60, "25 s are promised, on a machine with nothing else to do"
-    after = checkout.read_stack()
-    assert (after["api_key"], after["webhook_secret"]) == (stack["api_key"], stack["webhook_secret"])
-    headers = {"Authorization": f"Bearer {after['api_key']}"}
-    first_id = started.stdout.partition("accepted as ")[2].split()[0]
-    answer = httpx.get(f"{after['base_url']}/v1/emails/{first_id}", headers=headers)
-    assert answer.json()["status"] == "sent"
-    assert len(list(Path(after["mail_dir"]).iterdir())) == mails + 1
-    type_what_the_docs_say(after, checkout.data_dir, tmp_path)
+    with stay_up_until_ctrl_c(checkout):
+        assert time.monotonic() - began < 60, "25 s are promised, on a machine with nothing else to do"
+        after = checkout.read_stack()
+        assert (after["api_key"], after["webhook_secret"]) == (stack["api_key"], stack["webhook_secret"])
+        headers = {"Authorization": f"Bearer {after['api_key']}"}
+        answer = httpx.get(f"{after['base_url']}/v1/emails/{first_id}", headers=headers)
+        assert answer.json()["status"] == "sent"
+        assert len(list(Path(after["mail_dir"]).iterdir())) == mails + 1
+        second = checkout.run("up")
+        assert second.returncode == 1
+        assert "already running" in second.stderr
+        type_what_the_docs_say(after, checkout.data_dir, folder)
+        see_a_killed_process_come_back(checkout)
+    assert checkout.find_processes() == []
+
+
+@contextmanager
+def stay_up_until_ctrl_c(checkout: Checkout) -> Iterator[None]:
+    """`make up`, with everything ready inside."""
+    command = [sys.executable, "-m", "deploy.local", "up"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, env=checkout.env, cwd=REPOSITORY, **pipes) as running:
+        assert running.stdout is not None
+        try:
+            lines = list(takewhile(lambda line: "Ctrl-C stops everything" not in line, running.stdout))
+            assert "the mail is sent\n" in lines, lines
+            yield
+            running.send_signal(signal.SIGINT)
+            rest = running.stdout.read()
+        finally:
+            running.terminate()  # after a failure: otherwise it has ended
+    assert running.returncode == 0, rest
+    assert "Traceback" not in rest
 
 
 def type_what_the_docs_say(stack: dict[str, Any], data_dir: Path, folder: Path) -> None:
@@ -161,54 +187,26 @@ def type_what_the_docs_say(stack: dict[str, Any], data_dir: Path, folder: Path) 
         example.result()
 
 
-def test_ctrl_c_stops_everything_and_leaves_no_process(used_checkout: Checkout) -> None:
-    checkout = used_checkout
-    running = subprocess.Popen(
-        [sys.executable, "-m", "deploy.local", "up"],
-        env=checkout.env | {"MILENA_SENDERS": "1"},
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert running.stdout is not None
-    with running, running.stdout as output:
-        lines = []
-        for line in output:
-            lines.append(line)
-            if "Ctrl-C stops everything" in line:
-                break
-        assert "the mail is sent\n" in lines
-        second = checkout.run("up")
-        assert second.returncode == 1
-        assert "already running" in second.stderr
-
-        killed = next(p for p in checkout.read_stack()["processes"] if p["name"] == "sender-0")["pid"]
-        os.kill(killed, signal.SIGKILL)
-        time.sleep(1.5)
-        back = next(p for p in checkout.read_stack()["processes"] if p["name"] == "sender-0")["pid"]
-        assert back != killed
-
-        running.send_signal(signal.SIGINT)
-        rest = output.read()
-    assert running.returncode == 0, rest
-    assert "Traceback" not in rest
-    assert checkout.find_processes() == []
+def see_a_killed_process_come_back(checkout: Checkout) -> None:
+    [killed] = find_pids(checkout, "sender-0")
+    os.kill(killed, signal.SIGKILL)
+    time.sleep(1.5)
+    [back] = find_pids(checkout, "sender-0")
+    assert back != killed
 
 
-def test_told_to_stop_while_it_starts_it_leaves_no_process(checkout: Checkout) -> None:
+def find_pids(checkout: Checkout, name: str) -> list[int]:
+    return [each["pid"] for each in checkout.read_stack()["processes"] if each["name"] == name]
+
+
+def hang_up_while_it_starts(checkout: Checkout) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and so it would be in the child
-    for number in (signal.SIGTERM, signal.SIGHUP):  # the second time on what the first has left
-        stop_while_it_starts(checkout, number)
-
-
-def stop_while_it_starts(checkout: Checkout, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "deploy.local", "up"]
     with subprocess.Popen(command, env=checkout.env, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         while not running.stdout.readline().startswith("kafka"):
             assert running.poll() is None
-        running.send_signal(number)
+        running.send_signal(signal.SIGHUP)
         rest = running.stdout.read()
     assert running.returncode == 0
     assert "all data is kept" in rest

@@ -56,7 +56,7 @@ class Imported:
 def imported(real_servers: RealServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Imported]:
     name = real_servers.create_database()
     url = real_servers.postgres().database_url(name)
-    runner = ServiceRunner({"MILENA_DATABASE_URL": url})
+    runner = ServiceRunner({"MILENA_DATABASE_URL": url}, preloaded=True)
     report = tmp_path_factory.mktemp("beat") / "report.json"
     try:
         api = runner.start("services.scheduler", "api")

@@ -1,8 +1,9 @@
-"""A broker that falls silent while mails come in: on servers of this module's own, so that they may be stopped."""
+"""A broker that falls silent while mails come in, or is killed: on servers of this module's own."""
 
 import asyncio
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 import httpx
 import psutil
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from deploy.local.children import wait_until
 from tests.support.gateway import FULL, Caller, mint, read_requests, serve_gateway
 from tests.support.outage import frozen
 from tests.support.servers import RealServers, run_apart
@@ -32,15 +35,20 @@ class Gateway:
 
 
 @pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
+def servers() -> Iterator[RealServers]:
     servers = RealServers()
     try:
-        with serve_gateway(servers, "api", env={"MILENA_HTTP_BYTES_IN_FLIGHT": str(ROOM)}) as (stack, (process,)):
-            broker = servers.kafka().pid
-            assert broker is not None
-            yield Gateway(stack, process, run_apart(mint(stack.database_url)), broker)
+        yield servers
     finally:
         servers.stop()
+
+
+@pytest.fixture(scope="module")
+def gateway(servers: RealServers) -> Iterator[Gateway]:
+    with serve_gateway(servers, "api", env={"MILENA_HTTP_BYTES_IN_FLIGHT": str(ROOM)}) as (stack, (process,)):
+        broker = servers.kafka().pid
+        assert broker is not None
+        yield Gateway(stack, process, run_apart(mint(stack.database_url)), broker)
 
 
 async def test_one_outcome_is_unknown_and_then_mails_are_refused(gateway: Gateway) -> None:
@@ -91,6 +99,21 @@ async def test_memory_stays_bounded_whatever_is_posted_meanwhile(gateway: Gatewa
     assert len(shed) >= 40
     assert read_metric(metrics, 'milena_requests_shed_total{why="bytes"}') >= len(shed)
     assert highest - before < 8 * ROOM, "80 bodies of 1 MiB at once would be some 350"
+
+
+async def test_a_killed_broker_comes_back_with_all_it_has_acknowledged(servers: RealServers, gateway: Gateway) -> None:
+    kafka, topic = servers.kafka(), gateway.stack.topics.sent
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all") as producer:
+        for number in range(20):
+            await producer.send_and_wait(topic, str(number).encode())
+    os.kill(gateway.broker, signal.SIGKILL)
+    assert wait_until(lambda: not kafka.is_running(), timeout_s=5)
+    kafka.start()
+    kafka.wait_until_ready()
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
+    async with consumer:
+        found = {(await consumer.getone()).value for _ in range(20)}
+    assert found == {str(number).encode() for number in range(20)}
 
 
 def read_metric(page: str, name: str) -> float:

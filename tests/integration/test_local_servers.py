@@ -1,9 +1,6 @@
-"""The embedded Kafka and PostgreSQL do what the services rely on."""
+"""The embedded Kafka and PostgreSQL do what the services rely on (killed, too: test_gateway_silent_broker.py)."""
 
 import asyncio
-import os
-import signal
-from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -11,13 +8,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from deploy.local.children import wait_until
-from deploy.local.kafka import EmbeddedKafka
-from deploy.local.ports import find_free_port
-from deploy.local.settings import read_cache_settings
 from deploy.local.topics import create_topics
 from shared.kafka_access import KafkaAccess
-from shared.topics import Topics, prepare_topics
+from shared.topics import Topics
 from tests.support.servers import RealServers
 from tests.support.stack import Stack
 
@@ -74,36 +67,3 @@ async def test_each_test_has_a_database_of_its_own(real_servers: RealServers, da
     finally:
         await connection.close()
         real_servers.drop_database(other)
-
-
-async def test_killed_broker_comes_back_with_all_it_has_acknowledged(tmp_path: Path) -> None:
-    cache = read_cache_settings()
-    kafka = EmbeddedKafka(
-        tmp_path,
-        find_free_port(),
-        find_free_port(),
-        cache_dir=cache.directory,
-        java_home=cache.java_home,
-    )
-    kafka.prepare()
-    kafka.start()
-    try:
-        kafka.wait_until_ready()
-        topics = Topics()
-        await prepare_topics(KafkaAccess(kafka.bootstrap_servers), topics, "create")
-        async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all") as producer:
-            for number in range(20):
-                await producer.send_and_wait(topics.sent, str(number).encode())
-        assert kafka.pid is not None
-        os.kill(kafka.pid, signal.SIGKILL)
-        assert wait_until(lambda: not kafka.is_running(), timeout_s=5)
-        kafka.start()
-        kafka.wait_until_ready()
-        consumer = AIOKafkaConsumer(
-            topics.sent, bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest"
-        )
-        async with consumer:
-            found = {(await consumer.getone()).value for _ in range(20)}
-        assert found == {str(number).encode() for number in range(20)}
-    finally:
-        kafka.stop()

@@ -8,12 +8,13 @@ from uuid import UUID
 
 import pytest
 
+from services.scheduler.mailings.engine import EnginePolicy
 from services.scheduler.pacing.settling_store import Result
 from services.scheduler.pacing.states import BulkState
-from services.scheduler.pacing.store import PacingStore
+from services.scheduler.pacing.store import PacingStore, QueuedMail
 from shared.database import Database, DatabaseUnavailable
 from shared.events.identity import name_mails
-from tests.support.mailing_machine import CONTENT, Machine
+from tests.support.mailing_machine import CONTENT, Machine, open_machine
 from tests.support.mailings import World, open_world
 
 
@@ -25,29 +26,15 @@ async def world(module_database_url: str) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def machine(world: World) -> AsyncIterator[Machine]:
-    shop = await world.open()
-    yield Machine(shop)
-    tables = "bulk_lane, scheduler.bulk_content, scheduler.bulk_mail, scheduler.bulk_group, scheduler.mailing"
-    await shop.database.fetch(f"TRUNCATE scheduler.{tables}, scheduler.occurrence")
-    await shop.database.fetch(
-        "UPDATE scheduler.bulk_window SET size = 50, in_flight = 0, heard_at = NULL, heard_since = NULL"
-    )
-
-
-async def add_contacts(machine: Machine, count: int, name: str = "ann", zone: str | None = None) -> list[UUID]:
-    added = [await machine.shop.add_contact(f"{name}{number}@example.org", "Ann") for number in range(count)]
-    if zone:
-        await machine.database.fetch(
-            "UPDATE scheduler.contact SET timezone = $2 WHERE id = ANY($1::uuid[])", added, zone
-        )
-    return added
+    async with open_machine(world) as machine:
+        yield machine
 
 
 async def test_an_audience_is_taken_in_once_whoever_dies_and_nobody_who_comes_later(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.scheduler.mailings.engine._FROZEN_AT_ONCE", 3)
-    before = set(await add_contacts(machine, 10))
+    before = set(await machine.add_contacts(10))
     mailing = await machine.begin()
     keep, written = machine.freezes.keep, 0
 
@@ -85,7 +72,7 @@ async def test_whoever_stood_still_while_another_went_on_writes_nothing(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.scheduler.mailings.engine._FROZEN_AT_ONCE", 3)
-    await add_contacts(machine, 5)
+    await machine.add_contacts(5)
     mailing = await machine.begin()
     await machine.freezes.begin_due(machine.shop.name)
     leased = await machine.freezes.lease(machine.shop.name)
@@ -99,11 +86,56 @@ async def test_whoever_stood_still_while_another_went_on_writes_nothing(
     assert await machine.count(mailing) == {"pending": 5}
 
 
+async def test_who_is_erased_while_an_audience_is_taken_in_is_not_in_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, stays = await add_contacts(machine, 2)
+    mailing = await machine.begin()
+    keep, erased = machine.freezes.keep, False
+
+    async def erase_and_keep(*args: Any, **options: Any) -> Any:
+        nonlocal erased
+        if not erased:
+            erased = True
+            await machine.shop.ask("DELETE", f"/v1/contacts/{gone}", expect=200)
+        return await keep(*args, **options)
+
+    monkeypatch.setattr(machine.freezes, "keep", erase_and_keep)
+    assert (await machine.engine.start(machine.shop.name))["recipients"] == 1
+    assert [UUID(int=row["recipient"].int) for row in await machine.list_rows(mailing)] == [stays]
+    assert (await machine.read(mailing))["frozen_at"]
+
+
+async def test_who_is_erased_while_his_mail_is_with_the_senders_gets_no_next_one(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, late, stays = await add_contacts(machine, 3)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    mails = await machine.drain()
+    await machine.shop.ask("DELETE", f"/v1/contacts/{gone}", expect=200)
+    await machine.settle(mails, BulkState.FAILED, "rejected")
+    await machine.do(mailing, "retry")
+    renew = machine.rounds.renew
+
+    async def erase_and_renew(*args: Any) -> int:
+        await machine.shop.ask("POST", "/v1/contacts/erasures", expect=200, json={"address": "ann1@example.org"})
+        return await renew(*args)
+
+    monkeypatch.setattr(machine.rounds, "renew", erase_and_renew)
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 1
+    assert await machine.count(mailing) == {"failed": 2, "pending": 1}
+    waiting = [row for row in await machine.list_rows(mailing) if row["state"] == "pending"]
+    assert [UUID(int=row["recipient"].int) for row in waiting] == [stays] and late != stays
+    await machine.settle(await machine.drain())
+    assert (await machine.engine.finish(machine.shop.name))["finished"] == 1
+
+
 async def test_a_cancelled_mailing_takes_nobody_in_any_more_and_is_over_once_all_have_their_end(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.scheduler.mailings.engine._FROZEN_AT_ONCE", 3)
-    await add_contacts(machine, 7)
+    await machine.add_contacts(7)
     mailing = await machine.begin()
     keep = machine.freezes.keep
 
@@ -126,7 +158,7 @@ async def test_a_cancelled_mailing_takes_nobody_in_any_more_and_is_over_once_all
 
 
 async def test_only_those_who_failed_get_another_mail(machine: Machine) -> None:
-    await add_contacts(machine, 6)
+    await machine.add_contacts(6)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     first = await machine.drain()
@@ -151,7 +183,7 @@ async def test_only_those_who_failed_get_another_mail(machine: Machine) -> None:
 
 
 async def test_where_nobody_failed_there_is_nothing_to_retry(machine: Machine) -> None:
-    await add_contacts(machine, 1)
+    await machine.add_contacts(1)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     await machine.settle(await machine.drain())
@@ -160,7 +192,7 @@ async def test_where_nobody_failed_there_is_nothing_to_retry(machine: Machine) -
 
 
 async def test_what_the_relay_may_have_is_tried_again_only_if_somebody_says_so(machine: Machine) -> None:
-    await add_contacts(machine, 2)
+    await machine.add_contacts(2)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     await machine.settle(await machine.drain(), BulkState.FAILED, "unknown")
@@ -179,8 +211,8 @@ def make_hours(start: datetime, hours: float) -> dict[str, str]:
 
 async def test_mail_leaves_within_its_hours_and_what_is_late_waits_for_the_next_under_its_id(machine: Machine) -> None:
     now = datetime.now(UTC)
-    await add_contacts(machine, 3, "here")
-    await add_contacts(machine, 2, "kiritimati", "Etc/GMT-12")
+    await machine.add_contacts(3, "here")
+    await machine.add_contacts(2, "kiritimati", "Etc/GMT-12")
     mailing = await machine.begin(hours=make_hours(now - timedelta(hours=1), 3))
     await machine.engine.start(machine.shop.name)
     ids = {row["id"] for row in await machine.list_rows(mailing)}
@@ -197,7 +229,7 @@ async def test_mail_leaves_within_its_hours_and_what_is_late_waits_for_the_next_
 
 async def test_mail_that_expired_with_its_hours_gets_another_round_until_the_mailing_is_over(machine: Machine) -> None:
     now = datetime.now(UTC)
-    await add_contacts(machine, 2)
+    await machine.add_contacts(2)
     hours = make_hours(now - timedelta(hours=1), 3)
     mailing = await machine.begin(hours=hours, finish_at=(now + timedelta(hours=30)).isoformat())
     await machine.engine.start(machine.shop.name)
@@ -219,7 +251,7 @@ async def test_mail_that_expired_with_its_hours_gets_another_round_until_the_mai
 
 
 async def test_what_never_left_fails_when_the_mailing_is_over(machine: Machine) -> None:
-    await add_contacts(machine, 4)
+    await machine.add_contacts(4)
     finish = datetime.now(UTC) + timedelta(hours=1)
     mailing = await machine.begin(finish_at=finish.isoformat(), rate=2)
     await machine.engine.start(machine.shop.name)
@@ -247,7 +279,7 @@ async def test_what_never_left_fails_when_the_mailing_is_over(machine: Machine) 
 
 
 async def test_silent_mail_goes_out_again_under_its_id_while_results_come_back(machine: Machine) -> None:
-    await add_contacts(machine, 6)
+    await machine.add_contacts(6)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     first = await machine.drain()
@@ -269,7 +301,7 @@ async def test_silent_mail_goes_out_again_under_its_id_while_results_come_back(m
 
 
 async def test_nothing_is_repeated_while_it_is_paused_or_no_result_comes_back(machine: Machine) -> None:
-    await add_contacts(machine, 5)
+    await machine.add_contacts(5)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     await machine.drain()
@@ -288,7 +320,7 @@ async def test_nothing_is_repeated_while_it_is_paused_or_no_result_comes_back(ma
 
 
 async def test_processes_keep_to_a_mailings_rate_together(machine: Machine, module_database_url: str) -> None:
-    await add_contacts(machine, 45)
+    await machine.add_contacts(45)
     other = Database(module_database_url)
     began = (await other.fetch("SELECT clock_timestamp() AS at"))[0]["at"]
     await machine.begin(rate=10)
@@ -304,8 +336,60 @@ async def test_processes_keep_to_a_mailings_rate_together(machine: Machine, modu
     assert taken <= 10 * (ended - began).total_seconds() + 1
 
 
+async def test_a_mailing_goes_slower_and_faster_while_it_runs(machine: Machine) -> None:
+    await machine.add_contacts(30)
+    mailing = await machine.begin(rate=20)
+    await machine.engine.start(machine.shop.name)
+    await machine.pass_time(10)
+    await machine.change(mailing, rate=3)
+    assert len(await machine.drain()) == 3  # what had gathered by the rate before does not count
+    await machine.pass_time(1)
+    assert len(await machine.drain()) == 3
+    await machine.do(mailing, "pause")
+    await machine.change(mailing, rate=10)
+    await machine.do(mailing, "resume")
+    await machine.pass_time(1)
+    assert len(await machine.drain()) == 10
+    await machine.change(mailing, rate=None)
+    assert len(await machine.drain()) == 14
+
+
+async def test_an_end_that_is_moved_holds_for_all_that_has_not_left(machine: Machine) -> None:
+    await machine.add_contacts(4)
+    now = datetime.now(UTC).replace(microsecond=0)
+    mailing = await machine.begin(finish_at=(now + timedelta(hours=9)).isoformat(), rate=2)
+    await machine.engine.start(machine.shop.name)
+    await machine.take()
+    sooner = now + timedelta(hours=1)
+    await machine.change(mailing, finish_at=sooner.isoformat())
+    await machine.pass_time(10)
+    [mail, _] = await machine.take()
+    assert mail.expires_at == sooner - timedelta(seconds=10)
+    await machine.pass_time(3600)
+    assert await machine.take() == []
+    later = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=2)
+    await machine.change(mailing, finish_at=later.isoformat())
+    [mail] = await machine.take()
+    assert mail.expires_at == later
+    assert (await machine.read(mailing))["counts"]["pending"] == 4
+
+
+async def test_hours_that_begin_after_the_end_count_once_that_is_later(machine: Machine) -> None:
+    await machine.add_contacts(1)
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    begin, end = ((now + timedelta(hours=hours)) for hours in (2, 5))
+    hours = {"from": f"{begin:%H:%M}", "to": f"{end:%H:%M}", "timezone": "UTC"}
+    mailing = await machine.begin(hours=hours, finish_at=(now + timedelta(hours=1)).isoformat())
+    await machine.engine.start(machine.shop.name)
+    await machine.change(mailing, finish_at=(now + timedelta(hours=4)).isoformat())
+    await machine.pass_time(2.5 * 3600)
+    await machine.engine.finish(machine.shop.name)
+    [mail] = await machine.take()
+    assert mail.expires_at == now + timedelta(hours=1.5)
+
+
 async def test_a_mailing_is_started_paused_and_resumed_once(machine: Machine) -> None:
-    await add_contacts(machine, 1)
+    await machine.add_contacts(1)
     mailing = await machine.shop.create(content={**CONTENT})
     for action in ("pause", "resume", "cancel", "retry"):
         refused = await machine.do(mailing, action, expect=409)
@@ -330,7 +414,7 @@ async def test_a_mailing_is_started_paused_and_resumed_once(machine: Machine) ->
 
 
 async def test_a_mailing_that_waits_for_its_time_begins_then_and_cancelled_never(machine: Machine) -> None:
-    await add_contacts(machine, 1)
+    await machine.add_contacts(1)
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     mailing, other = await machine.begin(start_at=later), await machine.begin(start_at=later)
     cancelled = await machine.do(other, "cancel")
@@ -342,7 +426,7 @@ async def test_a_mailing_that_waits_for_its_time_begins_then_and_cancelled_never
 
 
 async def test_those_who_unsubscribe_are_skipped_until_their_mail_has_left(machine: Machine) -> None:
-    first, second, third, *_ = await add_contacts(machine, 5)
+    first, second, third, *_ = await machine.add_contacts(5)
     await machine.unsubscribe(first)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
@@ -363,7 +447,7 @@ async def test_those_who_unsubscribe_are_skipped_until_their_mail_has_left(machi
 
 
 async def test_whoever_unsubscribes_after_his_mail_failed_gets_no_next_one(machine: Machine) -> None:
-    recipients = await add_contacts(machine, 3)
+    recipients = await machine.add_contacts(3)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     await machine.settle(await machine.drain(), BulkState.FAILED, "rejected")
@@ -372,3 +456,171 @@ async def test_whoever_unsubscribes_after_his_mail_failed_gets_no_next_one(machi
     await machine.engine.start(machine.shop.name)
     assert len(await machine.drain()) == 2
     assert await machine.count(mailing) == {"queued": 2, "skipped": 1}
+
+
+async def test_of_two_who_renew_the_second_leaves_the_retry_to_the_first(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.scheduler.mailings.round_store._PORTION", 2)
+    await add_contacts(machine, 6)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    await machine.settle(await machine.drain(), BulkState.FAILED, "rejected")
+    await machine.do(mailing, "retry")
+    first, renew = Machine(machine.shop), machine.rounds.renew
+
+    async def renew_after_another(*args: Any) -> int:
+        assert await first.rounds.renew(*args) == 2  # and dies
+        return await renew(*args)
+
+    monkeypatch.setattr(machine.rounds, "renew", renew_after_another)
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 0
+    assert (await first.engine.finish(machine.shop.name))["finished"] == 0
+    assert (await first.engine.start(machine.shop.name))["next_round"] == 4
+    assert await machine.count(mailing) == {"pending": 6}
+
+
+async def test_mail_that_waits_gets_the_new_end_where_a_retry_puts_it_off(machine: Machine) -> None:
+    await add_contacts(machine, 4)
+    finish = datetime.now(UTC) + timedelta(hours=1)
+    mailing = await machine.begin(finish_at=finish.isoformat(), rate=1)
+    await machine.engine.start(machine.shop.name)
+    [taken] = await machine.take()
+    await machine.settle([taken], BulkState.FAILED, "rejected")
+    sooner = {"finish_at": (finish - timedelta(minutes=5)).isoformat()}
+    refused = await machine.do(mailing, "retry", sooner, expect=422)
+    assert refused["errors"][0]["pointer"] == "/finish_at"
+    await machine.do(mailing, "retry", {"finish_at": None})
+    await machine.pass_time(3601)
+    await machine.engine.start(machine.shop.name)
+    assert (await machine.engine.send(machine.shop.name))["next_hours"] == 3
+    await machine.database.fetch("UPDATE scheduler.bulk_lane SET rate = NULL")
+    assert len(await machine.drain()) == 4
+
+
+async def let_repeat(machine: Machine) -> None:
+    """What has left is to leave once more."""
+    await machine.database.fetch("UPDATE scheduler.bulk_mail SET state = 'pending' WHERE state = 'queued'")
+    await machine.database.fetch("UPDATE scheduler.bulk_lane SET pending = pending + queued, queued = 0")
+    await machine.database.fetch("UPDATE scheduler.bulk_window SET in_flight = 0")
+
+
+async def test_of_a_cancelled_mailing_what_has_left_is_not_cancelled_even_if_it_was_to_leave_again(
+    machine: Machine,
+) -> None:
+    await add_contacts(machine, 3)
+    mailing = await machine.begin(rate=1)
+    await machine.engine.start(machine.shop.name)
+    [taken] = await machine.take()
+    await let_repeat(machine)
+    await machine.do(mailing, "cancel")
+    await machine.settling.cancel_lanes(100)
+    assert await machine.count(mailing) == {"deferred": 1, "cancelled": 2}
+    assert (await machine.engine.finish(machine.shop.name))["cancelled"] == 0
+    await machine.settle([taken])
+    assert await machine.count(mailing) == {"sent": 1, "cancelled": 2}
+    assert (await machine.engine.finish(machine.shop.name))["cancelled"] == 1
+
+
+async def test_what_had_left_and_never_left_again_is_tried_once_more_only_if_somebody_says_so(machine: Machine) -> None:
+    await add_contacts(machine, 2)
+    mailing = await machine.begin(finish_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    await machine.engine.start(machine.shop.name)
+    await machine.drain()
+    await let_repeat(machine)
+    await machine.do(mailing, "pause")
+    await machine.pass_time(26 * 3600)
+    assert (await machine.engine.finish(machine.shop.name))["never_sent"] == 2
+    await machine.do(mailing, "retry", {"finish_at": None})
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 0
+
+
+async def test_what_was_given_up_may_have_been_sent_whatever_it_was_put_off_for(machine: Machine) -> None:
+    await add_contacts(machine, 1)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    await machine.settle(await machine.drain(), BulkState.DEFERRED, "deferred")
+    await machine.pass_time(3 * 24 * 3600)
+    await machine.settling.give_up(timedelta(days=1), 100)
+    assert await machine.count(mailing) == {"expired": 1}
+    await machine.do(mailing, "retry")
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 0
+
+
+async def test_after_a_silence_one_mail_finds_out_whether_results_come_back(machine: Machine) -> None:
+    await add_contacts(machine, 4)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    first = await machine.drain()
+    await machine.pass_time(1)
+    await machine.settle(first[:1])  # nothing that left later is missing, and nothing more comes
+    repeated = 0
+    again: list[QueuedMail] = []
+    for _ in range(8):
+        await machine.pass_time(200)
+        repeated += (await machine.engine.start(machine.shop.name))["repeated"]
+        again += await machine.drain()
+    assert repeated == len(again) == 1
+    await machine.settle(again)
+    for _ in range(5):  # others' results come all the time
+        await machine.pass_time(200)
+        await machine.database.fetch("UPDATE scheduler.bulk_lane SET result_at = now()")
+        repeated += (await machine.engine.start(machine.shop.name))["repeated"]
+    assert repeated == 3
+    assert await machine.count(mailing) == {"sent": 2, "pending": 2}
+
+
+async def test_a_short_timeout_repeats_nothing_either_while_no_result_comes_back(machine: Machine) -> None:
+    machine.engine._policy = EnginePolicy(timedelta(seconds=10), 1024 * 1024)
+    await add_contacts(machine, 2)
+    await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    await machine.drain()
+    for _ in range(4):
+        await machine.pass_time(12)
+        assert (await machine.engine.start(machine.shop.name))["repeated"] == 0
+
+
+async def test_whoever_takes_longer_than_his_lease_still_brings_an_audience_on(machine: Machine) -> None:
+    await add_contacts(machine, 5)
+    mailing = await machine.begin()
+    await machine.freezes.begin_due(machine.shop.name)
+    slow = await machine.freezes.lease(machine.shop.name)
+    await machine.database.fetch("UPDATE scheduler.mailing SET freeze_until = now() - interval '1 s'")
+    other = await machine.freezes.lease(machine.shop.name)
+    assert slow
+    assert other
+    assert await machine.engine._freeze(*slow) == 5
+    assert await machine.engine._freeze(*other) == 0
+    assert await machine.count(mailing) == {"pending": 5}
+
+
+async def test_a_retry_brings_back_the_content_and_leaves_out_what_is_too_large(machine: Machine) -> None:
+    await add_contacts(machine, 1)
+    await machine.shop.add_contact("large@example.org", "Ann", note="x" * 1500)
+    machine.engine._policy = EnginePolicy(timedelta(seconds=600), 1500)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    assert await machine.count(mailing) == {"pending": 1, "failed": 1}
+    await machine.settle(await machine.drain(), BulkState.FAILED, "rejected")
+    await machine.database.fetch("DELETE FROM scheduler.bulk_content")
+    await machine.do(mailing, "retry")
+    await machine.engine.start(machine.shop.name)
+    [again] = await machine.drain()
+    assert again.content
+    assert await machine.pacing.load_contents([(again.lane, again.content)])
+    assert await machine.count(mailing) == {"queued": 1, "failed": 1}
+
+
+async def test_mail_put_off_for_good_gets_another_round_where_that_is_wanted_until_the_end(machine: Machine) -> None:
+    machine = Machine(machine.shop, repeat_failed=True)
+    await add_contacts(machine, 2)
+    mailing = await machine.begin(finish_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    await machine.engine.start(machine.shop.name)
+    one, other = await machine.drain()
+    await machine.settle([one], BulkState.FAILED, "deferred")
+    await machine.settle([other], BulkState.FAILED, "rejected")
+    assert (await machine.engine.finish(machine.shop.name))["finished"] == 0
+    assert await machine.count(mailing) == {"pending": 1, "failed": 1}
+    await machine.pass_time(3601)
+    assert await machine.engine.finish(machine.shop.name) == {"never_sent": 1, "finished": 1, "cancelled": 0}

@@ -43,7 +43,7 @@ def answer(step: str, argument: str) -> str | None:
 def world(real_servers: RealServers) -> Iterator[World]:
     prefix, database = real_servers.create_topics(), real_servers.create_database()
     stack = Stack(real_servers.bootstrap_servers(), prefix, real_servers.postgres().database_url(database))
-    runner = ServiceRunner({**stack.env(), "MILENA_RELEASE_LEASE_S": str(LEASE_S)})
+    runner = ServiceRunner({**stack.env(), "MILENA_RELEASE_LEASE_S": str(LEASE_S)}, preloaded=True)
     script = Script(answer, delay=lambda step, _: 0.01 if step == "dot" else 0.0)
     try:
         with run_smtp_apart(script) as relay:

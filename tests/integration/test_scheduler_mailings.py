@@ -37,7 +37,9 @@ async def test_a_mailing_is_kept_as_it_was_written(shop: Account) -> None:
         "unsubscribe": True,
     }
     made = await shop.ask("POST", "/v1/mailings", expect=201, json=body)
-    assert made == await shop.ask("GET", f"/v1/mailings/{made['id']}", expect=200)
+    read = await shop.ask("GET", f"/v1/mailings/{made['id']}", expect=200)
+    assert read.pop("counts")["recipients"] == 0
+    assert made == read
     told = {name: made[name] for name in body}
     told["start_at"], told["finish_at"] = (
         datetime.fromisoformat(told[name]).isoformat() for name in ("start_at", "finish_at")
@@ -73,16 +75,29 @@ async def test_what_is_left_out_of_a_change_stays_and_null_takes_back(shop: Acco
     assert await shop.refuse("PATCH", path, {"content": {"html": None}}) == ["/content/html"]
     assert await shop.refuse("PATCH", path, {"content": {"html": "{{ x", "subjct": "y"}}) == ["/content/subjct"]
     assert await shop.refuse("PATCH", path, {"state": "running"}) == ["/state"]
+    assert (await shop.ask("PATCH", path, expect=422))["errors"][0]["pointer"] == ""
+    assert (await shop.ask("PATCH", path, expect=200, json={}))["content"] == changed["content"]
 
 
-async def test_a_mailing_that_runs_is_neither_changed_nor_deleted(shop: Account) -> None:
+async def test_of_a_mailing_that_runs_name_rate_and_end_can_be_changed_and_it_is_not_deleted(shop: Account) -> None:
     made = await shop.create()
     path = f"/v1/mailings/{made['id']}"
     await shop.set(made, "state = 'running'")
-    for method, options in (("PATCH", {"json": {"rate": 5}}), ("DELETE", {})):
+    for method, options in (("PATCH", {"json": {"rate": 5, "content": {"text": "x"}, "hours": None}}), ("DELETE", {})):
         refused = await shop.ask(method, path, expect=409, **options)
         assert (refused["type"], refused["state"]) == ("/problems/mailing-state", "running")
+    refused = await shop.ask("PATCH", path, expect=409, json={"content": {"text": "x"}, "hours": None})
+    assert "content, hours cannot" in refused["detail"] and "Cancel it" in refused["detail"]
+    past = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+    for pointer, fields in {"/finish_at": {"finish_at": past}, "/rate": {"rate": 0}, "/name": {"name": ""}}.items():
+        assert await shop.refuse("PATCH", path, fields) == [pointer]
+    assert await shop.refuse("PATCH", path, {"state": "paused"}) == ["/state"]
+    for state in ("running", "paused"):
+        await shop.set(made, f"state = '{state}'")
+        changed = await shop.ask("PATCH", path, expect=200, json={"name": state, "rate": 5})
+        assert (changed["name"], changed["rate"], changed["state"]) == (state, 5, state)
     await shop.set(made, "state = 'finished', finished_at = now()")
+    assert (await shop.ask("PATCH", path, expect=409, json={"rate": 5}))["state"] == "finished"
     assert "schedule.tick" in (await shop.ask("DELETE", path, expect=409))["detail"]
     await shop.set(made, "told_at = now()")
     await shop.ask("DELETE", path, expect=204)
@@ -234,6 +249,7 @@ async def test_bad_mailings_are_refused_with_a_pointer_to_each_mistake(shop: Acc
     assert await refuse(audience={"list": str(uuid4()), "attributes": {"a": 1}}) == ["/audience/list"]
     assert await refuse(audience={"attributes": {"a": {"b": 1}}}) == ["/audience/attributes"]
     assert await refuse(audience={"tags": {"any": ["a\0b"]}}) == ["/audience/tags/any/0"]
+    assert await refuse(audience={"tags": {"any": [], "all": [], "none": []}}) == ["/audience/tags/any"]
     assert await shop.refuse("POST", "/v1/mailings", {}) == ["/name", "/content", "/audience"]
     refused = await shop.ask(
         "POST", "/v1/mailings", expect=403, json={**good, "content": {**CONTENT, "from": "a@example.net"}}

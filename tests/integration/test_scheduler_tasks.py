@@ -175,6 +175,7 @@ async def test_both_forms_are_the_same_task(shop: Account) -> None:
         {"subject": "Other"},
     )
     assert (changed["schedule"]["day_fields"], changed["retries"]) == ("either", 2)
+    assert (await shop.ask("PATCH", path)).status_code == 422
     patched = (await shop.ask("PATCH", path, json={"enabled": False})).json()
     assert (patched["next_due_at"], patched["upcoming"], patched["cron"]) == (None, [], "0 9 1 * 1")
     assert await shop.command("delete", {"id": made["id"]}) == patched

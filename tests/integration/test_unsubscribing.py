@@ -45,6 +45,7 @@ async def test_whoever_looks_changes_nothing_and_the_button_does(shop: Account) 
         assert (page.status_code, page.headers["cache-control"]) == (200, "no-store")
         assert "<button>" in page.text
         assert "Shop &lt;news@example.com&gt;" in page.text
+    assert (await shop.client.head(path)).status_code == 200
     assert await list_them(shop) == []
     done = await shop.client.post(path, data={**ONE_CLICK, "from": "page"}, headers=BROWSER)
     assert done.status_code == 200

@@ -1,7 +1,8 @@
 """What works for a mailing, in one process of a test: its jobs, and its hand-out, on a real PostgreSQL."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ from services.scheduler.pacing.settling_store import Result, SettlingStore
 from services.scheduler.pacing.states import BulkState
 from services.scheduler.pacing.store import PacingStore, QueuedMail
 from services.scheduler.unsubscribing.store import Source, UnsubscriptionStore
-from tests.support.mailings import Account
+from tests.support.mailings import Account, World
 
 DAY, LEASE = timedelta(days=1), timedelta(seconds=30)
 CONTENT = {"from": "news@example.com", "subject": "Hello", "text": "Hi {{ name }}"}
@@ -33,6 +34,15 @@ class Machine:
         self.engine = Engine(self.freezes, self.rounds, FinishStore(self.database), BulkStore(self.database), policy)
         self.pacing, self.settling = PacingStore(self.database), SettlingStore(self.database)
 
+    async def add_contacts(self, count: int, name: str = "ann", zone: str | None = None) -> list[UUID]:
+        """So many people, whose recipient ids these are."""
+        added = [await self.shop.add_contact(f"{name}{number}@example.org", "Ann") for number in range(count)]
+        if zone:
+            await self.database.fetch(
+                "UPDATE scheduler.contact SET timezone = $2 WHERE id = ANY($1::uuid[])", added, zone
+            )
+        return added
+
     async def begin(self, **fields: Any) -> Any:
         """A mailing that was started over HTTP."""
         mailing = await self.shop.create(content={**CONTENT}, **fields)
@@ -41,6 +51,9 @@ class Machine:
 
     async def do(self, mailing: Any, action: str, body: Any = None, expect: int = 202) -> Any:
         return await self.shop.ask("POST", f"/v1/mailings/{mailing['id']}/{action}", expect=expect, json=body)
+
+    async def change(self, mailing: Any, expect: int = 200, **fields: Any) -> Any:
+        return await self.shop.ask("PATCH", f"/v1/mailings/{mailing['id']}", expect=expect, json=fields)
 
     async def read(self, mailing: Any) -> Any:
         return await self.shop.ask("GET", f"/v1/mailings/{mailing['id']}", expect=200)
@@ -100,9 +113,25 @@ class Machine:
         by = timedelta(seconds=seconds)
         for table, columns in (
             ("bulk_mail", ("due_at", "expires_at", "handed_at", "ended_at")),
-            ("bulk_lane", ("handed_at", "result_at", "flying_since", "tokens_at")),
+            (
+                "bulk_lane",
+                ("handed_at", "result_at", "flying_since", "tokens_at", "finish_at", "created_at", "changed_at"),
+            ),
+            ("bulk_content", ("used_at",)),
             ("bulk_window", ("heard_at", "heard_since")),
-            ("mailing", ("start_at", "finish_at", "started_at", "frozen_at", "freeze_until")),
+            ("mailing", ("start_at", "finish_at", "started_at", "frozen_at", "freeze_until", "finished_at")),
         ):
             moved = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
             await self.database.fetch(f"UPDATE scheduler.{table} SET {moved}", by)
+
+
+@asynccontextmanager
+async def open_machine(world: World) -> AsyncIterator[Machine]:
+    """A machine of a test's own, and afterwards none of its mail is left to others."""
+    shop = await world.open()
+    yield Machine(shop)
+    tables = "bulk_lane, scheduler.bulk_content, scheduler.bulk_mail, scheduler.bulk_group, scheduler.mailing"
+    await shop.database.fetch(f"TRUNCATE scheduler.{tables}, scheduler.occurrence")
+    await shop.database.fetch(
+        "UPDATE scheduler.bulk_window SET size = 50, in_flight = 0, heard_at = NULL, heard_since = NULL"
+    )

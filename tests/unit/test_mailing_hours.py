@@ -110,13 +110,5 @@ def test_inside_a_window_it_begins_at_once_and_its_first_late_minute_is_outside(
     assert OFFICE.next_window(end) == (end + timedelta(hours=15), end + DAY)
 
 
-def test_nothing_goes_on_after_the_mailing_has_to_be_finished() -> None:
-    start, end = datetime(2026, 7, 1, 7, tzinfo=UTC), datetime(2026, 7, 1, 16, tzinfo=UTC)
-    before = start - timedelta(hours=2)
-    assert OFFICE.next_window(before, finish_at=start + MINUTE) == (start, start + MINUTE)
-    assert OFFICE.next_window(before, finish_at=start) is None
-    assert OFFICE.next_window(before, finish_at=end + DAY) == (start, end)
-
-
 def test_where_the_calendar_ends_there_is_no_window() -> None:
     assert OFFICE.next_window(datetime(9999, 12, 31, 20, tzinfo=UTC)) is None

@@ -7,6 +7,7 @@ import json
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,8 @@ from services.scheduler.importing.reading import choose_reader, read_portions
 from services.scheduler.importing.recipients import Recipient
 from services.scheduler.importing.rows import BadRow, Row, RowReader, UnreadableFile
 from services.scheduler.importing.text_lines import LINE_LIMIT
+from services.scheduler.mailings.variables import fill_in
+from shared.events import BulkEntry
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 HEAD = b"address,name,plan\n"
@@ -71,7 +74,7 @@ def test_what_is_written_as_csv_is_read_wherever_it_is_cut(
     writer = csv.writer(written, delimiter=delimiter, lineterminator=end)
     writer.writerows([("address", "name", "plan"), *(map(guard_cell, cells) for cells in table)])
     rows = read(CSV, *cut(written.getvalue().encode(encoding), places))
-    told = [tuple(row.fields.values()) for row in rows if isinstance(row, Row)]
+    told = [tuple(cell or "" for cell in row.fields.values()) for row in rows if isinstance(row, Row)]
     assert len(told) == len(rows)
     assert told == [cells for cells in table if any(cells)]
 
@@ -167,10 +170,44 @@ def test_a_file_that_cannot_be_read_says_why_and_repeats_nothing() -> None:
     assert "columns 1 and 2 have the same name" in told["twice"]
     assert "save it as CSV" in told["sheet"]
     assert not any("ann@" in each for each in told.values())
-    for charset in ("utf-7", "nonsense", "base64", "cp037"):
+    for charset in ("utf-7", "nonsense", "base64", "cp037", "unicode_escape"):
         with pytest.raises(UnreadableFile):
             choose_reader(f"text/csv; charset={charset}")
     assert choose_reader("application/pdf") is None
+
+
+@pytest.mark.parametrize("charset", ["iso2022_jp", "iso2022_kr", "idna", "utf-16", "shift_jis", "gbk"])
+def test_a_file_that_is_not_what_its_charset_says_is_no_fault_of_ours(charset: str) -> None:
+    for cell in (b"\x1b$Z", b"\\x", b"\x81\x20", b"\x80\xff"):
+        try:
+            reader = choose(f"text/csv; charset={charset}")
+            rows = [*reader.feed(HEAD + b"a@x.org," + cell + b",x\n"), *reader.end()]
+        except UnreadableFile as exc:
+            assert "UTF-8" in str(exc)
+        else:
+            assert len(rows) == 1
+
+
+def test_an_empty_cell_is_no_value() -> None:
+    [ann] = judge(CSV, b"address,name,timezone,tags,plan\nann@x.org,,,,\n")
+    assert isinstance(ann, Recipient)
+    assert ann[4:] == ("", "", (), {"plan": None})
+
+
+def test_a_row_of_ndjson_has_one_address() -> None:
+    [row] = judge(NDJSON, b'{"address": "ann@x.org", "email": "bob@x.org"}\n')
+    assert isinstance(row, BadRow) and row.field == "address"
+
+
+def test_attributes_are_such_that_a_mail_can_have_them_as_variables() -> None:
+    deepest: Any = "x"
+    for _ in range(31):
+        deepest = [deepest]
+    fits, no = ({"address": "ann@x.org", "attributes": {"a": value}} for value in (deepest, [deepest]))
+    kept, refused = judge(NDJSON, json.dumps(fits).encode() + b"\n" + json.dumps(no).encode())
+    assert isinstance(kept, Recipient) and kept.attributes
+    BulkEntry.model_validate({"to": kept.address, "variables": fill_in(kept.address, "", kept.attributes)})
+    assert isinstance(refused, BadRow) and refused.field == "attributes"
 
 
 def test_excel_says_its_delimiter_in_a_line_of_its_own() -> None:
@@ -183,6 +220,7 @@ def test_fields_have_their_limits() -> None:
         {"address": "nobody"},
         {"address": "a@x.org\r\nBcc: b@x.org"},
         {"address": ""},
+        {"address": '"<a>"@x.org'},
         {"address": "a@x.org", "name": "n" * 201},
         {"address": "a@x.org", "name": "A\nB"},
         {"address": "a@x.org", "timezone": "../etc/passwd"},

@@ -188,6 +188,7 @@ def test_a_test_mail_is_marked_and_the_same_for_the_same_idempotency_key() -> No
         changed_at=NOW,
         started_at=None,
         finished_at=None,
+        recipients_deleted_at=None,
     )
 
     def compose(address: str, name: str | None) -> Any:

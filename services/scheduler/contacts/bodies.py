@@ -15,11 +15,11 @@ from services.scheduler.importing.recipients import (
     TAG_LIMIT,
     Recipient,
     check_attributes,
+    check_recipient,
     read_name,
     read_tags,
     read_timezone,
 )
-from shared.addresses import check_address
 
 _STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -31,9 +31,7 @@ def _check_attributes(given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-ContactAddress = Annotated[
-    str, Field(max_length=400, examples=["ann@example.org"]), AfterValidator(lambda given: check_address(given.strip()))
-]
+ContactAddress = Annotated[str, Field(max_length=400, examples=["ann@example.org"]), AfterValidator(check_recipient)]
 ContactName = Annotated[
     str,
     BeforeValidator(read_name),

@@ -37,6 +37,15 @@ _FORGET_MAIL = f"""
         WHERE lane.id = waiting.lane)
     SELECT count(*) FROM gone
 """
+# A portion of an audience that has been read and is not kept yet may have him in it: its reader has lost the mailing,
+# and reads it again once he is gone.
+_STOP_FREEZING = text(
+    """
+    UPDATE scheduler.mailing SET freeze_token = NULL, freeze_until = NULL WHERE id = ANY(ARRAY(
+        SELECT id FROM scheduler.mailing WHERE account = :account AND freeze_token IS NOT NULL AND frozen_at IS NULL
+        AND state IN ('running', 'paused') ORDER BY id FOR UPDATE))
+    """
+)
 _PLACES = {
     "scheduler.contact": _DELETE.format("scheduler.contact WHERE id = :recipient AND account = :account"),
     "scheduler.mailing_list_entry": _DELETE.format(
@@ -80,6 +89,7 @@ class ErasureStore:
         known = {"recipient": recipient, "account": key.account}
         erased: dict[str, int] = {}
         async with self._database.transaction() as connection:
+            await connection.execute(_STOP_FREEZING, known)
             for place, statement in _PLACES.items():
                 erased[place] = (await connection.execute(text(statement), known)).scalar_one()
             if any(erased.values()):

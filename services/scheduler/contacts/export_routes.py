@@ -12,6 +12,7 @@ from services.scheduler.contacts.examples import EXPORT_EXAMPLES
 from services.scheduler.contacts.exporting import write_csv, write_csv_head, write_lines
 from services.scheduler.contacts.queries import PATH, SCOPE, TAG, FilterQuery
 from services.scheduler.contacts.store import ContactStore
+from services.scheduler.importing.columns import KNOWN, name_column
 from shared.access import KeyLookup
 from shared.apidocs import describe_problems
 from shared.authenticating import authenticate
@@ -47,12 +48,19 @@ def setup_exporting(app: FastAPI, keys: KeyLookup, store: ContactStore) -> None:
             lines, media = _export_lines(store, key.account, wanted), "application/x-ndjson"
         else:
             names = await store.list_attribute_names(key.account, wanted, _MOST_COLUMNS + 1)
-            if len(names) > _MOST_COLUMNS:
-                detail = f"there are more than {_MOST_COLUMNS} attributes: too many columns; take ndjson"
-                raise invalid_content([{"detail": detail, "pointer": "/query/format"}])
+            if detail := _find_obstacle(names):
+                raise invalid_content([{"detail": f"{detail}; take ndjson", "pointer": "/query/format"}])
             lines, media = _export_csv(store, key.account, wanted, names), "text/csv"
         headers = {"content-disposition": f'attachment; filename="contacts.{query.format}"'}
         return StreamingResponse(lines, media_type=media, headers=headers)
+
+
+def _find_obstacle(names: list[str]) -> str | None:
+    """Why contacts with these attributes cannot be written so that an import reads them as they are."""
+    if len(names) > _MOST_COLUMNS:
+        return f"there are more than {_MOST_COLUMNS} attributes: too many columns"
+    taken = [name for name in names if name_column(name) in KNOWN or name_column(name) != name]
+    return f"a column `{taken[0]}` would not be read as the attribute it is" if taken else None
 
 
 async def _export_csv(

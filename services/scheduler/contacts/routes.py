@@ -14,7 +14,7 @@ from services.scheduler.contacts.store import ContactStore
 from shared.access import ApiKey, KeyLookup
 from shared.apidocs import describe_body, describe_problems
 from shared.authenticating import authenticate
-from shared.bodies import parse_model, read_model, read_object
+from shared.bodies import parse_model, read_changes, read_model
 from shared.cursors import mark_list, read_cursor, write_cursor
 from shared.problems import Problem, invalid_content
 
@@ -102,7 +102,7 @@ def _setup_one(app: FastAPI, keys: KeyLookup, store: ContactStore) -> None:
         makes the contact, and stays; who has another one is another contact.
         """
         key = await authenticate(request, keys, SCOPE)
-        changes = parse_model(await read_object(request), ContactChanges)
+        changes = parse_model(await read_changes(request), ContactChanges)
         await store.change(changes.apply_to(await find_contact(store, contact_id, key)))
         return show_contact(await find_contact(store, contact_id, key))
 

@@ -29,7 +29,7 @@ def find_delimiter(header: str) -> str:
 def read_columns(cells: list[str], line: int) -> list[str | None]:
     """The fields that the columns are for; None for one without a name. Raises UnreadableFile, and repeats no cell:
     where the names were forgotten, the first row is somebody's data."""
-    names = [_name(cell) for cell in cells]
+    names = [name_column(cell) for cell in cells]
     if len(cells) > _COLUMN_LIMIT:
         raise UnreadableFile(f"it has more than {_COLUMN_LIMIT} columns (line {line})")
     for number, name in enumerate(names, 1):
@@ -47,7 +47,8 @@ def read_columns(cells: list[str], line: int) -> list[str | None]:
     return names
 
 
-def _name(cell: str) -> str | None:
+def name_column(cell: str) -> str | None:
+    """The field a column of this name is for; None where it has none."""
     name = cell.strip()
     lowered = name.lower()
     if lowered in ADDRESS_NAMES:

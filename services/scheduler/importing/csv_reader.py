@@ -123,19 +123,21 @@ class CsvReader:
             return None
         if not any(cells):
             return None
-        if len(cells) != len(self._names) or len(self._columns) != len(self._names):
-            return self._fit(cells)
+        # An empty cell is what there is none of: as a text it would be written back where there was nothing.
+        values: Sequence[str | None] = [cell or None for cell in cells] if "" in cells else cells
+        if len(values) != len(self._names) or len(self._columns) != len(self._names):
+            return self._fit(values)
         self._number += 1
-        return Row(self._number, self._start, dict(zip(self._names, cells, strict=True)))
+        return Row(self._number, self._start, dict(zip(self._names, values, strict=True)))
 
-    def _fit(self, cells: list[str]) -> Row | BadRow:
+    def _fit(self, cells: Sequence[str | None]) -> Row | BadRow:
         """A row that has more or fewer cells than there are names. Empty ones that nobody has named are passed over."""
         columns = self._columns
         if len(cells) < len(columns) and any(columns[len(cells) :]):
             return self._refuse(f"has {len(cells)} cells, and there are {len(columns)} columns")
         named = [*columns, *[None] * (len(cells) - len(columns))]
         for number, (name, cell) in enumerate(zip(named, cells, strict=False), 1):
-            if name is None and cell.strip():
+            if name is None and cell and cell.strip():
                 return self._refuse(f"cell {number} is in no column that has a name; there are {len(self._names)}")
         self._number += 1
         return Row(self._number, self._start, {name: cell for name, cell in zip(named, cells, strict=False) if name})

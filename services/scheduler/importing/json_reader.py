@@ -41,6 +41,8 @@ class JsonReader:
     def _flatten(self, number: int, line: int, given: dict[str, Any]) -> Row | BadRow:
         nested = given.pop(self._attributes_field, None)
         fields: dict[str, Any] = {"address" if name in ADDRESS_NAMES else name: given[name] for name in given}
+        if len(fields) < len(given):
+            return BadRow(number, line, "address", "is given more than once, under several names")
         if nested is None:
             return Row(number, line, fields)
         if not isinstance(nested, dict):

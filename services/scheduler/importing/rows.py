@@ -13,7 +13,7 @@ class Row(NamedTuple):
     """What one row says, not judged yet. `number` counts rows from 1 on, `line` is where it begins in the file.
 
     `fields` by name: known ones by `address`, `name`, `timezone`, `tags`; any other is an attribute. Of CSV all values
-    are text. What a row does not name is not in it.
+    are text, and None where a cell is empty. What a row does not name is not in it.
     """
 
     number: int

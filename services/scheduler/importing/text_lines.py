@@ -15,6 +15,7 @@ LINE_LIMIT = 64 * 1024
 _MARK = codecs.BOM_UTF8
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PRINTABLE = bytes(range(32, 127))
+_ESCAPE = rb"\u0041"  # Python's own ways of writing text are no charsets
 _UNFIT = re.compile("[\0\ud800-\udfff]")
 _SHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
@@ -64,8 +65,8 @@ class TextLines:
             return data
         try:
             return self._wide.decode(data, final).encode("utf-8", "surrogatepass")
-        except UnicodeDecodeError:
-            raise UnreadableFile("it begins as UTF-16, and does not go on so; send it as UTF-8") from None
+        except UnicodeError:  # also where a file said to be UTF-16 has no mark to tell which one it is
+            raise UnreadableFile("it is no UTF-16 with a byte order mark, or not to its end; send UTF-8") from None
 
     def _split(self, data: bytes) -> Sequence[str | None]:
         end = data.rfind(b"\n") + 1
@@ -94,11 +95,17 @@ class TextLines:
     def _decode(self, block: bytes) -> str:
         try:
             text = block.decode(self._encoding)
-        except UnicodeDecodeError:
-            text = block.decode(self._encoding, "surrogateescape")
+        except UnicodeError:
+            text = self._decode_roughly(block)
             self.is_suspect = True
         self.is_suspect = self.is_suspect or "\0" in text
         return text
+
+    def _decode_roughly(self, block: bytes) -> str:
+        try:
+            return block.decode(self._encoding, "surrogateescape")
+        except UnicodeError:  # of an encoding in which a byte of ASCII may be the wrong one: ISO-2022
+            raise UnreadableFile("it is not what its charset says; send UTF-8, or say which charset it is") from None
 
 
 def is_text(line: str) -> bool:
@@ -109,7 +116,9 @@ def is_text(line: str) -> bool:
 def _check_encoding(name: str) -> str:
     try:
         known = codecs.lookup(name).name
-        if known.startswith("utf-16") or _PRINTABLE.decode(known) == _PRINTABLE.decode("ascii"):
+        if known.startswith("utf-16"):
+            return known
+        if _ESCAPE.decode(known) == _ESCAPE.decode("ascii") and _PRINTABLE.decode(known) == _PRINTABLE.decode("ascii"):
             return known
     except (LookupError, ValueError, AssertionError):
         pass

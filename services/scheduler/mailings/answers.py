@@ -65,6 +65,9 @@ class MailingView(BaseModel):
     started_at: datetime | None = None
     frozen_at: datetime | None = Field(default=None, description="when all were taken in; who comes later is not in it")
     finished_at: datetime | None = Field(default=None, description="when every mail had its end")
+    recipients_deleted_at: datetime | None = Field(
+        default=None, description="who got it is not kept any more, and nobody can be tried again; `counts` stay"
+    )
     test: bool | None = Field(default=None, description="true: simulated, nothing is transmitted")
 
 
@@ -155,5 +158,6 @@ def show_mailing(mailing: Mailing, *, with_content: bool = True) -> MailingView:
         started_at=mailing.started_at,
         frozen_at=mailing.frozen_at,
         finished_at=mailing.finished_at,
+        recipients_deleted_at=mailing.recipients_deleted_at,
         test=mailing.test or None,
     )

@@ -7,6 +7,8 @@ from services.scheduler.mailings.commands import Mailings
 from services.scheduler.mailings.control import MailingControl
 from services.scheduler.mailings.control_routes import setup_control
 from services.scheduler.mailings.control_store import ControlStore
+from services.scheduler.mailings.outcome_store import OutcomeStore
+from services.scheduler.mailings.reasons_store import ReasonStore
 from services.scheduler.mailings.recipient_store import RecipientStore
 from services.scheduler.mailings.routes import PATH, setup_mailing_routes
 from services.scheduler.mailings.sight import MailingLook, make_sight
@@ -31,10 +33,10 @@ def setup_mailings(api: DatabaseApi, settings: ApiSettings, views: Views) -> Non
     api.leaving.append(audiences.close)
     trials = Trials(store, RecipientStore(audiences), SchedulerStore(api.database), settings.make_links(), limit)
     standings = StandingStore(api.database)
-    setup_stats(api.app, api.keys, standings)  # before /{id}
+    setup_stats(api.app, api.keys, standings, ReasonStore(api.database))  # before /{id}
     setup_mailing_routes(api.app, api.keys, store, standings, Mailings(store, limit))
     views.add(make_sight(MailingLook(standings)))
-    setup_recipients(api.app, api.keys, store, standings)
+    setup_recipients(api.app, api.keys, store, OutcomeStore(audiences))
     setup_trials(api.app, api.keys, trials)
     asking = AskingStore(api.database)
     control = MailingControl(store, ControlStore(api.database), asking, trials, settings.mailing_check_interval)

@@ -12,6 +12,7 @@ from services.scheduler.mailings.fields import (
     Moment,
     Name,
     Rate,
+    SomeContactTags,
     Source,
     Subject,
     Values,
@@ -58,7 +59,7 @@ class TagFilter(BaseModel):
 
     model_config = _STRICT
 
-    any: ContactTags = Field(default_factory=list, description="at least one of these")
+    any: SomeContactTags = Field(default_factory=list, description="at least one of these")
     all: ContactTags = Field(default_factory=list, description="all of these")
     none: ContactTags = Field(default_factory=list, description="none of these")
 
@@ -140,6 +141,16 @@ class MailingChanges(NewMailing):
     unsubscribe: bool = Field(default_factory=_nothing, strict=True)
 
 
+class MailingAdjustments(BaseModel):
+    """What may change of a mailing that runs, or is paused."""
+
+    model_config = _STRICT
+
+    name: Name = Field(default_factory=_nothing)
+    rate: Rate | None = None
+    finish_at: Moment | None = None
+
+
 class SampleRecipient(BaseModel):
     """A recipient who need not exist."""
 
@@ -180,7 +191,9 @@ class RetryRequest(BaseModel):
     model_config = _STRICT
 
     finish_at: Moment | None = Field(
-        default=None, description="nothing leaves from then on; left out: as the mailing says, null: there is no end"
+        default=None,
+        description="nothing leaves from then on; left out: as the mailing says, null: there is no end."
+        " While it runs, only later than before",
     )
     unknown: bool = Field(
         default=False,

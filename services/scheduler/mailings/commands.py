@@ -1,16 +1,16 @@
-"""What can be done with mailings that do not run.
+"""What can be done with mailings beside starting and stopping them.
 
 Each command is for the account of the key that asks. Raises Problem, DatabaseUnavailable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from services.scheduler.mailings.bodies import NewMailing
-from services.scheduler.mailings.defining import change, define
-from services.scheduler.mailings.mailing import EDITABLE, Mailing, MailingDefinition, MailingState
+from services.scheduler.mailings.bodies import MailingAdjustments, NewMailing
+from services.scheduler.mailings.defining import adjust, change, define
+from services.scheduler.mailings.mailing import ADJUSTABLE, EDITABLE, Mailing, MailingDefinition, MailingState
 from services.scheduler.mailings.store import MailingStore, NoSuchList
 from shared.access import ApiKey
 from shared.cursors import mark_list, read_time_cursor, write_time_cursor
@@ -36,6 +36,16 @@ async def find_mailing(store: MailingStore, mailing_id: UUID, key: ApiKey) -> Ma
 def refuse_state(mailing: Mailing, detail: str) -> Problem:
     """409: it does not stand where this can be done."""
     return Problem(409, "mailing-state", f"The mailing is {mailing.state}: {detail}", state=mailing.state.value)
+
+
+def refuse_forgotten(mailing: Mailing, status: int) -> None:
+    """Raises Problem 409 or 410 where the mailing's recipients are not kept any more."""
+    if mailing.recipients_deleted_at:
+        detail = (
+            "The mailing was over so long ago that its recipients are not kept any more (MILENA_MAILING_RETENTION)."
+            " Its counts are; for another mail, make another mailing."
+        )
+        raise Problem(status, "aged-out", detail)
 
 
 def refuse_test_key(key: ApiKey, mailing: Mailing) -> None:
@@ -72,12 +82,15 @@ class Mailings:
         return shown, write_time_cursor(shown[-1].created_at, shown[-1].id, mark) if more else None
 
     async def change(self, key: ApiKey, mailing_id: UUID, given: dict[str, Any]) -> Mailing:
-        """Change what is given of a mailing that does not run yet."""
+        """Change what is given of a mailing; of one that runs name, rate and end."""
 
         def redefine(mailing: Mailing) -> MailingDefinition:
             refuse_test_key(key, mailing)
+            if mailing.state in ADJUSTABLE:
+                _refuse_fixed(mailing, given)
+                return adjust(mailing.definition, given, self._now())
             if mailing.state not in EDITABLE:
-                raise refuse_state(mailing, "it can be changed only before it runs.")
+                raise refuse_state(mailing, "it is over. What failed of it can be tried again (`retry`).")
             return change(mailing.definition, given, key, self._now(), self._event_limit)
 
         try:
@@ -98,6 +111,16 @@ class Mailings:
             if mailing.finished_at:
                 detail = "its end is about to be told on schedule.tick. Try again in a second."
             raise refuse_state(mailing, detail)
+
+
+def _refuse_fixed(mailing: Mailing, given: Mapping[str, Any]) -> None:
+    """Raises Problem 409 where something is to change that those who got it already have."""
+    if fixed := sorted((given.keys() & NewMailing.model_fields.keys()) - MailingAdjustments.model_fields.keys()):
+        detail = (
+            f"{', '.join(fixed)} cannot be changed any more; `name`, `rate` and `finish_at` can."
+            " Cancel it, and make another one for those who have not got it."
+        )
+        raise refuse_state(mailing, detail)
 
 
 def _no_such_mailing() -> Problem:

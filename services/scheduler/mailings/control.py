@@ -10,7 +10,13 @@ from uuid import UUID
 
 from services.scheduler.mailings.asking_store import START, AskingStore
 from services.scheduler.mailings.bodies import RetryRequest
-from services.scheduler.mailings.commands import find_mailing, find_now, refuse_state, refuse_test_key
+from services.scheduler.mailings.commands import (
+    find_mailing,
+    find_now,
+    refuse_forgotten,
+    refuse_state,
+    refuse_test_key,
+)
 from services.scheduler.mailings.control_store import ControlStore
 from services.scheduler.mailings.mailing import Mailing, MailingState
 from services.scheduler.mailings.store import MailingStore
@@ -81,10 +87,14 @@ class MailingControl:
         refuse_test_key(key, mailing)
         if mailing.frozen_at is None or mailing.state is MailingState.CANCELLED:
             raise refuse_state(mailing, "only one whose recipients have all been taken in can be tried again.")
+        refuse_forgotten(mailing, 409)
         given = "finish_at" in wanted.model_fields_set
         finish_at = wanted.finish_at if given else mailing.definition.finish_at
         if finish_at and finish_at <= self._now():
             detail = "lies in the past" if given else "the mailing's own lies in the past; give a later one, or null"
+            raise invalid_content([{"detail": detail, "pointer": "/finish_at"}])
+        if given and mailing.state is not MailingState.FINISHED and _is_before(finish_at, mailing.definition.finish_at):
+            detail = "mail of it that has not left yet goes by its end: while it runs, that can only be put off"
             raise invalid_content([{"detail": detail, "pointer": "/finish_at"}])
         again = await self._control.retry(mailing_id, finish_at, unknown=wanted.unknown)
         if again is None:
@@ -102,3 +112,8 @@ class MailingControl:
         if mailing.state is into:
             return mailing
         raise refuse_state(mailing, detail)
+
+
+def _is_before(end: datetime | None, other: datetime | None) -> bool:
+    """None: there is no end."""
+    return end is not None and (other is None or end < other)

@@ -61,12 +61,12 @@ _CANCEL = _STOP.format(
 _RETRY = _STOP.format(
     change="""
         state = CASE WHEN state = 'finished' THEN 'running' ELSE state END, finished_at = NULL, finish_at = $2,
-        retry_before = now(), retry_unknown = $3, revision = revision + 1,
+        retry_before = now(), retry_unknown = $3, reasons = NULL, revision = revision + 1,
         told_at = NULL, due_at = now(), lease_token = NULL, lease_until = NULL
     """,
     where="""
-        state IN ('running', 'paused', 'finished') AND frozen_at IS NOT NULL
+        state IN ('running', 'paused', 'finished') AND frozen_at IS NOT NULL AND recipients_deleted_at IS NULL
         AND EXISTS (SELECT FROM scheduler.bulk_lane AS lane WHERE lane.id = mailing.lane AND failed + expired > 0)
     """,
-    lane="paused = changed.state = 'paused'",
+    lane="paused = changed.state = 'paused', finish_at = changed.finish_at",
 )

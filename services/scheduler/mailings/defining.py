@@ -1,13 +1,20 @@
 """From what was sent to what is stored: every rule a mailing must keep. Pure but for the problems it raises."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, time
 from typing import Any
 
 import orjson
 
 from services.scheduler.mailings.audience import Audience
-from services.scheduler.mailings.bodies import DailyHours, MailingAudience, MailingContent, NewMailing
+from services.scheduler.mailings.bodies import (
+    DailyHours,
+    MailingAdjustments,
+    MailingAudience,
+    MailingContent,
+    NewMailing,
+)
 from services.scheduler.mailings.content import Errors, check_content
 from services.scheduler.mailings.hours import Hours
 from services.scheduler.mailings.mailing import MailingDefinition
@@ -61,6 +68,16 @@ def change(
         merged = {**before.content, **content}
         fields["content"] = {name: value for name, value in merged.items() if value is not None}
     return define(parse_model(fields, NewMailing), key, now, event_limit, before)
+
+
+def adjust(before: MailingDefinition, given: Mapping[str, Any], now: datetime) -> MailingDefinition:
+    """The definition that changes make of one that runs. Raises Problem 422."""
+    wanted = parse_model(dict(given), MailingAdjustments)
+    changed = replace(before, **{name: getattr(wanted, name) for name in wanted.model_fields_set})
+    if wanted.finish_at and wanted.finish_at <= now and wanted.finish_at != before.finish_at:
+        detail = "lies in the past; to let nothing more leave, pause or cancel it"
+        raise invalid_content([{"detail": detail, "pointer": "/finish_at"}])
+    return changed
 
 
 def to_fields(definition: MailingDefinition) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from services.scheduler.mailings.finish_store import FinishStore
 from services.scheduler.mailings.freeze_store import FreezeStore, Place
 from services.scheduler.mailings.freezing import Freezer, Turns
 from services.scheduler.mailings.mailing import Mailing
-from services.scheduler.mailings.round_store import Failed, Renewed, Rounds, RoundStore
+from services.scheduler.mailings.round_store import LISTENED_EVERY, Failed, Renewed, Rounds, RoundStore
 from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.rows import hash_content
 from shared.events.identity import name_mails
@@ -48,7 +48,7 @@ class Engine:
     async def start(self, account: str) -> Mapping[str, int]:
         """Start what is due, take its audience in, and give mail another turn that failed or was not heard of."""
         begun = await self._freezes.begin_due(account)
-        await self._rounds.listen()
+        await self._rounds.listen(min(LISTENED_EVERY, self._policy.repeat_after / 2))
         repeated = await self._rounds.repeat(account, self._policy.repeat_after)
         renewed = sum([await self._renew(each) for each in await self._rounds.list_open(account)])
         taken_in = 0
@@ -76,10 +76,7 @@ class Engine:
 
     async def _freeze(self, mailing: Mailing, place: Place) -> int:
         """Take an audience in until it is all there, or somebody else does."""
-        assert mailing.lane is not None, "it has one since it began"
-        freezer = Freezer(mailing, self._policy.event_limit)
-        content = hash_content(freezer.content)
-        await self._bulk.keep_contents([(mailing.lane, content, freezer.content)])
+        freezer, content = await self._keep_content(mailing)
         before, is_last = place.recipients, False
         while not is_last:
             found = await self._freezes.read(mailing, place, _FROZEN_AT_ONCE)
@@ -92,21 +89,34 @@ class Engine:
         log.info("audience taken in", mailing_id=str(mailing.id), recipients=place.recipients)
         return place.recipients - before
 
+    async def _keep_content(self, mailing: Mailing) -> tuple[Freezer, UUID]:
+        """What the mails share, which is deleted once it was not used for long enough."""
+        assert mailing.lane is not None, "it has one since it began"
+        freezer = Freezer(mailing, self._policy.event_limit)
+        content = hash_content(freezer.content)
+        await self._bulk.keep_contents([(mailing.lane, content, freezer.content)])
+        return freezer, content
+
     async def _renew(self, rounds: Rounds) -> int:
         """Give those of a mailing another round who get one."""
         mailing, total = rounds.mailing, 0
         turns, name = Turns(mailing.definition, rounds.now), name_mails(mailing.id)
+        content = None
         while found := await self._rounds.list_failed(rounds):
             late = [each.id for each in found if not turns.has_one(each.zone)]
-            if late and mailing.definition.finish_at:
-                await self._rounds.close(late, mailing.definition.finish_at)
-            again = [each for each in found if turns.has_one(each.zone)]
-            renewed = await self._rounds.renew(
-                mailing, [_renew(each, name(each.recipient, each.round + 1), turns) for each in again]
-            )
+            if late:
+                await self._rounds.close(late)
+            again = [
+                _renew(each, name(each.recipient, each.round + 1), turns) for each in found if turns.has_one(each.zone)
+            ]
+            if not again:
+                continue
+            if content is None:
+                _, content = await self._keep_content(mailing)
+            renewed = await self._rounds.renew(mailing, content, again)
             total += renewed
-            if not renewed and not late:
-                break
+            if not renewed:
+                return total  # somebody else is at it, and will say when all have been renewed
         if rounds.retry_before:
             await self._rounds.end_retry(rounds)
         return total

@@ -61,6 +61,13 @@ def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float)
 
 
+def _refuse_none(tags: list[str]) -> list[str]:
+    """Whoever computes them and finds none does not mean every contact there is."""
+    if not tags:
+        raise ValueError("a list of no tags means nobody; leave it out where the tags do not matter")
+    return tags
+
+
 def _drop_repeats(tags: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(tags))
 
@@ -77,6 +84,7 @@ ContactTag = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), AfterValidator(_refuse_nul)
 ]
 ContactTags = Annotated[list[ContactTag], Field(max_length=50), AfterValidator(_drop_repeats)]
+SomeContactTags = Annotated[ContactTags, AfterValidator(_refuse_none), Field(json_schema_extra={"minItems": 1})]
 Attributes = Annotated[
     dict[Annotated[str, StringConstraints(min_length=1, max_length=100)], Any],
     Field(max_length=20),

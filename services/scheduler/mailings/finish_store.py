@@ -3,7 +3,8 @@
 from typing import NamedTuple
 from uuid import UUID
 
-from services.scheduler.mailings.round_store import MAY_END, OPEN, RENEWABLE, Rounds, RoundStore
+from services.scheduler.mailings.reasons_store import COUNT_REASONS
+from services.scheduler.mailings.round_store import HAS_LATE, MAY_END, OPEN, RENEWABLE, Rounds, RoundStore
 from services.scheduler.pacing.states import OPEN_STATES
 from shared.database import Database
 
@@ -59,16 +60,20 @@ class FinishStore:
         return [Need(*row.values()) for row in await self._database.fetch(_NEEDS)]
 
 
+# What has left before, and was to leave once more, may have been sent: as for all that is given up, no reason is kept.
 _FAIL_UNSENT = """
     WITH over AS MATERIALIZED (
         SELECT lane FROM scheduler.mailing
         WHERE account = $1 AND state IN ('running', 'paused') AND finished_at IS NULL AND finish_at <= now()),
     known AS MATERIALIZED (
-        SELECT mail.id, mail.lane FROM over JOIN scheduler.bulk_mail AS mail ON mail.lane = over.lane
+        SELECT mail.id, mail.lane, mail.handed_at IS NULL AS unsent
+        FROM over JOIN scheduler.bulk_mail AS mail ON mail.lane = over.lane
         WHERE mail.shelf = 'p' AND (mail.handed_at IS NULL OR mail.expires_at < now() - interval '1 day')
         LIMIT $2 FOR UPDATE OF mail SKIP LOCKED),
     changed AS (
-        UPDATE scheduler.bulk_mail AS mail SET state = 'expired', reason = 'expired', detail = $3, ended_at = now()
+        UPDATE scheduler.bulk_mail AS mail
+        SET state = 'expired', reason = CASE WHEN unsent THEN 'expired' END, detail = CASE WHEN unsent THEN $3 END,
+            ended_at = now()
         FROM known WHERE mail.id = known.id),
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
@@ -78,7 +83,8 @@ _FAIL_UNSENT = """
 """
 # What its lane counts and what its rows say is of one moment.
 _FINISH = f"""
-    UPDATE scheduler.mailing AS mailing SET state = 'finished', finished_at = now(), changed_at = now(), due_at = now()
+    UPDATE scheduler.mailing AS mailing
+    SET state = 'finished', finished_at = now(), changed_at = now(), due_at = now(), reasons = {COUNT_REASONS}
     FROM scheduler.bulk_lane AS lane
     WHERE mailing.id = $7 AND lane.id = mailing.lane AND mailing.state IN ('running', 'paused')
       AND frozen_at IS NOT NULL AND {MAY_END}
@@ -86,7 +92,8 @@ _FINISH = f"""
     RETURNING mailing.id
 """
 _END_CANCELLED = f"""
-    UPDATE scheduler.mailing AS mailing SET finished_at = now(), changed_at = now(), due_at = now()
+    UPDATE scheduler.mailing AS mailing
+    SET finished_at = now(), changed_at = now(), due_at = now(), reasons = {COUNT_REASONS}
     WHERE account = $1 AND state = 'cancelled' AND finished_at IS NULL
       AND coalesce((SELECT {OPEN} FROM scheduler.bulk_lane AS lane WHERE lane.id = mailing.lane), 0) = 0
     RETURNING id
@@ -99,11 +106,6 @@ _COUNT = f"""
     FROM scheduler.mailing AS mailing JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
     WHERE mailing.account = $1 AND mailing.state <> 'draft' AND mailing.finished_at IS NULL
 """
-# As many as are looked at: the others come to the front, too.
-_FIRST = """
-    SELECT due_at, expires_at, handed_at FROM scheduler.bulk_mail AS mail
-    WHERE mail.lane = mailing.lane AND mail.shelf = 'p' ORDER BY due_at, number LIMIT 100
-"""
 _NEEDS = f"""
     WITH mailing AS MATERIALIZED (
         SELECT * FROM scheduler.mailing WHERE state <> 'draft' AND finished_at IS NULL)
@@ -113,15 +115,13 @@ _NEEDS = f"""
           OR frozen_at IS NULL AND coalesce(freeze_until < now(), true))
     UNION
     SELECT mailing.account, 'send_message' FROM mailing
-    WHERE state = 'running' AND hours IS NOT NULL AND coalesce(finish_at > now(), true)
-      AND EXISTS (SELECT FROM ({_FIRST}) AS first
-                  WHERE handed_at IS NULL AND due_at < expires_at AND expires_at <= now())
+    WHERE state = 'running' AND coalesce(finish_at > now(), true) AND {HAS_LATE}
     UNION
     SELECT mailing.account, 'finish_mailing' FROM mailing
     LEFT JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
     WHERE state = 'cancelled' AND coalesce({OPEN}, 0) = 0
        OR state IN ('running', 'paused') AND frozen_at IS NOT NULL AND {MAY_END}
-       OR state IN ('running', 'paused') AND finish_at <= now() AND EXISTS (
-          SELECT FROM scheduler.bulk_mail AS mail WHERE mail.lane = mailing.lane AND mail.shelf = 'p'
+       OR state IN ('running', 'paused') AND mailing.finish_at <= now() AND lane.waiting AND EXISTS (
+          SELECT FROM scheduler.bulk_mail AS mail WHERE mail.lane = lane.id AND mail.shelf = 'p'
           AND mail.handed_at IS NULL)
 """

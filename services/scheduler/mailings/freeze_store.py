@@ -1,7 +1,8 @@
 """The statements by which a mailing begins, and its audience becomes rows (R2).
 
-One process at a time takes an audience in, as long as it holds the mailing's token. A portion of rows and the place up
-to which they reach are written by one statement: whoever goes on after a death goes on from there.
+One process at a time takes an audience in, as long as its lease lasts. A portion of rows and the place up to which they
+reach are written by one statement, and only from the place that was read: whoever goes on after a death goes on from
+there, and of two who read the same portion, because one of them took longer than its lease, the first writes it.
 """
 
 from collections.abc import Sequence
@@ -80,13 +81,14 @@ class FreezeStore:
 
 _BEGIN = """
     WITH due AS MATERIALIZED (
-        SELECT id, account, rate FROM scheduler.mailing
+        SELECT id, account, rate, finish_at FROM scheduler.mailing
         WHERE account = $1 AND state = 'scheduled' AND finished_at IS NULL AND coalesce(start_at, now()) <= now()
         ORDER BY id FOR UPDATE SKIP LOCKED),
     opened AS (
-        INSERT INTO scheduler.bulk_lane (account, kind, name, rate, tokens)
-        SELECT account, 'mailing', id::text, rate, 1 FROM due
-        ON CONFLICT (account, kind, name) DO UPDATE SET rate = excluded.rate RETURNING id, name)
+        INSERT INTO scheduler.bulk_lane (account, kind, name, rate, finish_at, tokens)
+        SELECT account, 'mailing', id::text, rate, finish_at, 1 FROM due
+        ON CONFLICT (account, kind, name) DO UPDATE SET rate = excluded.rate, finish_at = excluded.finish_at
+        RETURNING id, name)
     UPDATE scheduler.mailing AS mailing SET state = 'running', started_at = now(), lane = opened.id, changed_at = now(),
            due_at = now()
     FROM opened WHERE mailing.id = opened.name::uuid RETURNING mailing.id
@@ -104,7 +106,7 @@ _LEASE = """
 _KEEP = """
     WITH held AS MATERIALIZED (
         SELECT id, lane FROM scheduler.mailing
-        WHERE id = $1 AND freeze_token = $2 AND freeze_cursor IS NOT DISTINCT FROM $3 AND frozen_at IS NULL
+        WHERE id = $1 AND freeze_cursor IS NOT DISTINCT FROM $3 AND frozen_at IS NULL
           AND state IN ('running', 'paused') FOR UPDATE),
     fresh AS (
         INSERT INTO scheduler.bulk_mail (id, lane, recipient, number, due_at, expires_at, content, own, zone, state,
@@ -125,7 +127,7 @@ _KEEP = """
             failed = lane.failed + came.failed, changed_at = now()
         FROM held, came WHERE lane.id = held.lane)
     UPDATE scheduler.mailing AS mailing
-    SET freeze_cursor = $4, recipients = mailing.recipients + came.n, freeze_until = now() + $6::interval,
-        frozen_at = CASE WHEN $5 THEN now() END, changed_at = now()
+    SET freeze_token = $2, freeze_until = now() + $6::interval, freeze_cursor = $4,
+        recipients = mailing.recipients + came.n, frozen_at = CASE WHEN $5 THEN now() END, changed_at = now()
     FROM held, came WHERE mailing.id = held.id RETURNING mailing.recipients, now() AS now
 """

@@ -46,32 +46,31 @@ class MailingRow(NamedTuple):
 
 
 class Turns:
-    """When mail may leave that waits from `now` on: one answer for each zone."""
+    """When mail may leave that waits from `now` on, by its recipient's hours: one answer for each zone.
+
+    The mailing's end is its lane's, and may be moved: what is written of a mail does not hold it.
+    """
 
     def __init__(self, definition: MailingDefinition, now: datetime) -> None:
         self._hours, self._finish_at, self._now = definition.hours, definition.finish_at, now
         self._known: dict[str | None, tuple[datetime, datetime | None]] = {}
 
     def find(self, zone: str | None) -> tuple[datetime, datetime | None]:
-        """Not before the one, and before the other. Both are the mailing's end where its turn never comes."""
+        """Not before the one, and before the other."""
         found = self._known.get(zone)
         if found is None:
             found = self._known[zone] = self._find(zone)
         return found
 
     def has_one(self, zone: str | None) -> bool:
-        """Whether there is a time to come at which it may leave."""
-        due_at, expires_at = self.find(zone)
-        return expires_at is None or due_at < expires_at
+        """Whether its turn comes before the mailing's end, as that is now."""
+        return self._finish_at is None or self.find(zone)[0] < self._finish_at
 
     def _find(self, zone: str | None) -> tuple[datetime, datetime | None]:
-        finish_at = self._finish_at
         if self._hours is None:
-            return (self._now if finish_at is None else min(self._now, finish_at)), finish_at
-        window = self._hours.next_window(self._now, zone, finish_at)
-        if window is None:
-            assert finish_at is not None, "without an end there is a window every day"
-            return finish_at, finish_at
+            return self._now, None
+        window = self._hours.next_window(self._now, zone)
+        assert window is not None, "there is one every day"
         return window.start, window.end
 
 

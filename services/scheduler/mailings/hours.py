@@ -46,19 +46,16 @@ class Hours:
         """From what `to_json` made."""
         return cls(time.fromisoformat(kept["from"]), time.fromisoformat(kept["to"]), kept["timezone"])
 
-    def next_window(self, after: datetime, zone: str | None = None, finish_at: datetime | None = None) -> Window | None:
+    def next_window(self, after: datetime, zone: str | None = None) -> Window | None:
         """The window of a recipient in this zone that `after` lies in, from `after` on, or else the next one.
 
-        It ends at `finish_at` at the latest; None where it would not begin before that. A zone that nobody knows
-        (any more) counts as none.
+        None at the end of the calendar. A zone that nobody knows (any more) counts as none.
         """
         try:
             window = next(each for each in self._list_windows(after, self._load(zone)) if each.end > after)
         except OverflowError:
             return None
-        start = max(window.start, after.astimezone(UTC))
-        end = min(window.end, finish_at.astimezone(UTC)) if finish_at else window.end
-        return Window(start, end) if start < end else None
+        return Window(max(window.start, after.astimezone(UTC)), window.end)
 
     def _load(self, zone: str | None) -> ZoneInfo:
         try:

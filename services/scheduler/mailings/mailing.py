@@ -24,6 +24,8 @@ class MailingState(StrEnum):
 
 EDITABLE = (MailingState.DRAFT, MailingState.SCHEDULED)
 """Nothing of it has been frozen."""
+ADJUSTABLE = (MailingState.RUNNING, MailingState.PAUSED)
+"""It may still be called otherwise, go faster or slower, and end at another time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,8 @@ class MailingDefinition:
 class Mailing:
     """A mailing as it is stored. `lane` is that of its mails, from its start on; times are UTC.
 
-    `recipients` have a row so far; once `frozen_at` is set these are all. `freeze_cursor`: the last of them.
+    `recipients` have a row so far; once `frozen_at` is set these are all. `freeze_cursor`: the last of them. From
+    `recipients_deleted_at` on there are none any more: it was kept for long enough.
     """
 
     id: UUID
@@ -66,3 +69,4 @@ class Mailing:
     changed_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    recipients_deleted_at: datetime | None

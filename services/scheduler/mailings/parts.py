@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from services.scheduler.mailings.asking_store import AskingStore
+from services.scheduler.mailings.cleaning_store import MailingCleaning
 from services.scheduler.mailings.ending import create_mailing_looks
 from services.scheduler.mailings.engine import Engine, EnginePolicy
 from services.scheduler.mailings.finish_store import FinishStore
@@ -12,6 +13,7 @@ from services.scheduler.mailings.round_store import RoundStore
 from services.scheduler.mailings.watching import MailingWatcher
 from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.settings import JobRunnerSettings
+from shared.cleaning import Chore
 from shared.database import Database
 from shared.process import Part
 from shared.publisher import Publisher
@@ -20,8 +22,19 @@ from shared.topics import Topics
 
 def create_mailing_parts(database: Database, results: Publisher, topics: Topics) -> Sequence[Part]:
     """The worker's: mail leaves as all bulk does, so there is only to see what waits for a job, and to tell."""
-    watcher = MailingWatcher(FinishStore(database), AskingStore(database))
+    watcher = MailingWatcher(FinishStore(database), AskingStore(database), RoundStore(database, repeat_failed=False))
     return [watcher, create_mailing_looks(database, results, topics)]
+
+
+def list_mailing_chores(database: Database, kept: timedelta) -> list[Chore]:
+    """Recipients of mailings that have been over for longer than `kept` go; the mailings and their counts stay."""
+    cleaning = MailingCleaning(database)
+
+    async def delete_recipients(limit: int) -> int:
+        await cleaning.mark(kept)
+        return await cleaning.delete_recipients(limit)
+
+    return [Chore("scheduler.bulk_mail", delete_recipients)]
 
 
 def create_engine(settings: JobRunnerSettings, database: Database, audiences: Database) -> Engine:

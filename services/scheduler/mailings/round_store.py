@@ -20,6 +20,7 @@ from shared.states import FailureReason
 TRANSIENT = (FailureReason.DEFERRED, FailureReason.RELAY_UNAVAILABLE, FailureReason.EXPIRED)
 MOST_ROUNDS = 7
 """By itself, of a mailing that has no end."""
+LISTENED_EVERY = timedelta(minutes=1)
 _PORTION = 1000
 
 
@@ -72,8 +73,8 @@ class RoundStore:
         return await self._list(account, MAY_END)
 
     async def list_waiting(self, account: str) -> list[Rounds]:
-        """The account's mailings that go by hours and have mail that waits."""
-        return await self._list(account, "hours IS NOT NULL AND lane.waiting", frozen="true")
+        """The account's mailings that have mail whose time was over before its turn came, and that are not over."""
+        return await self._list(account, f"coalesce(mailing.finish_at > now(), true) AND {HAS_LATE}", frozen="true")
 
     async def _list(self, account: str, condition: str, frozen: str = "frozen_at IS NOT NULL") -> list[Rounds]:
         rows = await self._database.fetch(_LIST.format(condition=condition, frozen=frozen), account)
@@ -97,22 +98,19 @@ class RoundStore:
         definition = mailing.definition
         return mailing.lane, definition.hours is not None, self._repeat_failed, definition.finish_at
 
-    async def renew(self, mailing: Mailing, renewed: Sequence[Renewed]) -> int:
-        """Give recipients their next mails; returns how many got one."""
-        if not renewed:
-            return 0
-        rows = await self._database.fetch(_RENEW, mailing.id, *zip(*renewed, strict=True))
+    async def renew(self, mailing: Mailing, content: UUID, renewed: Sequence[Renewed]) -> int:
+        """Give recipients their next mails, of this content; returns how many got one."""
+        rows = await self._database.fetch(_RENEW, mailing.id, content, *zip(*renewed, strict=True))
         return int(rows[0]["renewed"])
 
-    async def close(self, ids: Sequence[UUID], finish_at: datetime) -> None:
+    async def close(self, ids: Sequence[UUID]) -> None:
         """There is no time left for the next mails of these: what they have is their end."""
         await self._database.fetch(
             """
-            UPDATE scheduler.bulk_mail SET expires_at = $2, ended_at = now()
+            UPDATE scheduler.bulk_mail SET expires_at = 'infinity', ended_at = now()
             WHERE id = ANY($1::uuid[]) AND state IN ('failed', 'expired')
             """,
             sorted(ids),
-            finish_at,
         )
 
     async def end_retry(self, rounds: Rounds) -> None:
@@ -126,8 +124,9 @@ class RoundStore:
     async def list_late_zones(self, mailing: Mailing, limit: int) -> tuple[list[str | None], datetime | None]:
         """The zones of the first mails whose hours have ended before their turn came, and PostgreSQL's time."""
         rows = await self._database.fetch(
-            f"SELECT DISTINCT zone, now() AS now FROM ({LATE.format(lane='$1')} LIMIT $2) AS late",
+            f"SELECT DISTINCT zone, now() AS now FROM ({_LATE} LIMIT $3) AS late",
             mailing.lane,
+            mailing.definition.finish_at,
             limit,
         )
         return [row["zone"] for row in rows], rows[0]["now"] if rows else None
@@ -139,16 +138,17 @@ class RoundStore:
         rows = await self._database.fetch(
             _MOVE,
             mailing.lane,
+            mailing.definition.finish_at,
+            limit,
             list(turns),
             [due_at for due_at, _ in turns.values()],
             [expires_at for _, expires_at in turns.values()],
-            limit,
         )
         return int(rows[0]["moved"])
 
-    async def listen(self) -> None:
-        """Note whether results come back, and since when without a gap."""
-        await self._database.fetch(_LISTEN)
+    async def listen(self, patience: timedelta = LISTENED_EVERY) -> None:
+        """Note whether results come back, and since when without a gap; one comes within `patience`."""
+        await self._database.fetch(_LISTEN, patience)
 
     async def repeat(self, account: str, timeout: timedelta) -> int:
         """Hand out again what nothing was heard of for `timeout`, the next time twice as long; returns how many."""
@@ -158,7 +158,9 @@ class RoundStore:
 
 OPEN = " + ".join(f"lane.{state}" for state in OPEN_STATES)
 MAY_END = f"{OPEN} = 0 AND mailing.retry_before IS NULL"
-_MAY_RENEW = "coalesce(finish_at > now(), true) AND lane.failed + lane.expired > 0 OR retry_before IS NOT NULL"
+_MAY_RENEW = """
+    coalesce(mailing.finish_at > now(), true) AND lane.failed + lane.expired > 0 OR retry_before IS NOT NULL
+"""
 _LIST = """
     SELECT mailing.*, now() AS now FROM scheduler.mailing AS mailing
     JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
@@ -166,18 +168,22 @@ _LIST = """
       AND {frozen} AND ({condition})
     ORDER BY mailing.id
 """
-# $1 lane, $2 whether it has hours, $3 repeat_failed, $4 finish_at, $5 retry_before, $6 unknown. One whose hours reach
-# to the mailing's end has no others. What the relay may have goes once more only if somebody says so; so does what
-# nothing was ever heard of, and was given up.
+# $1 lane, $2 whether it has hours, $3 repeat_failed, $4 finish_at, $5 retry_before, $6 unknown. What expired with the
+# mailing's end has no other hours. What the relay may have goes once more only if somebody says so; so does what
+# nothing was ever heard of, and was given up. What was too large to leave still is. Nobody gets another who was erased
+# while one was with the senders.
 RENEWABLE = f"""
     mail.lane = $1 AND mail.shelf = 'u' AND mail.recipient IS NOT NULL AND mail.own IS NOT NULL
-    AND coalesce(now() < $4::timestamptz, true) AND (
+    AND mail.state IN ('failed', 'expired') AND coalesce(now() < $4::timestamptz, true)
+    AND NOT EXISTS (SELECT FROM scheduler.erasure AS gone
+                    WHERE gone.recipient = mail.recipient AND gone.erased_at >= mail.handed_at) AND (
         (mail.handed_at IS NOT NULL
          AND (($2::bool AND mail.state = 'expired' AND mail.reason = 'expired')
               OR ($3::bool AND mail.reason IN ({", ".join(f"'{each}'" for each in TRANSIENT)})))
-         AND CASE WHEN $4 IS NULL THEN mail.round < {MOST_ROUNDS} ELSE coalesce(mail.expires_at < $4, true) END)
-        OR (mail.state IN ('failed', 'expired') AND mail.ended_at < $5::timestamptz
-            AND (coalesce(mail.reason, 'unknown') <> 'unknown' OR $6::bool)))
+         AND CASE WHEN mail.state = 'expired' AND $4 IS NOT NULL THEN coalesce(mail.expires_at < $4, true)
+                  ELSE mail.round < {MOST_ROUNDS} AND coalesce(mail.expires_at <= $4, true) END)
+        OR (mail.ended_at < $5::timestamptz AND (coalesce(mail.reason, 'unknown') <> 'unknown' OR $6::bool)
+            AND NOT (mail.handed_at IS NULL AND coalesce(mail.reason = '{FailureReason.INVALID_REQUEST}', false))))
 """
 # The mailing's row is held, so that it is not finished meanwhile.
 _RENEW = """
@@ -186,15 +192,16 @@ _RENEW = """
         WHERE id = $1 AND state IN ('running', 'paused') AND finished_at IS NULL FOR SHARE),
     known AS MATERIALIZED (
         SELECT mail.id, mail.state, given.new_id, given.due_at, given.expires_at, given.own
-        FROM held CROSS JOIN unnest($2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::bytea[])
+        FROM held CROSS JOIN unnest($3::uuid[], $4::uuid[], $5::timestamptz[], $6::timestamptz[], $7::bytea[])
              AS given(id, new_id, due_at, expires_at, own)
         JOIN scheduler.bulk_mail AS mail ON mail.id = given.id
-        WHERE mail.lane = held.lane AND mail.state IN ('failed', 'expired') ORDER BY mail.id FOR UPDATE OF mail),
+        WHERE mail.lane = held.lane AND mail.state IN ('failed', 'expired') AND mail.own IS NOT NULL
+        ORDER BY mail.id FOR UPDATE OF mail),
     changed AS (
         UPDATE scheduler.bulk_mail AS mail
         SET id = known.new_id, round = mail.round + 1, state = 'pending', due_at = known.due_at,
-            expires_at = known.expires_at, own = known.own, attempt = 0, repeats = 0, handed_at = NULL, ended_at = NULL,
-            reason = NULL, detail = NULL
+            expires_at = known.expires_at, content = $2, own = known.own, attempt = 0, repeats = 0, handed_at = NULL,
+            ended_at = NULL, reason = NULL, detail = NULL
         FROM known WHERE mail.id = known.id),
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
@@ -205,16 +212,27 @@ _RENEW = """
         WHERE lane.id = held.lane)
     SELECT count(*) AS renewed FROM known
 """
-LATE = """
-    SELECT id, zone FROM scheduler.bulk_mail
-    WHERE lane = {lane} AND shelf = 'p' AND recipient IS NOT NULL AND handed_at IS NULL AND due_at < expires_at
-      AND expires_at <= now() ORDER BY due_at, number
+# One whose turn never comes is due, and over, with the mailing: of its latest end, which somebody may have put off.
+_IS_LATE = """
+    mail.recipient IS NOT NULL AND mail.handed_at IS NULL AND mail.expires_at <= now()
+    AND (mail.due_at < mail.expires_at OR coalesce(mail.expires_at < {finish_at}, true))
+"""
+# As many as are looked at: the others come to the front, too.
+HAS_LATE = f"""
+    EXISTS (SELECT FROM (
+        SELECT * FROM scheduler.bulk_mail AS first WHERE first.lane = mailing.lane AND first.shelf = 'p'
+        ORDER BY due_at, number LIMIT 100) AS mail WHERE {_IS_LATE.format(finish_at="mailing.finish_at")})
+"""
+_LATE = f"""
+    SELECT id, zone FROM scheduler.bulk_mail AS mail
+    WHERE mail.lane = $1 AND mail.shelf = 'p' AND {_IS_LATE.format(finish_at="$2::timestamptz")}
+    ORDER BY due_at, number
 """
 _MOVE = f"""
-    WITH late AS MATERIALIZED ({LATE.format(lane="$1")} LIMIT $5 FOR UPDATE SKIP LOCKED),
+    WITH late AS MATERIALIZED ({_LATE} LIMIT $3 FOR UPDATE SKIP LOCKED),
     moved AS (
         UPDATE scheduler.bulk_mail AS mail SET due_at = given.due_at, expires_at = given.expires_at
-        FROM late JOIN unnest($2::text[], $3::timestamptz[], $4::timestamptz[]) AS given(zone, due_at, expires_at)
+        FROM late JOIN unnest($4::text[], $5::timestamptz[], $6::timestamptz[]) AS given(zone, due_at, expires_at)
              ON given.zone IS NOT DISTINCT FROM late.zone
         WHERE mail.id = late.id RETURNING mail.id)
     SELECT count(*) AS moved FROM moved
@@ -227,7 +245,7 @@ _LISTEN = """
         SELECT EXISTS (
             SELECT FROM heard CROSS JOIN scheduler.bulk_lane AS lane
             JOIN scheduler.bulk_mail AS mail ON mail.lane = lane.id AND mail.handed_at >= lane.flying_since
-            WHERE lane.flying AND mail.state = 'queued' AND mail.handed_at < now() - interval '1 min'
+            WHERE lane.flying AND mail.state = 'queued' AND mail.handed_at < now() - $1::interval
               AND mail.handed_at > coalesce(heard.last, '-infinity')) AS is_so)
     UPDATE scheduler.bulk_window
     SET heard_since = CASE WHEN missed.is_so THEN NULL WHEN heard_at < now() - interval '5 min' THEN now()
@@ -236,8 +254,11 @@ _LISTEN = """
     FROM missed
 """
 # What a sender said it holds (attempt above 0) is his; one that was only taken out of the window was never heard of.
+# Where nothing was heard for as long, be it that nothing was to be heard, one finds out whether results come back.
 _REPEAT = f"""
     WITH room AS MATERIALIZED (SELECT heard_since FROM scheduler.bulk_window FOR UPDATE),
+    heard AS MATERIALIZED (
+        SELECT coalesce(max(result_at) > now() - $2::interval, false) AS lately FROM scheduler.bulk_lane),
     running AS MATERIALIZED (
         SELECT lane.id, lane.flying_since FROM scheduler.mailing AS mailing
         JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
@@ -256,7 +277,8 @@ _REPEAT = f"""
           AND mail.recipient IS NOT NULL AND coalesce(mail.expires_at > now() + interval '1 min', true)
           AND greatest(mail.handed_at, room.heard_since) < now() - $2::interval * power(2, least(mail.repeats, 10))
           AND room.heard_since IS NOT NULL
-        ORDER BY mail.id LIMIT {_PORTION} FOR UPDATE OF mail SKIP LOCKED),
+        ORDER BY mail.id LIMIT (SELECT CASE WHEN lately THEN {_PORTION} ELSE 1 END FROM heard)
+        FOR UPDATE OF mail SKIP LOCKED),
     changed AS (
         UPDATE scheduler.bulk_mail AS mail SET state = 'pending', repeats = mail.repeats + 1
         FROM known WHERE mail.id = known.id),

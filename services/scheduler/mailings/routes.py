@@ -17,7 +17,7 @@ from services.scheduler.mailings.store import MailingStore
 from shared.access import ApiScope, KeyLookup
 from shared.apidocs import describe_body, describe_problems
 from shared.authenticating import authenticate
-from shared.bodies import read_model, read_object
+from shared.bodies import read_changes, read_model
 
 PATH = "/v1/mailings"
 SCOPE = ApiScope.MAILINGS_ADMIN
@@ -121,9 +121,13 @@ def _setup_one(app: FastAPI, keys: KeyLookup, mailings: Mailings) -> None:
         openapi_extra=describe_body({"application/json": (MailingChanges, CHANGES)}),
     )
     async def change_mailing(request: Request, mailing_id: MailingId) -> MailingView:
-        """Changes what is given of a mailing that does not run yet; the mailing as a whole has to be right."""
+        """Changes what is given; the mailing as a whole has to be right.
+
+        Of one that runs, or is paused, `name`, `rate` and `finish_at` can be changed (409 for all else): mail that has
+        not left goes by them within a second.
+        """
         key = await authenticate(request, keys, SCOPE)
-        return show_mailing(await mailings.change(key, mailing_id, await read_object(request)))
+        return show_mailing(await mailings.change(key, mailing_id, await read_changes(request)))
 
     @app.delete(
         f"{PATH}/{{mailing_id}}",

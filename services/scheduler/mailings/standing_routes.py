@@ -11,7 +11,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.scheduler.importing.formulas import guard_cell
-from services.scheduler.mailings.commands import find_mailing
+from services.scheduler.mailings.commands import find_mailing, refuse_forgotten
+from services.scheduler.mailings.outcome_store import OutcomeStore
+from services.scheduler.mailings.reasons_store import ReasonStore
 from services.scheduler.mailings.routes import PATH, SCOPE, TAG, MailingId, describe_answers
 from services.scheduler.mailings.standing import merge_reasons
 from services.scheduler.mailings.standing_answers import (
@@ -56,7 +58,7 @@ class RecipientQuery(StatsQuery):
     format: Literal["json", "csv"] = Field(default="json", description="`csv`: all of them, to download")
 
 
-def setup_stats(app: FastAPI, keys: KeyLookup, standings: StandingStore) -> None:
+def setup_stats(app: FastAPI, keys: KeyLookup, standings: StandingStore, reasons: ReasonStore) -> None:
     """Add `GET /v1/mailings/stats`. To be added before `/v1/mailings/{id}`, which would take it for an id."""
 
     @app.get(
@@ -75,27 +77,27 @@ def setup_stats(app: FastAPI, keys: KeyLookup, standings: StandingStore) -> None
         after = read_time_cursor(query.after, _AFTER, mark) if query.after else None
         found = await standings.list_page(key.account, after, query.limit + 1)
         shown = found[: query.limit]
-        reasons = await standings.count_reasons([each.id for each in shown])
+        failed = await reasons.count([each.id for each in shown])
         more = write_time_cursor(shown[-1].created_at, shown[-1].id, mark) if len(found) > query.limit else None
         return StatsSummary(
-            total=await _sum_up(standings, key.account),
-            data=[show_stats(each, merge_reasons(reasons[each.id])) for each in shown],
+            total=await _sum_up(standings, reasons, key.account),
+            data=[show_stats(each, merge_reasons(failed[each.id])) for each in shown],
             next=more,
         )
 
 
-async def _sum_up(standings: StandingStore, account: str) -> TotalStats:
+async def _sum_up(standings: StandingStore, reasons: ReasonStore, account: str) -> TotalStats:
     mailings, counts = await standings.sum_up(account)
     return TotalStats(
         mailings=mailings,
         recipients=sum(counts.values()),
         sent=sum(counts[kept] for kept in KEPT_AS[MessageState.SUCCESS]),
-        failed=merge_reasons(await standings.count_all_reasons(account)),
+        failed=merge_reasons(await reasons.count_all(account)),
         skipped=sum(counts[kept] for kept in KEPT_AS[MessageState.SKIPPED]),
     )
 
 
-def setup_recipients(app: FastAPI, keys: KeyLookup, store: MailingStore, standings: StandingStore) -> None:
+def setup_recipients(app: FastAPI, keys: KeyLookup, store: MailingStore, outcomes: OutcomeStore) -> None:
     """Add `GET /v1/mailings/{id}/recipients`."""
 
     @app.get(
@@ -103,7 +105,7 @@ def setup_recipients(app: FastAPI, keys: KeyLookup, store: MailingStore, standin
         tags=TAG,
         summary="Who got a mailing, and who did not",
         response_model=RecipientPage,
-        responses=_CSV | describe_answers(404),
+        responses=_CSV | describe_answers(404, 410),
     )
     async def list_recipients(
         request: Request, mailing_id: MailingId, query: Annotated[RecipientQuery, Query()]
@@ -115,11 +117,12 @@ def setup_recipients(app: FastAPI, keys: KeyLookup, store: MailingStore, standin
         """
         key = await authenticate(request, keys, SCOPE)
         found = await find_mailing(store, mailing_id, key)
+        refuse_forgotten(found, 410)
         if query.format == "csv":
-            return _download(standings, found.id, query)
+            return _download(outcomes, found.id, query)
         mark = mark_list(str(found.id), query.state or "", query.reason or "")
         after = _read_position(query.after, mark) if query.after else None
-        recipients = await standings.list_recipients(found.id, query.state, query.reason, after, query.limit + 1)
+        recipients = await outcomes.list_recipients(found.id, query.state, query.reason, after, query.limit + 1)
         shown = recipients[: query.limit]
         more = write_cursor(str(shown[-1].recipient), mark) if len(recipients) > query.limit else None
         return RecipientPage(data=list(map(show_recipient, shown)), next=more)
@@ -136,16 +139,16 @@ def _read_position(text: str, mark: str) -> UUID:
     raise invalid_content([{"detail": detail, "pointer": _AFTER}])
 
 
-def _download(standings: StandingStore, mailing_id: UUID, query: RecipientQuery) -> Response:
+def _download(outcomes: OutcomeStore, mailing_id: UUID, query: RecipientQuery) -> Response:
     headers = {"content-disposition": f'attachment; filename="recipients-{mailing_id}.csv"'}
-    written = _write_csv(standings, mailing_id, query)
+    written = _write_csv(outcomes, mailing_id, query)
     return StreamingResponse(written, media_type="text/csv; charset=utf-8", headers=headers)
 
 
-async def _write_csv(standings: StandingStore, mailing_id: UUID, query: RecipientQuery) -> AsyncIterator[str]:
+async def _write_csv(outcomes: OutcomeStore, mailing_id: UUID, query: RecipientQuery) -> AsyncIterator[str]:
     yield ",".join(_FIELDS) + "\r\n"
     after = None
-    while portion := await standings.list_recipients(mailing_id, query.state, query.reason, after, _PORTION):
+    while portion := await outcomes.list_recipients(mailing_id, query.state, query.reason, after, _PORTION):
         written = io.StringIO()
         for each in portion:
             csv.writer(written).writerow(map(_to_cell, show_recipient(each).model_dump(mode="json").values()))

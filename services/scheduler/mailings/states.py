@@ -64,3 +64,13 @@ def show_state(kept: BulkState, reason: str | None) -> Standing:
         final=kept is not BulkState.PENDING and kept not in _IN_FLIGHT,
         reason=(reason or _REASONS.get(kept)) if failed else None,
     )
+
+
+LEFT, WAITING = "", "."
+"""Fates: what is queued or sent, which no index tells apart; what is pending. Those that are greater say both."""
+
+
+def read_fate(fate: str) -> tuple[BulkState, str | None]:
+    """State and kept reason, of a fate that says them."""
+    state, _, reason = fate.partition(" ")
+    return BulkState(state), reason or None

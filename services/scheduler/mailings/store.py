@@ -1,6 +1,6 @@
 """The statements on mailings as accounts see and change them. All times are PostgreSQL's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,14 +9,15 @@ import orjson
 
 from services.scheduler.mailings.audience import Audience
 from services.scheduler.mailings.hours import Hours
-from services.scheduler.mailings.mailing import EDITABLE, Mailing, MailingDefinition, MailingState
+from services.scheduler.mailings.mailing import ADJUSTABLE, EDITABLE, Mailing, MailingDefinition, MailingState
+from services.scheduler.pacing.store import TOKENS
 from shared.access import ApiKey
 from shared.database import Database, DatabaseUnavailable
 
 _FIELDS = ("name", "content", "audience", "list", "start_at", "finish_at", "hours", "rate", "unsubscribe")
 _KEPT = (
     *("id", "account", "api_key_id", "test", "lane", "freeze_cursor", "frozen_at", "recipients", "revision"),
-    *("created_at", "changed_at", "started_at", "finished_at"),
+    *("created_at", "changed_at", "started_at", "finished_at", "recipients_deleted_at"),
 )
 # A list stays whole while somebody means to write to it: it is locked until the mailing that names it is there.
 _LIST_IS_READY = "SELECT id FROM scheduler.mailing_list WHERE account = $1 AND id = $8 AND state = 'ready' FOR SHARE"
@@ -32,6 +33,19 @@ _UPDATE = f"""
            revision = revision + 1, changed_at = now()
     WHERE account = $1 AND id = $2 AND revision = $3 AND state = ANY($4::text[])
       AND ($8::uuid IS NULL OR EXISTS (SELECT FROM list)) RETURNING *
+"""
+# Its lane with it. What its bucket holds is reckoned up by the rate there was: from now on it fills by the new one.
+_ADJUST = f"""
+    WITH changed AS (
+        UPDATE scheduler.mailing SET name = $4, rate = $5, finish_at = $6, revision = revision + 1, changed_at = now()
+        WHERE account = $1 AND id = $2 AND revision = $3 AND state IN ('running', 'paused') AND finished_at IS NULL
+        RETURNING *),
+    told AS (
+        UPDATE scheduler.bulk_lane AS lane
+        SET rate = changed.rate, finish_at = changed.finish_at, tokens = least(changed.rate, coalesce({TOKENS}, 1)),
+            tokens_at = greatest(lane.tokens_at, now()), changed_at = now()
+        FROM changed WHERE lane.id = changed.lane)
+    SELECT * FROM changed
 """
 _TRIES = 20
 
@@ -81,6 +95,8 @@ class MailingStore:
     ) -> Mailing | None:
         """Give a mailing the definition that `change` makes of it; None where there is no such mailing.
 
+        Of one that runs only name, rate and end are written.
+
         `change` is called again where somebody else's edit, or its start, came in between. Raises NoSuchList, and what
         `change` raises.
         """
@@ -89,14 +105,18 @@ class MailingStore:
             if before is None:
                 return None
             after = change(before)
-            rows = await self._database.fetch(
-                _UPDATE, account, mailing_id, before.revision, [*EDITABLE], *_write(after)
-            )
+            rows = await self._write(before, after)
             if rows:
                 return read_mailing(rows[0])
             if after.audience.list and not await self._has_list(account, after.audience.list):
                 raise NoSuchList
         raise DatabaseUnavailable("postgresql: a mailing is edited by too many at once")
+
+    async def _write(self, before: Mailing, after: MailingDefinition) -> Sequence[Any]:
+        known = before.account, before.id, before.revision
+        if before.state in ADJUSTABLE:
+            return await self._database.fetch(_ADJUST, *known, after.name, after.rate, after.finish_at)
+        return await self._database.fetch(_UPDATE, *known, [*EDITABLE], *_write(after))
 
     async def delete(self, account: str, mailing_id: UUID) -> bool:
         """Delete a mailing that has not run, or is over and that was told. False: there is none, or it runs."""

@@ -1,11 +1,16 @@
-"""A worker's look at mailings: whoever waits for one of their jobs need not wait until its task is due."""
+"""A worker's look at mailings: whoever waits for one of their jobs need not wait until its task is due.
+
+It also listens whether results come back, all the time: the jobs may run as rarely as their account wants.
+"""
 
 import asyncio
+import time
 
 import structlog
 
 from services.scheduler.mailings.asking_store import AskingStore
 from services.scheduler.mailings.finish_store import FinishStore
+from services.scheduler.mailings.round_store import LISTENED_EVERY, RoundStore
 from shared.retrying import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -16,9 +21,11 @@ _PAUSE_S = 0.5
 class MailingWatcher:
     """A part of a process. Several may watch at the same time."""
 
-    def __init__(self, ends: FinishStore, asking: AskingStore) -> None:
+    def __init__(self, ends: FinishStore, asking: AskingStore, rounds: RoundStore) -> None:
         self._ends = ends
         self._asking = asking
+        self._rounds = rounds
+        self._listened = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -33,7 +40,11 @@ class MailingWatcher:
             await asyncio.wait([task])
 
     async def look(self) -> None:
-        """Ask for the runs that something waits for. Raises Unavailable."""
+        """Ask for the runs that something waits for, and listen when it is time. Raises Unavailable."""
+        now = time.monotonic()
+        if now - self._listened >= LISTENED_EVERY.total_seconds():
+            self._listened = now
+            await self._rounds.listen()
         for need in await self._ends.list_needs():
             await self._asking.ask(need.account, need.job)
 

@@ -222,15 +222,23 @@ _ADD = f"""
         WHERE lane.id = came.lane)
     SELECT count(*) AS added FROM fresh
 """
+# What has left before and was only to leave once more (a mailing's, of which nothing was heard) may have been sent: it
+# is with the senders, as it was before.
 _CANCEL = f"""
     gone AS (
         UPDATE scheduler.bulk_mail AS mail SET state = 'cancelled', ended_at = now() FROM chosen
-        WHERE mail.id = chosen.id AND mail.state = 'pending' RETURNING mail.id, mail.lane),
+        WHERE mail.id = chosen.id AND mail.state = 'pending' AND mail.handed_at IS NULL RETURNING mail.id, mail.lane),
+    left_before AS (
+        UPDATE scheduler.bulk_mail AS mail SET state = 'deferred' FROM chosen
+        WHERE mail.id = chosen.id AND mail.state = 'pending' AND mail.handed_at IS NOT NULL RETURNING mail.lane),
     {_NOTE_CANCELLED},
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
-        SET pending = lane.pending - n, cancelled = lane.cancelled + n, changed_at = now()
-        FROM (SELECT lane, count(*) AS n FROM gone GROUP BY lane) AS left_lane WHERE lane.id = left_lane.lane)
+        SET pending = lane.pending - n, cancelled = lane.cancelled + of_lane.cancelled,
+            deferred = lane.deferred + n - of_lane.cancelled, changed_at = now()
+        FROM (SELECT lane, count(*) AS n, sum(is_gone) AS cancelled FROM (
+                  SELECT lane, 1 AS is_gone FROM gone UNION ALL SELECT lane, 0 FROM left_before) AS mail GROUP BY lane)
+             AS of_lane WHERE lane.id = of_lane.lane)
     SELECT count(*) AS cancelled FROM gone
 """
 _CANCEL_KEPT = f"""
@@ -239,14 +247,16 @@ _CANCEL_KEPT = f"""
         JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane
         JOIN scheduler.cancellation AS kept
              ON kept.id = mail.id AND kept.account = lane.account AND kept.keep_until > now()
-        WHERE mail.id = ANY($1::uuid[]) AND mail.state = 'pending' ORDER BY mail.id FOR UPDATE OF mail),
+        WHERE mail.id = ANY($1::uuid[]) AND mail.state = 'pending' AND mail.handed_at IS NULL
+        ORDER BY mail.id FOR UPDATE OF mail),
     {_CANCEL}
 """
 _CANCEL_ONE = f"""
     WITH chosen AS MATERIALIZED (
         SELECT mail.id FROM scheduler.bulk_mail AS mail
         JOIN scheduler.bulk_lane AS lane ON lane.id = mail.lane
-        WHERE mail.id = $1 AND lane.account = $2 AND mail.state = 'pending' FOR UPDATE OF mail),
+        WHERE mail.id = $1 AND lane.account = $2 AND mail.state = 'pending' AND mail.handed_at IS NULL
+        FOR UPDATE OF mail),
     {_CANCEL}
 """
 # Of one lane at a time, the first that was cancelled and still has mail.

@@ -155,7 +155,9 @@ def write_own(
     unsubscribe_url: str | None = None,
 ) -> bytes:
     """This mail's alone. `variables` are written where there are any, be they empty: without them it is no template."""
-    own: dict[str, Any] = {"to": str(to)}
+    # In brackets a quoted local part is read at once (check_effort): with as many as stand in one event that counts.
+    written = str(to)
+    own: dict[str, Any] = {"to": f"<{written}>" if '"' in written and not to.name else written}
     if variables is not None:
         own["variables"] = variables
     if metadata:

@@ -70,35 +70,40 @@ class SettlingStore:
         return int(rows[0]["changed"])
 
     async def delete_ended(self, kept: timedelta, limit: int) -> int:
-        """Delete up to `limit` mails that ended longer ago than `kept`."""
-        chosen = """
+        """Delete up to `limit` mails that ended longer ago than `kept`; those of mailings there are stay."""
+        chosen = f"""
             SELECT mail.ctid FROM scheduler.bulk_lane AS lane CROSS JOIN LATERAL (
                 (SELECT ctid FROM scheduler.bulk_mail WHERE bulk_mail.lane = lane.id
                  AND handed_at < now() - $1::interval AND ended_at < now() - $1::interval LIMIT $2)
                 UNION ALL
                 (SELECT ctid FROM scheduler.bulk_mail WHERE bulk_mail.lane = lane.id
                  AND shelf = 'u' AND handed_at IS NULL AND ended_at < now() - $1::interval LIMIT $2)) AS mail
-            WHERE lane.created_at < now() - $1::interval LIMIT $2
+            WHERE lane.created_at < now() - $1::interval AND {_NO_MAILING} LIMIT $2
         """
         return await delete_chosen(self._database, "scheduler.bulk_mail", chosen, kept, limit)
 
     async def delete_contents(self, kept: timedelta, limit: int) -> int:
-        """Delete up to `limit` contents not used for longer than `kept`, and that no mail waits to leave with."""
+        """Delete up to `limit` contents not used for longer than `kept`, and that no mail waits to leave with.
+
+        A mailing's stays while those that failed may be tried again.
+        """
         chosen = """
             SELECT ctid FROM scheduler.bulk_content AS content WHERE used_at < now() - $1::interval
             AND NOT EXISTS (SELECT FROM scheduler.bulk_mail AS mail WHERE mail.shelf = 'p'
                             AND mail.lane = content.lane AND mail.content = content.id)
             AND NOT EXISTS (SELECT FROM scheduler.bulk_lane AS lane WHERE lane.id = content.lane AND lane.flying)
+            AND NOT EXISTS (SELECT FROM scheduler.mailing
+                            WHERE mailing.lane = content.lane AND recipients_deleted_at IS NULL)
             ORDER BY used_at LIMIT $2
         """
         return await delete_chosen(self._database, "scheduler.bulk_content", chosen, kept, limit)
 
     async def delete_lanes(self, kept: timedelta, limit: int) -> int:
-        """Delete up to `limit` batches' and mailings' lanes in which nothing has changed for `kept`."""
-        chosen = """
+        """Delete up to `limit` lanes in which nothing has changed for `kept`, but no loose one and no mailing's."""
+        chosen = f"""
             SELECT ctid FROM scheduler.bulk_lane AS lane
             WHERE kind <> 'loose' AND created_at < now() - $1::interval AND changed_at < now() - $1::interval
-              AND pending + queued + deferred + unknown = 0
+              AND pending + queued + deferred + unknown = 0 AND {_NO_MAILING}
               AND NOT EXISTS (SELECT FROM scheduler.bulk_mail AS mail
                               WHERE mail.lane = lane.id AND mail.handed_at IS NOT NULL)
               AND NOT EXISTS (SELECT FROM scheduler.bulk_mail AS mail WHERE mail.lane = lane.id AND mail.shelf = 'u')
@@ -107,6 +112,8 @@ class SettlingStore:
         return await delete_chosen(self._database, "scheduler.bulk_lane", chosen, kept, limit)
 
 
+# A mailing's lane is its counts, and its mails are kept for longer (services/scheduler/mailings).
+_NO_MAILING = "NOT EXISTS (SELECT FROM scheduler.mailing WHERE mailing.lane = lane.id)"
 _STATES = ", ".join(f"{state} = lane.{state} + moved.{state}" for state in BulkState)
 _MOVED = ", ".join(
     f"count(*) FILTER (WHERE next = '{state}') - count(*) FILTER (WHERE state = '{state}') AS {state}"
@@ -186,6 +193,7 @@ _NOTE_OLDEST = """
     UPDATE scheduler.bulk_lane AS lane SET flying_since = oldest.since
     FROM oldest JOIN free USING (id) WHERE lane.id = oldest.id
 """
+# Nobody knows why it had no end, whatever it was put off for before.
 _GIVE_UP = f"""
     WITH room AS MATERIALIZED (SELECT id FROM scheduler.bulk_window FOR UPDATE),
     known AS MATERIALIZED (
@@ -199,5 +207,5 @@ _GIVE_UP = f"""
             UNION ALL SELECT id FROM scheduler.bulk_mail WHERE shelf = 'o' AND expires_at < now() - $1::interval
             LIMIT $2))
         ORDER BY mail.id FOR UPDATE OF mail),
-    {_write_move(heard="false")}
+    {_write_move(heard="false", reasons=", reason = CASE mail.reason WHEN 'unknown' THEN mail.reason END")}
 """

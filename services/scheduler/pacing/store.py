@@ -170,7 +170,7 @@ def _read_queued(row: Any) -> QueuedMail:
 
 
 # Mails that may leave by a lane's rate: a bucket that holds those of a second.
-_TOKENS = """
+TOKENS = """
     least(lane.rate, lane.tokens + lane.rate * greatest(0, extract(epoch FROM now() - lane.tokens_at)))
 """
 # Of each account those lanes that have waited longest, and of all of them each account's first.
@@ -191,42 +191,47 @@ _LOOK = f"""
     FROM scheduler.bulk_window AS room LEFT JOIN (
         SELECT id, account, queued, pending, handed_at FROM (
             SELECT lane.id, account, handed_at, greatest(0, queued - coalesce(stuck.mails, 0)) AS queued,
-                   CASE WHEN stuck.id IS NULL THEN least(pending, 100000, floor({_TOKENS})) ELSE 1 END AS pending,
+                   CASE WHEN stuck.id IS NULL THEN least(pending, 100000, floor({TOKENS})) ELSE 1 END AS pending,
                    row_number() OVER (PARTITION BY account ORDER BY handed_at NULLS FIRST) AS rank
             FROM scheduler.bulk_lane AS lane LEFT JOIN stuck ON stuck.id = lane.id
             WHERE waiting AND NOT paused AND cancelled_at IS NULL
-              AND (stuck.id IS NULL OR handed_at < now() - $1::interval) AND (rate IS NULL OR {_TOKENS} >= 1)
+              AND (stuck.id IS NULL OR handed_at < now() - $1::interval) AND (rate IS NULL OR {TOKENS} >= 1)
               AND (SELECT due_at FROM scheduler.bulk_mail AS mail
                    WHERE mail.lane = lane.id AND mail.shelf = 'p' ORDER BY due_at LIMIT 1) <= now()) AS lane
         WHERE rank <= $3 ORDER BY rank, handed_at NULLS FIRST LIMIT $2) AS claim ON true
     ORDER BY claim.handed_at NULLS FIRST
 """
+# A mailing's end is its lane's: it holds for what leaves from now on, whenever it was moved.
 # Lanes are locked, so that what their buckets hold is what nobody else has just taken. A mailing's mail whose hours
 # have ended before its turn came stays where it is, and is given other hours (services/scheduler/mailings). One whose
 # recipient has unsubscribed is skipped, unless it has left before and nothing was heard of it: it may have been sent.
 _TAKE = f"""
     WITH room AS MATERIALIZED (SELECT size - in_flight + $3::int AS free FROM scheduler.bulk_window FOR UPDATE),
     wanted AS MATERIALIZED (
-        SELECT lane.id, least(given.quota, floor({_TOKENS}))::int AS quota
+        SELECT lane.id, lane.finish_at, least(given.quota, floor({TOKENS}))::int AS quota
         FROM room CROSS JOIN unnest($1::bigint[], $2::int[]) AS given(lane, quota)
         JOIN scheduler.bulk_lane AS lane ON lane.id = given.lane
         WHERE lane.waiting AND NOT lane.paused AND lane.cancelled_at IS NULL
         ORDER BY lane.id FOR UPDATE OF lane),
     chosen AS MATERIALIZED (
-        SELECT id, unwanted FROM (
-            SELECT mail.id, mail.unwanted, sum(mail.size) OVER (ROWS UNBOUNDED PRECEDING) - mail.size AS before
+        SELECT id, finish_at, unwanted FROM (
+            SELECT mail.id, mail.finish_at, mail.unwanted,
+                   sum(mail.size) OVER (ROWS UNBOUNDED PRECEDING) - mail.size AS before
             FROM wanted CROSS JOIN LATERAL (
-                SELECT id, size, handed_at IS NULL AND {look_up_unsubscribed("first.recipient")} AS unwanted FROM (
+                SELECT id, size, wanted.finish_at,
+                       handed_at IS NULL AND {look_up_unsubscribed("first.recipient")} AS unwanted FROM (
                     SELECT id, octet_length(own) AS size, recipient, handed_at, expires_at FROM scheduler.bulk_mail
                     WHERE lane = wanted.id AND shelf = 'p' AND due_at <= now()
                     ORDER BY due_at, number LIMIT wanted.quota FOR UPDATE SKIP LOCKED) AS first
-                WHERE recipient IS NULL OR handed_at IS NOT NULL OR coalesce(expires_at > now(), true)) AS mail
+                WHERE recipient IS NULL OR handed_at IS NOT NULL
+                   OR coalesce(least(expires_at, wanted.finish_at) > now(), true)) AS mail
             LIMIT (SELECT greatest(0, free) FROM room)) AS mail
         WHERE before < $9),
     taken AS (
         UPDATE scheduler.bulk_mail AS mail
-        SET state = 'queued', handed_at = now(), expires_at = least(coalesce(expires_at, now() + $7), now() + $8)
-        WHERE mail.id = ANY(ARRAY(SELECT id FROM chosen WHERE NOT unwanted))
+        SET state = 'queued', handed_at = now(),
+            expires_at = least(coalesce(least(mail.expires_at, chosen.finish_at), now() + $7), now() + $8)
+        FROM chosen WHERE chosen.id = mail.id AND mail.id = ANY(ARRAY(SELECT id FROM chosen WHERE NOT unwanted))
         RETURNING mail.id, mail.lane, mail.content, mail.own, mail.expires_at, mail.traceparent, mail.number,
                   mail.recipient),
     skipped AS (
@@ -240,7 +245,7 @@ _TAKE = f"""
         SET pending = lane.pending - n - skipped_n, queued = lane.queued + n, skipped = lane.skipped + skipped_n,
             handed_at = now(), changed_at = now(),
             flying_since = CASE WHEN lane.flying THEN least(lane.flying_since, now()) ELSE now() END,
-            tokens = coalesce({_TOKENS} - n, lane.tokens), tokens_at = greatest(lane.tokens_at, now())
+            tokens = coalesce({TOKENS} - n, lane.tokens), tokens_at = greatest(lane.tokens_at, now())
         FROM (SELECT lane, sum(left_n) AS n, sum(1 - left_n) AS skipped_n
               FROM (SELECT lane, 1 AS left_n FROM taken UNION ALL SELECT lane, 0 FROM skipped) AS mail
               GROUP BY lane) AS of_lane WHERE lane.id = of_lane.lane),

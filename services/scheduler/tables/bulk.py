@@ -35,6 +35,9 @@ bulk_lane = Table(
     Column("handed_at", _TIME, comment="when mail last left"),
     Column("result_at", _TIME, comment="when a result last came"),
     Column("rate", Integer, comment="mails a second at most"),
+    Column(
+        "finish_at", _TIME, comment="of a mailing: from then on nothing leaves, and what has left is not tried any more"
+    ),
     Column("tokens", Double, nullable=False, comment="mails that may leave by its rate, as of tokens_at"),
     Column("tokens_at", _TIME, nullable=False),
     Column("flying_since", _TIME, nullable=False, comment="no mail that is queued left before"),
@@ -60,7 +63,11 @@ bulk_mail = Table(
     Column("shelf", Text, comment="generated, what indexes go by: p(ending), o(pen), u(nsent); none: queued, sent"),
     Column("number", Integer, nullable=False, comment="its place in its lane, among mails due at the same time"),
     Column("due_at", _TIME, nullable=False),
-    Column("expires_at", _TIME, comment="as it was given; once handed out, as it was published"),
+    Column(
+        "expires_at",
+        _TIME,
+        comment="as it was given; of a mailing its hours' end; once handed out, as published",
+    ),
     Column("content", UUID, comment="of bulk_content; none: `own` is a whole mail"),
     Column("own", LargeBinary, comment="JSON object: what is this mail's alone; dropped once it is sent"),
     Column("traceparent", Text),
@@ -70,6 +77,9 @@ bulk_mail = Table(
     Column("repeats", SmallInteger, nullable=False, comment="handed out again without a result, under the same id"),
     Column("zone", Text, comment="of a mailing: the recipient's time zone"),
     Column("reason", Text, comment="why it failed, as far as it did"),
+    Column(
+        "fate", Text, comment="of a mailing, generated: '' queued or sent, '.' pending, else state, a blank and reason"
+    ),
     Column("detail", Text, comment="the relay's words, or what was wrong with a template"),
     Column("handed_at", _TIME, comment="when it left; where a result came before it did: when that came"),
     Column("ended_at", _TIME),

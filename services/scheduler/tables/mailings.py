@@ -32,6 +32,8 @@ mailing = Table(
     Column("freeze_until", _TIME, comment="then somebody else may"),
     Column("retry_before", _TIME, comment="mails that failed before are to be tried again; none: nobody has asked"),
     Column("retry_unknown", Boolean, nullable=False, comment="those the relay may have, too"),
+    Column("reasons", JSONB, comment="once it is over: why how many failed, [{state, reason, mails}]"),
+    Column("recipients_deleted_at", _TIME, comment="from then on the rows of its recipients go; its counts stay"),
     Column("revision", Integer, nullable=False, comment="one more with every change of what is above `state`"),
     Column("created_at", _TIME, nullable=False),
     Column("changed_at", _TIME, nullable=False),

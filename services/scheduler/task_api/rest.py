@@ -14,7 +14,7 @@ from services.scheduler.task_api.fields import TaskId
 from services.scheduler.task_api.rpc import Admit
 from services.scheduler.task_api.showing import show_run, show_schedule, show_task, show_tasks
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body
-from shared.bodies import read_model
+from shared.bodies import parse_model, read_changes, read_model
 from shared.idempotency_key import read_idempotency_key
 
 PATH = "/v1/tasks"
@@ -96,7 +96,8 @@ def _setup_one(app: FastAPI, admit: Admit, tasks: Tasks) -> None:
         another: a `cron` that of the interval.
         """
         key = await admit(request)
-        return show_task(await tasks.update(key, task_id, await read_model(request, TaskChanges)))
+        changes = parse_model(await read_changes(request), TaskChanges)
+        return show_task(await tasks.update(key, task_id, changes))
 
     @app.delete(
         f"{PATH}/{{task_id}}", tags=_TAG, summary="Delete a task", responses=describe_answers(401, 403, 404, 422, 503)

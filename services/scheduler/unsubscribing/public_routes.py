@@ -7,12 +7,13 @@ from urllib.parse import parse_qsl
 from fastapi import FastAPI, Path, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from services.scheduler.unsubscribing.answering import FIELD, VALUE, LinkAnswers
 from services.scheduler.unsubscribing.links import PATH
 from services.scheduler.unsubscribing.page import HEADERS, refuse
 from shared.apidocs import describe_problems
-from shared.bodies import read_body
+from shared.bodies import cut_off, read_body
 from shared.database import DatabaseUnavailable
 from shared.problems import Problem
 
@@ -41,6 +42,7 @@ _FORM = {
 def setup_links(app: FastAPI, answers: LinkAnswers) -> None:
     """Add the routes."""
 
+    @app.head(f"{PATH}/{{token}}", include_in_schema=False)  # scanners ask so, and a link they find broken counts
     @app.get(
         f"{PATH}/{{token}}",
         tags=TAG,
@@ -115,6 +117,8 @@ async def _read_form(request: Request) -> dict[str, str]:
                 return {name: value for name, value in form.multi_items() if isinstance(value, str)}
         except HTTPException:
             return {}
+        except ClientDisconnect:
+            raise cut_off() from None
     body = await read_body(request)
     try:
         return dict(parse_qsl(body.decode(), max_num_fields=_FIELDS))
