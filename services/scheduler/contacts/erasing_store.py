@@ -37,13 +37,12 @@ _FORGET_MAIL = f"""
         WHERE lane.id = waiting.lane)
     SELECT count(*) FROM gone
 """
-# A portion of an audience that has been read and is not kept yet may have him in it: its reader has lost the mailing,
-# and reads it again once he is gone.
+# A portion of an audience that has been read and is not kept yet may have him in it: it is read again once he is gone.
 _STOP_FREEZING = text(
     """
-    UPDATE scheduler.mailing SET freeze_token = NULL, freeze_until = NULL WHERE id = ANY(ARRAY(
-        SELECT id FROM scheduler.mailing WHERE account = :account AND freeze_token IS NOT NULL AND frozen_at IS NULL
-        AND state IN ('running', 'paused') ORDER BY id FOR UPDATE))
+    UPDATE scheduler.mailing SET freeze_erasures = freeze_erasures + 1, freeze_until = NULL WHERE id = ANY(ARRAY(
+        SELECT id FROM scheduler.mailing WHERE account = :account AND frozen_at IS NULL
+          AND state IN ('running', 'paused') ORDER BY id FOR UPDATE))
     """
 )
 _PLACES = {

@@ -2,13 +2,14 @@
 
 One process at a time takes an audience in, as long as its lease lasts. A portion of rows and the place up to which they
 reach are written by one statement, and only from the place that was read: whoever goes on after a death goes on from
-there, and of two who read the same portion, because one of them took longer than its lease, the first writes it.
+there, and of two who read the same portion, because one of them took longer than its lease, the first writes it. What
+was read before somebody of the account was erased is not written.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from services.scheduler.mailings.audience_store import write_source
 from services.scheduler.mailings.freezing import Addressee, MailingRow
@@ -24,10 +25,10 @@ _NOBODY = UUID(int=0)
 class Place(NamedTuple):
     """How far an audience has been taken in, at PostgreSQL's time. `cursor`: the last recipient, None: nobody yet."""
 
-    token: UUID
     cursor: UUID | None
     recipients: int
     now: datetime
+    erasures: int
 
 
 class FreezeStore:
@@ -43,12 +44,11 @@ class FreezeStore:
 
     async def lease(self, account: str) -> tuple[Mailing, Place] | None:
         """A mailing of the account whose audience is to be taken in, and that nobody takes in now."""
-        token = uuid4()
-        rows = await self._database.fetch(_LEASE, account, token, LEASE)
+        rows = await self._database.fetch(_LEASE, account, LEASE)
         if not rows:
             return None
         row = rows[0]
-        return read_mailing(row), Place(token, row["freeze_cursor"], row["recipients"], row["now"])
+        return read_mailing(row), Place(row["freeze_cursor"], row["recipients"], row["now"], row["freeze_erasures"])
 
     async def read(self, mailing: Mailing, place: Place, limit: int) -> list[Addressee]:
         """The next recipients, of those who were there when the mailing began."""
@@ -70,13 +70,13 @@ class FreezeStore:
     async def keep(
         self, mailing: Mailing, place: Place, content: UUID, rows: Sequence[MailingRow], *, is_last: bool
     ) -> Place | None:
-        """Write a portion. None: somebody else goes on, or the mailing has been cancelled; then nothing is written."""
+        """Write a portion. None, with nothing written: somebody else goes on, was erased, or the mailing cancelled."""
         cursor = rows[-1].recipient if rows else place.cursor
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(MailingRow._fields)
         found = await self._database.fetch(
-            _KEEP, mailing.id, place.token, place.cursor, cursor, is_last, LEASE, content, *columns
+            _KEEP, mailing.id, place.erasures, place.cursor, cursor, is_last, LEASE, content, *columns
         )
-        return Place(place.token, cursor, found[0]["recipients"], found[0]["now"]) if found else None
+        return Place(cursor, found[0]["recipients"], found[0]["now"], place.erasures) if found else None
 
 
 _BEGIN = """
@@ -94,7 +94,7 @@ _BEGIN = """
     FROM opened WHERE mailing.id = opened.name::uuid RETURNING mailing.id
 """
 _LEASE = """
-    UPDATE scheduler.mailing SET freeze_token = $2, freeze_until = now() + $3::interval
+    UPDATE scheduler.mailing SET freeze_until = now() + $2::interval
     WHERE id = (
         SELECT id FROM scheduler.mailing
         WHERE account = $1 AND state IN ('running', 'paused') AND finished_at IS NULL AND frozen_at IS NULL
@@ -106,7 +106,7 @@ _LEASE = """
 _KEEP = """
     WITH held AS MATERIALIZED (
         SELECT id, lane FROM scheduler.mailing
-        WHERE id = $1 AND freeze_cursor IS NOT DISTINCT FROM $3 AND frozen_at IS NULL
+        WHERE id = $1 AND freeze_erasures = $2 AND freeze_cursor IS NOT DISTINCT FROM $3 AND frozen_at IS NULL
           AND state IN ('running', 'paused') FOR UPDATE),
     fresh AS (
         INSERT INTO scheduler.bulk_mail (id, lane, recipient, number, due_at, expires_at, content, own, zone, state,
@@ -127,7 +127,7 @@ _KEEP = """
             failed = lane.failed + came.failed, changed_at = now()
         FROM held, came WHERE lane.id = held.lane)
     UPDATE scheduler.mailing AS mailing
-    SET freeze_token = $2, freeze_until = now() + $6::interval, freeze_cursor = $4,
+    SET freeze_until = now() + $6::interval, freeze_cursor = $4,
         recipients = mailing.recipients + came.n, frozen_at = CASE WHEN $5 THEN now() END, changed_at = now()
     FROM held, came WHERE mailing.id = held.id RETURNING mailing.recipients, now() AS now
 """

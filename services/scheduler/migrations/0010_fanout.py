@@ -40,7 +40,7 @@ _UPGRADE = (
     """,
     """
     ALTER TABLE scheduler.mailing
-        ADD COLUMN freeze_token uuid,
+        ADD COLUMN freeze_erasures integer NOT NULL DEFAULT 0,
         ADD COLUMN freeze_until timestamptz,
         ADD COLUMN retry_before timestamptz,
         ADD COLUMN retry_unknown boolean NOT NULL DEFAULT false
@@ -52,7 +52,7 @@ _UPGRADE = (
 _DOWNGRADE = (
     "DROP INDEX scheduler.mailing_unfinished",
     """
-    ALTER TABLE scheduler.mailing DROP COLUMN freeze_token, DROP COLUMN freeze_until, DROP COLUMN retry_before,
+    ALTER TABLE scheduler.mailing DROP COLUMN freeze_erasures, DROP COLUMN freeze_until, DROP COLUMN retry_before,
         DROP COLUMN retry_unknown
     """,
     "ALTER TABLE scheduler.bulk_window DROP COLUMN heard_at, DROP COLUMN heard_since",

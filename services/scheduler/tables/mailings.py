@@ -28,7 +28,7 @@ mailing = Table(
     Column("freeze_cursor", UUID, comment="the last recipient whose row there is"),
     Column("frozen_at", _TIME, comment="every recipient has a row"),
     Column("recipients", BigInteger, nullable=False, comment="rows so far"),
-    Column("freeze_token", UUID, comment="whoever takes the audience in"),
+    Column("freeze_erasures", Integer, nullable=False, comment="who has read a portion before one writes nothing"),
     Column("freeze_until", _TIME, comment="then somebody else may"),
     Column("retry_before", _TIME, comment="mails that failed before are to be tried again; none: nobody has asked"),
     Column("retry_unknown", Boolean, nullable=False, comment="those the relay may have, too"),
