@@ -13,7 +13,7 @@ from shared.access import ApiScope, digest_key
 from shared.live import TicketOffice
 from shared.producing import Message
 from shared.publisher import PublisherUnavailable
-from tests.support.mailing_machine import Machine
+from tests.support.mailing_machine import Machine, open_machine
 from tests.support.mailings import World, open_world
 from tests.support.stack import MASTER_SECRET
 
@@ -54,16 +54,12 @@ async def world(module_database_url: str) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def machine(world: World) -> AsyncIterator[Machine]:
-    machine = Machine(await world.open())
-    yield machine
-    tables = "bulk_lane, scheduler.bulk_content, scheduler.bulk_mail, scheduler.bulk_group, scheduler.mailing"
-    await machine.database.fetch(f"TRUNCATE scheduler.{tables}, scheduler.occurrence")
-    await machine.database.fetch("UPDATE scheduler.bulk_window SET size = 50, in_flight = 0")
+    async with open_machine(world) as machine:
+        yield machine
 
 
 async def begin(machine: Machine, recipients: int) -> Any:
-    for number in range(recipients):
-        await machine.shop.add_contact(f"ann{number}@example.org", "Ann")
+    await machine.add_contacts(recipients)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     return mailing

@@ -43,6 +43,7 @@ async def run_over(machine: Machine) -> Any:
     await machine.settle(mails[:4])
     await machine.settle(mails[4:], BulkState.FAILED, "rejected")
     assert (await machine.engine.finish(machine.shop.name))["finished"] == 1
+    await machine.shop.set(mailing, "told_at = now()")
     return mailing
 
 
