@@ -178,6 +178,9 @@ async def test_a_ticket_stands_for_the_key_it_was_issued_to(
 ) -> None:
     async with httpx.AsyncClient(base_url=api.url) as client:
         answer = await client.post("/v1/live/tickets", headers=caller.headers)
+        for scope, status in (("mailings:admin", 403), ("emails:read", 201), ("operate", 422)):
+            other = await client.post("/v1/live/tickets", params={"scope": scope}, headers=caller.headers)
+            assert other.status_code == status, other.text
     assert (answer.status_code, answer.headers["cache-control"]) == (201, "no-store")
     ticket = answer.json()["ticket"]
     own_origin = Origin(f"http://127.0.0.1:{api.port}")
