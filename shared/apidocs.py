@@ -62,6 +62,17 @@ _REPLAYED = {
 }
 
 
+_STREAMED = {
+    "type": "object",
+    "description": "each event of the stream (WHATWG HTML §9.2)",
+    "properties": {
+        "id": {"type": "string", "description": "for `Last-Event-ID`"},
+        "event": {"type": "string"},
+        "data": {"type": "string", "description": "JSON"},
+    },
+}
+
+
 class FieldError(BaseModel):
     """What is wrong with one field."""
 
@@ -138,6 +149,8 @@ def _add_common(operation: dict[str, Any], *, has_parameter: bool) -> None:
             response.setdefault("headers", {}).setdefault("Retry-After", _RETRY_AFTER)
         if needs_key and status.startswith(("2", "429")):
             response["headers"] = {**response.get("headers", {}), **_LEFT}
+        if "text/event-stream" in response.get("content", {}):  # FastAPI calls the whole stream one text
+            response["content"]["text/event-stream"]["schema"] = _STREAMED
 
 
 def add_schemas(app: FastAPI, *models: type[BaseModel]) -> None:
