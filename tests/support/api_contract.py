@@ -46,7 +46,7 @@ def run_schemathesis(
                 "--config-file",
                 str(REPOSITORY / "tests" / "schemathesis.toml"),
             ),
-            # Live events have no end, nor has a batch here, where no worker runs.
+            # Live events have no end, nor has a batch or a mailing here, where no worker runs.
             *(
                 "run",
                 f"{url}/openapi.json",
@@ -54,6 +54,8 @@ def run_schemathesis(
                 "/v1/events",
                 "--exclude-path",
                 "/v1/batches/{batch_id}/events",
+                "--exclude-path",
+                "/v1/mailings/{mailing_id}/events",
                 "--header",
                 f"Authorization: Bearer {key}",
                 "--checks",
