@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__d
 
 @app.command()
 def api() -> None:
-    """Serve /v1/scheduled and /v1/tasks with all that belongs to them."""
+    """Serve what waits for its time, tasks, batches, contacts, lists, mailings, and links to unsubscribe."""
     calm_collector()
     from services.scheduler.api import create_api
     from shared.serving import serve
@@ -35,7 +35,7 @@ def api() -> None:
 
 @app.command()
 def worker() -> None:
-    """Keep delayed mail and give it back when it is due; fire tasks."""
+    """Keep delayed mail and bulk mail, and let them go when it is time; fire tasks."""
     calm_collector()
     from services.scheduler.worker import create_worker
 
@@ -55,7 +55,7 @@ def worker() -> None:
 
 @app.command()
 def jobs() -> None:
-    """Run the jobs of tasks that have fired, and those asked for by hand."""
+    """Run the jobs of tasks that have fired, those asked for by hand, and those that drive mailings."""
     calm_collector()
     from services.scheduler.runs.job import InvalidJob
     from services.scheduler.runs.loading import load_jobs

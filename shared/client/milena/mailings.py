@@ -38,7 +38,7 @@ class Mailings:
             yield MailingStatus.read(each)
 
     def change(self, mailing_id: str, **changes: Any) -> MailingStatus:
-        """Change what is given of one that does not run yet; None takes back. Raises Conflict."""
+        """Change what is given; of one that runs name, rate and finish_at. None takes back. Raises Conflict."""
         return MailingStatus.read(self._reach.ask(calls.change_mailing(mailing_id, changes)))
 
     def delete(self, mailing_id: str) -> None:
