@@ -27,9 +27,9 @@ def setup_erasing(app: FastAPI, keys: KeyLookup, store: ErasureStore) -> None:
 
     @app.delete(f"{PATH}/{{contact_id}}", tags=TAG, summary="Erase a contact", responses=responses)
     async def erase_contact(request: Request, contact_id: ContactId) -> ErasureView:
-        """Erases it, and the recipient of the same address from every list. The answer is the proof: what was erased
-        where and when, and what remains elsewhere until when. It is kept, without the address; asked again, the answer
-        is the same.
+        """Erases it, and the recipient of the same address from every list; a mailing's mail to it that has not left
+        is skipped. The answer is the proof: what was erased where and when, and what remains elsewhere until when. It
+        is kept, without the address; asked again, the answer is the same.
         """
         return show_erasure(await _erase(store, await authenticate(request, keys, SCOPE), contact_id))
 
@@ -41,7 +41,7 @@ def setup_erasing(app: FastAPI, keys: KeyLookup, store: ErasureStore) -> None:
         openapi_extra=describe_body({"application/json": (ErasureRequest, ERASURE)}),
     )
     async def erase_address(request: Request) -> ErasureView:
-        """The same for an address, also for one that is no contact and stands in lists only."""
+        """As `DELETE /v1/contacts/{contact_id}`, for an address: also for one that stands in lists only."""
         key = await authenticate(request, keys, SCOPE)
         wanted = await read_model(request, ErasureRequest)
         return show_erasure(await _erase(store, key, identify_recipient(key.account, wanted.address)))

@@ -34,7 +34,7 @@ class MailingQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    state: MailingState | None = None
+    state: MailingState | None = Field(default=None, description="those in this state")
     limit: int = Field(default=50, ge=1, le=200, description="of a page")
     after: str | None = Field(default=None, max_length=1000, description="`next` of the page before")
 

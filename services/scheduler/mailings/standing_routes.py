@@ -53,7 +53,7 @@ class RecipientQuery(StatsQuery):
     """Which recipients: a page of them, or all as CSV."""
 
     limit: int = Field(default=100, ge=1, le=1000, description="of a page")
-    state: MessageState | None = None
+    state: MessageState | None = Field(default=None, description="those whose mail stands so")
     reason: str | None = Field(default=None, max_length=100, description="of those that failed or were skipped")
     format: Literal["json", "csv"] = Field(default="json", description="`csv`: all of them, to download")
 
