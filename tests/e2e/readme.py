@@ -50,6 +50,7 @@ def take_the_tour(reader: Reader) -> None:
     assert '"type":"email.requested"' in shown
 
     make_a_task(reader)
+    write_to_many(reader)
     _, (_, send), (_, command) = read_blocks("README.md", "From Python, from Django")
     assert reader.run("python", send) == "sent\n"
     assert "  sent\n" in reader.run("sh", command)
@@ -86,6 +87,30 @@ def make_a_task(reader: Reader) -> None:
     while '"status":"sent"' not in (mail := reader.run("sh", look)):
         assert time.monotonic() < deadline, mail
         time.sleep(0.2)
+
+
+def write_to_many(reader: Reader) -> None:
+    """README.md's mailing: contacts imported, a draft made, looked at and started, its recipients told."""
+    (_, create), (_, run) = read_blocks("README.md", "Write to many")
+    key, _, rest = create.partition("\n")
+    file, end, mailing = rest.partition("\nEND\n")
+    imported = json.loads(reader.run("sh", f"{key}\n{file}{end}"))
+    assert (imported["state"], imported["rows"], imported["invalid"]) == ("finished", 2, 0)
+    draft = json.loads(reader.run("sh", f"{key}\n{mailing}"))
+    assert draft["state"] == "draft", draft
+    _, check, start, listing = run.splitlines()
+    line = f"{key}\nID={draft['id']}\n"
+    assert json.loads(reader.run("sh", line + check))["ready"]
+    assert json.loads(reader.run("sh", line + start))["id"] == draft["id"]
+    deadline = time.monotonic() + 30
+    wanted = [("ann@example.org", "success"), ("bob@example.net", "success")]
+    while (shown := _list_states(reader.run("sh", line + listing))) != wanted:
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.2)
+
+
+def _list_states(answer: str) -> list[tuple[str, str]]:
+    return sorted((each["address"], each["state"]) for each in json.loads(answer)["data"])
 
 
 def read_the_clients_page(reader: Reader) -> None:
