@@ -178,11 +178,11 @@ TOKENS = """
 # that a result that was lost does not keep the lane for days, and an outage does not fill the topic.
 _LOOK = f"""
     WITH stuck AS MATERIALIZED (
-        SELECT mail.lane AS id, count(*)::int AS mails FROM scheduler.bulk_lane AS lane
-        JOIN scheduler.bulk_mail AS mail ON mail.lane = lane.id AND mail.handed_at >= lane.flying_since
-        WHERE lane.flying AND coalesce(lane.result_at, '-infinity') < now() - $1::interval
-          AND mail.state = 'queued' AND mail.handed_at < now() - $1::interval
-        GROUP BY mail.lane)
+        SELECT lane.id, found.mails FROM scheduler.bulk_lane AS lane CROSS JOIN LATERAL (
+            SELECT count(*)::int AS mails FROM scheduler.bulk_mail AS mail
+            WHERE mail.lane = lane.id AND mail.handed_at >= lane.flying_since
+              AND mail.state = 'queued' AND mail.handed_at < now() - $1::interval) AS found
+        WHERE lane.flying AND coalesce(lane.result_at, '-infinity') < now() - $1::interval AND found.mails > 0)
     SELECT room.size, room.in_flight, room.rate, room.latency_s, room.results, room.fastest_s, room.measured_at,
            extract(epoch FROM now() - room.measured_at)::float8 AS elapsed_s,
            extract(epoch FROM now())::float8 AS now_s,
