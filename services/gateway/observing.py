@@ -44,10 +44,12 @@ def observe(record: Record, cluster_id: str, event_limit: int) -> list[Observati
                 email = read_email(opened, cluster_id, record.coordinates)
                 named = record.header("ce_id")
                 seen = _see_request(email, email.compute_digest(), record)
-                return [_observe_request(email, seen, opened.belongs_to_scheduler, record, named)]
+                place = _drop_value(record) if email.paced else record
+                return [_observe_request(email, seen, opened.belongs_to_scheduler, place, named)]
             case EventType.BULK_REQUESTED:
                 bulk = read_bulk(opened, cluster_id, record.coordinates)
-                return _observe_bulk(bulk, opened.belongs_to_scheduler, record)
+                place = _drop_value(record) if bulk.paced else record
+                return _observe_bulk(bulk, opened.belongs_to_scheduler, place)
             case EventType.CANCELLATION_REQUESTED:
                 wish = read_cancellation(opened)
                 key = _TIMELINE.name(f"{wish.id}\ncancel\n{wish.account}")
@@ -66,6 +68,11 @@ def observe(record: Record, cluster_id: str, event_limit: int) -> list[Observati
         if not belongs_on(EventType.REQUESTED, record.topic):
             EVENTS_SKIPPED.labels(why="unreadable").inc()  # a result, and nobody answers for it
     return []
+
+
+def _drop_value(record: Record) -> Record:
+    """What is to wait for its result need not keep its body meanwhile: thousands wait, of up to a MiB each."""
+    return record._replace(value=None)
 
 
 def _observe_bulk(bulk: BulkRequested, held: bool, record: Record) -> list[Observation]:

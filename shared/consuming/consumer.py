@@ -191,10 +191,13 @@ class LaneConsumer(driver.Consumer):
     def _sift(
         self, records: Mapping[TP, Sequence[ConsumerRecord]], active: Container[TP] | None
     ) -> dict[TP, list[ConsumerRecord]]:
-        """What has not been handed on before, of partitions that are to be read."""
+        """What has not been handed on before, of partitions that are ours.
+
+        Also of one that was paused while the poll was under way: nobody would ever fetch it again.
+        """
         wanted = {}
         for tp, found in records.items():
-            if active is None or tp in active or tp in self._buffered_partitions:
+            if active is None or tp in active or tp in self._buffered_partitions or tp in self._paused_partitions:
                 read = self._read_offset[tp] or 0
                 fresh = [record for record in found if record.offset >= read]
                 if fresh:

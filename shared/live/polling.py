@@ -72,7 +72,7 @@ class Poller(Generic[Key]):
 
     @asynccontextmanager
     async def open(self, request: ViewRequest[Key], kind: str) -> AsyncIterator[AsyncIterator[Sequence[Message]]]:
-        """A stream that ends with the last snapshot. Raises TooManyStreams."""
+        """A stream that ends with the last snapshot, or when there is none any more. Raises TooManyStreams."""
         listener = Listener(request.account, lambda _: True)
         with self._streams.hold(listener, kind):
             self._add(request, listener)
@@ -112,14 +112,16 @@ class Poller(Generic[Key]):
     async def _run(self) -> None:
         """Until nobody watches for one turn: who comes meanwhile waits for it, so that turns keep their distance."""
         while self._viewers:
+            asked = tuple(self._viewers)
             try:
-                found = await self._look(tuple(self._viewers))
+                found = await self._look(asked)
             except Unavailable as exc:
                 log.warning("viewers wait", error=str(exc))
             except Exception:
                 log.exception("viewers cannot be told anything")
             else:
                 self._spread(found)
+                self._end_gone([key for key in asked if key not in found])
             await asyncio.sleep(self._every_s)
         self._task = None
 
@@ -130,6 +132,12 @@ class Poller(Generic[Key]):
                 self._newest[key] = snapshot
                 for listener in viewers:
                     self._offer(listener, snapshot)
+
+    def _end_gone(self, keys: Sequence[Key]) -> None:
+        """Who watches found it there: it was deleted since."""
+        for key in keys:
+            for listener in self._viewers.get(key, ()):
+                listener.end("gone")
 
     def _offer(self, listener: Listener, snapshot: Snapshot) -> None:
         if self._told[listener] != snapshot.message.id:

@@ -18,7 +18,10 @@ _CHECK_S = 5.0  # a key that was revoked, looked up afresh after 3 s, ends its s
 CONTROLS = frozenset({HEARTBEAT, GAP, "dropped", "closed"})
 """Types of messages that are no events."""
 
-CLOSE_CODES = {"dropped": 1013, "shutdown": 1012, "key": 1008, "moved": 1012, "lost": 1012, "unavailable": 1013}
+CLOSE_CODES = {
+    **{"dropped": 1013, "shutdown": 1012, "key": 1008, "moved": 1012, "lost": 1012, "unavailable": 1013},
+    "gone": 1000,
+}
 """WebSocket close codes (RFC 6455 §7.4.1, and IANA's registry) by reason."""
 
 _DETAILS = {
@@ -28,6 +31,7 @@ _DETAILS = {
     "moved": "The topics have more partitions now. Connect again with the last id.",
     "lost": "Events were deleted before they were read. Connect again with the last id.",
     "unavailable": "Kafka does not answer. Connect again with the last id.",
+    "gone": "What was watched was deleted. There is nothing to connect again for.",
 }
 
 IsAllowed = Callable[[], Awaitable[bool]]

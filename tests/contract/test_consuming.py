@@ -184,6 +184,20 @@ async def test_a_poll_gives_one_chunk_without_what_was_read_before(rig: LaneRig)
     assert (rig.consumer._read_offset[TP0], rig.consumer._read_offset[TP1]) == (9, 1)
 
 
+async def test_what_a_poll_brought_of_a_partition_that_was_paused_meanwhile_is_not_lost(rig: LaneRig) -> None:
+    rig.assign(0, 1)
+    rig.broker.fetched.append({TP0: [_record(4, b"", 0)], TP1: [_record(8, b"", 1)]})
+    fetch = rig.broker.getmany
+
+    async def pause_and_fetch(*args: Any, **options: Any) -> Any:
+        consuming.set_paused(rig.app, TP0, True)
+        return await fetch(*args, **options)
+
+    rig.broker.getmany = pause_and_fetch  # type: ignore[method-assign]
+    [chunk] = [chunk async for _, chunk in rig.consumer.getmany(timeout=0.1)]
+    assert set(chunk.found) == {TP0, TP1}
+
+
 async def test_a_chunk_of_several_partitions_is_acknowledged_with_the_last_of_them(rig: LaneRig) -> None:
     rig.assign(0, 1)
     chunk = consuming.Chunk({TP0: [_record(4, b"", 0), _record(5, b"", 0)], TP1: [_record(8, b"", 1)]}, GENERATION)

@@ -8,10 +8,11 @@ from uuid import UUID
 
 import pytest
 
+from services.scheduler.contacts.erasing_store import _STOP_FREEZING
 from services.scheduler.mailings.engine import EnginePolicy
 from services.scheduler.pacing.settling_store import Result
 from services.scheduler.pacing.states import BulkState
-from services.scheduler.pacing.store import PacingStore, QueuedMail
+from services.scheduler.pacing.store import RELEASES, PacingStore, QueuedMail
 from shared.database import Database, DatabaseUnavailable
 from shared.events.identity import name_mails
 from tests.support.mailing_machine import CONTENT, Machine, open_machine
@@ -114,7 +115,10 @@ async def test_who_is_erased_while_his_mail_is_with_the_senders_gets_no_next_one
     await machine.engine.start(machine.shop.name)
     mails = await machine.drain()
     await machine.shop.ask("DELETE", f"/v1/contacts/{gone}", expect=200)
-    await machine.settle(mails, BulkState.FAILED, "rejected")
+    results = [Result(str(mail.id), BulkState.FAILED, 1, "rejected", "550 no such user") for mail in mails]
+    await machine.settling.settle(sorted(results))
+    words = {UUID(int=row["recipient"].int): row["detail"] for row in await machine.list_rows(mailing)}
+    assert words == {gone: None, late: "550 no such user", stays: "550 no such user"}
     await machine.do(mailing, "retry")
     renew = machine.rounds.renew
 
@@ -129,6 +133,38 @@ async def test_who_is_erased_while_his_mail_is_with_the_senders_gets_no_next_one
     assert [UUID(int=row["recipient"].int) for row in waiting] == [stays] and late != stays
     await machine.settle(await machine.drain())
     assert (await machine.engine.finish(machine.shop.name))["finished"] == 1
+
+
+async def test_mail_that_has_left_leaves_no_second_time_once_its_recipient_is_erased(machine: Machine) -> None:
+    gone, stays = await machine.add_contacts(2)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    await machine.drain()
+    await machine.shop.ask("DELETE", f"/v1/contacts/{gone}", expect=200)
+    await machine.database.fetch("UPDATE scheduler.bulk_group SET lease_until = now() - interval '1 s'")
+    [group] = await RELEASES.lease(machine.database, 10, timedelta(seconds=30))
+    assert [mail.recipient for mail in await machine.pacing.list_queued(group)] == [stays]
+    await machine.pass_time(700)
+    await machine.database.fetch("UPDATE scheduler.bulk_lane SET result_at = now()")
+    await machine.database.fetch(
+        "UPDATE scheduler.bulk_window SET heard_at = now(), heard_since = now() - interval '1 h'"
+    )
+    assert (await machine.engine.start(machine.shop.name))["repeated"] == 1
+    assert [mail.recipient for mail in await machine.drain()] == [stays]
+    assert await machine.count(mailing) == {"queued": 2}
+
+
+async def test_no_mailing_begins_while_somebody_of_its_account_is_being_erased(
+    machine: Machine, module_database_url: str
+) -> None:
+    await machine.add_contacts(1)
+    await machine.begin()
+    other = Database(module_database_url, pool_size=1)
+    async with other.transaction() as connection:
+        await connection.execute(_STOP_FREEZING, {"account": machine.shop.name})
+        assert await machine.freezes.begin_due(machine.shop.name) == 0
+    assert await machine.freezes.begin_due(machine.shop.name) == 1
+    await other.close()
 
 
 async def test_a_cancelled_mailing_takes_nobody_in_any_more_and_is_over_once_all_have_their_end(

@@ -68,6 +68,14 @@ def test_a_paced_mail_is_written_with_its_result() -> None:
     assert company.owed == {}
 
 
+def test_the_body_of_what_waits_is_not_kept() -> None:
+    single = {"id": str(new_email_id()), "from": "s@x.org", "to": "a@x.org", "subject": "s", "text": "t"}
+    paced = EmailRequested.model_validate({**single, "paced": True}).to_json()
+    waiting = requests(new_email_id(), new_email_id()) + see(record("email.requested", paced, 8, 0))
+    assert all(each.waits and each.line.record.value is None for each in waiting)
+    assert len({id(each.line.record) for each in waiting}) == 2, "one for all mails of an event"
+
+
 def test_other_mail_does_not_wait() -> None:
     company = Company()
     event = {"id": str(new_email_id()), "from": "s@x.org", "to": "a@x.org", "subject": "s", "text": "t"}

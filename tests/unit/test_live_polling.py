@@ -151,3 +151,24 @@ async def test_streams_are_counted_with_their_accounts() -> None:
         with pytest.raises(TooManyStreams):
             async with poller.open(view(), "sse"):
                 pass
+
+
+async def test_who_watches_what_is_deleted_is_told_so_and_the_others_go_on() -> None:
+    source = Source()
+    gone: list[str] = []
+    stays: list[str] = []
+    source.set("a", "1")
+    source.set("b", "1")
+    async with polling(source) as poller:
+        watching = asyncio.create_task(watch(poller, view("a"), gone))
+        other = asyncio.create_task(watch(poller, view("b"), stays))
+        await wait_for(gone, 1)
+        await wait_for(stays, 1)
+        del source.states["a"]
+        async with asyncio.timeout(5):
+            await watching
+        assert gone == ["1", "closed"]
+        source.set("b", "2", is_last=True)
+        async with asyncio.timeout(5):
+            await other
+    assert stays == ["1", "2"]

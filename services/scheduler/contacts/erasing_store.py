@@ -16,33 +16,39 @@ ERASED = "erased"
 """The reason of a mailing's recipient who was erased before his mail left."""
 
 _DELETE = "WITH gone AS (DELETE FROM {} RETURNING 1) SELECT count(*) FROM gone"
-# Mail that waits does not leave any more; of what failed goes what it said, and the relay's words, which may name him.
-# What is with the senders comes to its end, and is dropped then.
+# Whatever became of his mail, what it said goes, and the relay's words, which may name him; of a mailing that was
+# deleted since, too. Mail that waits does not leave. What is with the senders, or was and is only to leave once more,
+# comes to its end, but has no next round, and no words of its end are kept: there is nothing to do that with (`own`).
 _FORGET_MAIL = f"""
     WITH known AS MATERIALIZED (
-        SELECT mail.id, mail.state FROM scheduler.mailing
-        JOIN scheduler.bulk_mail AS mail ON mail.lane = mailing.lane AND mail.recipient = :recipient
-        WHERE mailing.account = :account AND mailing.lane IS NOT NULL AND mail.own IS NOT NULL
-          AND mail.state IN ('pending', 'failed', 'expired') ORDER BY mail.id FOR UPDATE OF mail),
+        SELECT mail.id, mail.state = 'pending' AS waits, mail.state = 'pending' AND mail.handed_at IS NULL AS unsent
+        FROM scheduler.bulk_lane AS lane
+        JOIN scheduler.bulk_mail AS mail ON mail.lane = lane.id AND mail.recipient = :recipient
+        WHERE lane.account = :account AND lane.kind = 'mailing' AND (mail.own IS NOT NULL OR mail.detail IS NOT NULL)
+        ORDER BY mail.id FOR UPDATE OF mail),
     gone AS (
         UPDATE scheduler.bulk_mail AS mail
-        SET own = NULL, detail = NULL, ended_at = coalesce(mail.ended_at, now()),
-            reason = CASE known.state WHEN 'pending' THEN '{ERASED}' ELSE mail.reason END,
-            state = CASE known.state WHEN 'pending' THEN 'skipped' ELSE known.state END
-        FROM known WHERE mail.id = known.id RETURNING mail.lane, known.state),
+        SET own = NULL, detail = NULL,
+            ended_at = CASE WHEN unsent THEN now() ELSE mail.ended_at END,
+            reason = CASE WHEN unsent THEN '{ERASED}' ELSE mail.reason END,
+            state = CASE WHEN unsent THEN 'skipped' WHEN waits THEN 'deferred' ELSE mail.state END
+        FROM known WHERE mail.id = known.id RETURNING mail.lane, waits, unsent),
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
-        SET pending = lane.pending - n, skipped = lane.skipped + n, changed_at = now()
-        FROM (SELECT lane, count(*) AS n FROM gone WHERE state = 'pending' GROUP BY lane) AS waiting
+        SET pending = lane.pending - n, skipped = lane.skipped + skipped_n, deferred = lane.deferred + n - skipped_n,
+            changed_at = now()
+        FROM (SELECT lane, count(*) AS n, count(*) FILTER (WHERE unsent) AS skipped_n FROM gone WHERE waits
+              GROUP BY lane) AS waiting
         WHERE lane.id = waiting.lane)
     SELECT count(*) FROM gone
 """
 # A portion of an audience that has been read and is not kept yet may have him in it: it is read again once he is gone.
+# A mailing whose time has just come does not begin until then.
 _STOP_FREEZING = text(
     """
     UPDATE scheduler.mailing SET freeze_erasures = freeze_erasures + 1, freeze_until = NULL WHERE id = ANY(ARRAY(
-        SELECT id FROM scheduler.mailing WHERE account = :account AND frozen_at IS NULL
-          AND state IN ('running', 'paused') ORDER BY id FOR UPDATE))
+        SELECT id FROM scheduler.mailing WHERE account = :account AND frozen_at IS NULL AND finished_at IS NULL
+          AND state IN ('scheduled', 'running', 'paused') ORDER BY id FOR UPDATE))
     """
 )
 _PLACES = {

@@ -96,7 +96,7 @@ class MailingControl:
         if given and mailing.state is not MailingState.FINISHED and _is_before(finish_at, mailing.definition.finish_at):
             detail = "mail of it that has not left yet goes by its end: while it runs, that can only be put off"
             raise invalid_content([{"detail": detail, "pointer": "/finish_at"}])
-        again = await self._control.retry(mailing_id, finish_at, unknown=wanted.unknown)
+        again = await self._control.retry(mailing_id, wanted.finish_at, moves=given, unknown=wanted.unknown)
         if again is None:
             raise Problem(409, "nothing-to-retry", "None of its mails failed, or what they said is gone.")
         await self._asking.ask(mailing.account, START)

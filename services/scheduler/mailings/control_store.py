@@ -31,9 +31,11 @@ class ControlStore:
         """What is pending will not be sent."""
         return await self._change(_CANCEL, mailing_id)
 
-    async def retry(self, mailing_id: UUID, finish_at: datetime | None, *, unknown: bool) -> Mailing | None:
-        """Those that have failed until now get another round."""
-        return await self._change(_RETRY, mailing_id, finish_at, unknown)
+    async def retry(
+        self, mailing_id: UUID, finish_at: datetime | None, *, moves: bool, unknown: bool
+    ) -> Mailing | None:
+        """Those that have failed until now get another round; with `moves` the mailing has another end."""
+        return await self._change(_RETRY, mailing_id, finish_at, unknown, moves)
 
     async def _change(self, statement: str, *args: Any) -> Mailing | None:
         rows = await self._database.fetch(statement, *args)
@@ -60,9 +62,10 @@ _CANCEL = _STOP.format(
 )
 _RETRY = _STOP.format(
     change="""
-        state = CASE WHEN state = 'finished' THEN 'running' ELSE state END, finished_at = NULL, finish_at = $2,
-        retry_before = now(), retry_unknown = $3, reasons = NULL, revision = revision + 1,
-        told_at = NULL, due_at = now(), lease_token = NULL, lease_until = NULL
+        state = CASE WHEN state = 'finished' THEN 'running' ELSE state END, finished_at = NULL,
+        finish_at = CASE WHEN $4::bool THEN $2::timestamptz ELSE finish_at END, retry_before = now(),
+        retry_unknown = $3, reasons = NULL, revision = revision + 1, told_at = NULL, due_at = now(),
+        lease_token = NULL, lease_until = NULL
     """,
     where="""
         state IN ('running', 'paused', 'finished') AND frozen_at IS NOT NULL AND recipients_deleted_at IS NULL

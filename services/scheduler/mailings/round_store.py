@@ -170,13 +170,11 @@ _LIST = """
 """
 # $1 lane, $2 whether it has hours, $3 repeat_failed, $4 finish_at, $5 retry_before, $6 unknown. What expired with the
 # mailing's end has no other hours. What the relay may have goes once more only if somebody says so; so does what
-# nothing was ever heard of, and was given up. What was too large to leave still is. Nobody gets another who was erased
-# while one was with the senders.
+# nothing was ever heard of, and was given up. What was too large to leave still is. Of whoever was erased there is
+# nothing left to renew (`own`).
 RENEWABLE = f"""
     mail.lane = $1 AND mail.shelf = 'u' AND mail.recipient IS NOT NULL AND mail.own IS NOT NULL
-    AND mail.state IN ('failed', 'expired') AND coalesce(now() < $4::timestamptz, true)
-    AND NOT EXISTS (SELECT FROM scheduler.erasure AS gone
-                    WHERE gone.recipient = mail.recipient AND gone.erased_at >= mail.handed_at) AND (
+    AND mail.state IN ('failed', 'expired') AND coalesce(now() < $4::timestamptz, true) AND (
         (mail.handed_at IS NOT NULL
          AND (($2::bool AND mail.state = 'expired' AND mail.reason = 'expired')
               OR ($3::bool AND mail.reason IN ({", ".join(f"'{each}'" for each in TRANSIENT)})))
@@ -274,7 +272,8 @@ _REPEAT = f"""
             SELECT mail.id FROM running JOIN scheduler.bulk_mail AS mail ON mail.lane = running.id
             WHERE mail.shelf = 'o' AND mail.state = 'deferred' AND mail.attempt = 0))
           AND (mail.state = 'queued' OR mail.state = 'deferred' AND mail.attempt = 0)
-          AND mail.recipient IS NOT NULL AND coalesce(mail.expires_at > now() + interval '1 min', true)
+          AND mail.recipient IS NOT NULL AND mail.own IS NOT NULL
+          AND coalesce(mail.expires_at > now() + interval '1 min', true)
           AND greatest(mail.handed_at, room.heard_since) < now() - $2::interval * power(2, least(mail.repeats, 10))
           AND room.heard_since IS NOT NULL
         ORDER BY mail.id LIMIT (SELECT CASE WHEN lately THEN {_PORTION} ELSE 1 END FROM heard)

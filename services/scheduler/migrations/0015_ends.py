@@ -17,4 +17,12 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # Nothing leaves after a mailing's end.
+    op.execute(
+        """
+        UPDATE scheduler.bulk_mail AS mail SET expires_at = least(mail.expires_at, lane.finish_at)
+        FROM scheduler.bulk_lane AS lane
+        WHERE mail.lane = lane.id AND mail.shelf = 'p' AND lane.finish_at IS NOT NULL
+        """
+    )
     op.execute("ALTER TABLE scheduler.bulk_lane DROP COLUMN finish_at")

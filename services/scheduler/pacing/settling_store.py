@@ -149,7 +149,9 @@ def _write_move(*, heard: str, reasons: str = "", told: str = "") -> str:
     return _MOVE.format(is_end=_IS_END, states=_STATES, moved=_MOVED, heard=heard, reasons=reasons, told=told)
 
 
-_REASONS = ", reason = coalesce(told.reason, mail.reason), detail = coalesce(told.detail, mail.detail)"
+# Of whoever was erased while his mail was with the senders no words are kept (contacts/erasing_store.py).
+_REASONS = """, reason = coalesce(told.reason, mail.reason),
+            detail = CASE WHEN mail.own IS NOT NULL THEN coalesce(told.detail, mail.detail) END"""
 _TOLD = """
         LEFT JOIN unnest($4::uuid[], $5::text[], $6::text[]) AS told(id, reason, detail) ON told.id = known.id
 """

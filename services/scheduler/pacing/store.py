@@ -118,11 +118,11 @@ class PacingStore:
         return (DueRow(group, token, {}), list(map(_read_queued, found))) if found else None
 
     async def list_queued(self, group: DueRow) -> list[QueuedMail]:
-        """The group's mails that have had no result yet."""
+        """The group's mails that have had no result yet; of whoever was erased since nothing is left to publish."""
         rows = await self._database.fetch(
             """
             SELECT id, lane, content, own, expires_at, traceparent, recipient FROM scheduler.bulk_mail
-            WHERE id = ANY($1::uuid[]) AND state = 'queued' ORDER BY content, expires_at, number
+            WHERE id = ANY($1::uuid[]) AND state = 'queued' AND own IS NOT NULL ORDER BY content, expires_at, number
             """,
             group.columns["mails"],
         )
