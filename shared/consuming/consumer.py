@@ -176,8 +176,6 @@ class LaneConsumer(driver.Consumer):
         if not self.flow_active:
             await self._seek_back(records)
             return
-        if not self.flow_active or self.app.consumer_generation_id != generation:
-            return
         wanted = self._sift(records, active)
         if not wanted:
             return
