@@ -124,10 +124,7 @@ class RoundStore:
     async def list_late_zones(self, mailing: Mailing, limit: int) -> tuple[list[str | None], datetime | None]:
         """The zones of the first mails whose hours have ended before their turn came, and PostgreSQL's time."""
         rows = await self._database.fetch(
-            f"SELECT DISTINCT zone, now() AS now FROM ({_LATE} LIMIT $3) AS late",
-            mailing.lane,
-            mailing.definition.finish_at,
-            limit,
+            f"SELECT DISTINCT zone, now() AS now FROM ({_LATE} LIMIT $2) AS late", mailing.lane, limit
         )
         return [row["zone"] for row in rows], rows[0]["now"] if rows else None
 
@@ -138,7 +135,6 @@ class RoundStore:
         rows = await self._database.fetch(
             _MOVE,
             mailing.lane,
-            mailing.definition.finish_at,
             limit,
             list(turns),
             [due_at for due_at, _ in turns.values()],
@@ -210,27 +206,22 @@ _RENEW = """
         WHERE lane.id = held.lane)
     SELECT count(*) AS renewed FROM known
 """
-# One whose turn never comes is due, and over, with the mailing: of its latest end, which somebody may have put off.
-_IS_LATE = """
-    mail.recipient IS NOT NULL AND mail.handed_at IS NULL AND mail.expires_at <= now()
-    AND (mail.due_at < mail.expires_at OR coalesce(mail.expires_at < {finish_at}, true))
-"""
+_IS_LATE = "mail.recipient IS NOT NULL AND mail.handed_at IS NULL AND mail.expires_at <= now()"
 # As many as are looked at: the others come to the front, too.
 HAS_LATE = f"""
     EXISTS (SELECT FROM (
         SELECT * FROM scheduler.bulk_mail AS first WHERE first.lane = mailing.lane AND first.shelf = 'p'
-        ORDER BY due_at, number LIMIT 100) AS mail WHERE {_IS_LATE.format(finish_at="mailing.finish_at")})
+        ORDER BY due_at, number LIMIT 100) AS mail WHERE {_IS_LATE})
 """
 _LATE = f"""
     SELECT id, zone FROM scheduler.bulk_mail AS mail
-    WHERE mail.lane = $1 AND mail.shelf = 'p' AND {_IS_LATE.format(finish_at="$2::timestamptz")}
-    ORDER BY due_at, number
+    WHERE mail.lane = $1 AND mail.shelf = 'p' AND {_IS_LATE} ORDER BY due_at, number
 """
 _MOVE = f"""
-    WITH late AS MATERIALIZED ({_LATE} LIMIT $3 FOR UPDATE SKIP LOCKED),
+    WITH late AS MATERIALIZED ({_LATE} LIMIT $2 FOR UPDATE SKIP LOCKED),
     moved AS (
         UPDATE scheduler.bulk_mail AS mail SET due_at = given.due_at, expires_at = given.expires_at
-        FROM late JOIN unnest($4::text[], $5::timestamptz[], $6::timestamptz[]) AS given(zone, due_at, expires_at)
+        FROM late JOIN unnest($3::text[], $4::timestamptz[], $5::timestamptz[]) AS given(zone, due_at, expires_at)
              ON given.zone IS NOT DISTINCT FROM late.zone
         WHERE mail.id = late.id RETURNING mail.id)
     SELECT count(*) AS moved FROM moved
