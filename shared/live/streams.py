@@ -19,7 +19,12 @@ CONTROLS = frozenset({HEARTBEAT, GAP, "dropped", "closed"})
 """Types of messages that are no events."""
 
 CLOSE_CODES = {
-    **{"dropped": 1013, "shutdown": 1012, "key": 1008, "moved": 1012, "lost": 1012, "unavailable": 1013},
+    "dropped": 1013,
+    "shutdown": 1012,
+    "key": 1008,
+    "moved": 1012,
+    "lost": 1012,
+    "unavailable": 1013,
     "gone": 1000,
 }
 """WebSocket close codes (RFC 6455 §7.4.1, and IANA's registry) by reason."""

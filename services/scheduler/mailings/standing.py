@@ -46,14 +46,9 @@ class MailingStanding:
         return sum(count for kept, count in self.counts.items() if show_state(kept, None).in_flight)
 
     @property
-    def final(self) -> int:
+    def ended(self) -> int:
         """Recipients of whom nothing more comes by itself."""
         return sum(self.counts[kept] for kept in ENDS)
-
-    @property
-    def ended(self) -> int:
-        """The same, as those who look at it call it."""
-        return self.final
 
     @property
     def is_over(self) -> bool:
@@ -70,14 +65,14 @@ class MailingStanding:
         """Of the recipients of whom nothing more comes; 100 only at the end, None until all have been taken in."""
         if self.finished_at:
             return 100.0
-        return min(find_percent(self.final, self.total), 99.9) if self.frozen_at else None
+        return min(find_percent(self.ended, self.total), 99.9) if self.frozen_at else None
 
     @property
     def estimated_end(self) -> datetime | None:
         """If it goes on as it does; None where it does not go on, or nobody knows yet how many there are."""
         if self.state is not MailingState.RUNNING or self.frozen_at is None or self.finished_at:
             return None
-        return self.pace.estimate_end(self.total - self.final)
+        return self.pace.estimate_end(self.total - self.ended)
 
     @property
     def mark(self) -> str:

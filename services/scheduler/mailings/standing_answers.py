@@ -139,7 +139,7 @@ def show_counts(standing: MailingStanding) -> MessageCounts:
     return MessageCounts(
         **by_state,
         in_flight=standing.in_flight,
-        final=standing.final,
+        final=standing.ended,
         recipients=standing.total,
         unsubscribed=standing.unsubscribed,
     )

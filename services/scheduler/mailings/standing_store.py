@@ -21,8 +21,18 @@ _STANDING = f"""
     FROM scheduler.mailing AS mailing LEFT JOIN scheduler.bulk_lane AS lane ON lane.id = mailing.lane
 """
 _KEPT = (
-    *("id", "account", "test", "revision", "name", "unsubscribed"),
-    *("created_at", "changed_at", "started_at", "frozen_at", "finished_at", "now"),
+    "id",
+    "account",
+    "test",
+    "revision",
+    "name",
+    "unsubscribed",
+    "created_at",
+    "changed_at",
+    "started_at",
+    "frozen_at",
+    "finished_at",
+    "now",
 )
 
 
