@@ -1,6 +1,6 @@
 """Where mail waits to be claimed: one door for real mail, one for test mail, which needs no relay."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from services.sender.surroundings import OnBug, create_stage
 from services.sender.work import Work
@@ -31,9 +31,9 @@ class Entrance:
         return self._real, self._test
 
     @property
-    def waiting(self) -> Collection[Work]:
+    def waiting(self) -> Stage[Work]:
         """Real mail that waits."""
-        return list(self._real)
+        return self._real
 
     @property
     def count(self) -> int:
