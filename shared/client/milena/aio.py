@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from milena import flows
+from milena import calls, flows
 from milena.batches import BatchChange, BatchStatus, write_items, write_params
 from milena.calls import Answer, Call, Lost, Pause
 from milena.contacts import AsyncContacts, AsyncLists
@@ -40,7 +40,7 @@ class AsyncClient(Caller):
     ) -> None:
         super().__init__(url, api_key, timeout_s, patience)
         self._http = httpx.AsyncClient(**describe_connection(self._configuration, timeout_s), transport=transport)
-        reach = AsyncReach(self._run, self._listen, self._download, self._patience)
+        self._reach = reach = AsyncReach(self._run, self._listen, self._download, self._patience)
         self.contacts = AsyncContacts(reach)
         self.lists = AsyncLists(reach)
         self.mailings = AsyncMailings(reach)
@@ -124,13 +124,8 @@ class AsyncClient(Caller):
 
     async def scheduled(self, **filters: str) -> AsyncIterator[ScheduledEmail]:
         """See Client.scheduled."""
-        after: str | None = None
-        while True:
-            page, after = await self._run(flows.list_scheduled(name_filters(filters), after, self._patience))
-            for each in page:
-                yield each
-            if after is None:
-                return
+        async for each in self._reach.iterate(calls.list_scheduled(name_filters(filters))):
+            yield ScheduledEmail.read(each)
 
     async def events(self, *, last_event_id: str | None = None, **filters: str) -> AsyncIterator[Event]:
         """See Client.events."""

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -12,6 +13,7 @@ TASKS, JOBS = "/v1/tasks", "/v1/jobs"
 UPLOADS, SCHEDULED = "/v1/batches", "/v1/scheduled"
 BATCH_LIMIT = 1000  # mails in one request
 BATCH_BYTES = 8 * 1024 * 1024  # of JSON; the gateway takes twice as many unless it is told otherwise
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,6 @@ class Pause:
     seconds: float
 
 
-def name_key(idempotency_key: str | None) -> dict[str, str]:
-    """The header of a key, one of its own where none is given. Raises ValueError."""
-    return _name(idempotency_key)
-
-
 def write_lines(items: Iterable[Mapping[str, Any]]) -> bytes:
     """An item a line."""
     return b"".join(_write(item) + b"\n" for item in items)
@@ -70,7 +67,7 @@ def write_lines(items: Iterable[Mapping[str, Any]]) -> bytes:
 
 def send(mail: Mapping[str, Any], idempotency_key: str | None) -> Call:
     """Send one mail, once for each key."""
-    return _post(EMAILS, mail, _name(idempotency_key))
+    return write_json("POST", EMAILS, mail, name_key(idempotency_key))
 
 
 def cut_batch(mails: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
@@ -90,17 +87,17 @@ def cut_batch(mails: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, 
 
 def send_batch(mails: Sequence[Mapping[str, Any]], idempotency_key: str | None) -> Call:
     """Send many mails, once for each key."""
-    return _post(BATCH, {"emails": list(mails)}, _name(idempotency_key))
+    return write_json("POST", BATCH, {"emails": list(mails)}, name_key(idempotency_key))
 
 
 def send_bulk(content: Mapping[str, Any], recipients: Sequence[Mapping[str, Any]], idempotency_key: str | None) -> Call:
     """Send one content to many, once for each key."""
-    return _post(BULK, {**content, "recipients": list(recipients)}, _name(idempotency_key))
+    return write_json("POST", BULK, {**content, "recipients": list(recipients)}, name_key(idempotency_key))
 
 
 def upload(items: Iterable[Mapping[str, Any]], params: Mapping[str, str], idempotency_key: str | None) -> Call:
     """Upload a batch, an item a line, once for each key."""
-    headers = {"content-type": "application/x-ndjson", **_name(idempotency_key)}
+    headers = {"content-type": "application/x-ndjson", **name_key(idempotency_key)}
     return Call("POST", UPLOADS, params, headers, write_lines(items))
 
 
@@ -131,22 +128,22 @@ def cancel(email_id: str) -> Call:
 
 def retry(email_id: str, *, include_unknown: bool) -> Call:
     """Ask that a mail be tried again; while a retry is on its way no second one begins."""
-    return _post(f"{_path(email_id)}/retry", {"include_unknown": include_unknown}, {})
+    return write_json("POST", f"{_path(email_id)}/retry", {"include_unknown": include_unknown})
 
 
 def create_task(task: Mapping[str, Any]) -> Call:
     """Make a task; of two with one name the second is refused."""
-    return _post(TASKS, task, {})
+    return write_json("POST", TASKS, task)
 
 
 def update_task(task_id: int, changes: Mapping[str, Any]) -> Call:
     """Change what is given of a task."""
-    return _send("PATCH", f"{TASKS}/{task_id}", changes, {})
+    return write_json("PATCH", f"{TASKS}/{task_id}", changes)
 
 
-def list_tasks(after: Any = None) -> Call:
-    """Ask for some of the tasks, those behind `after`."""
-    return Call("GET", TASKS, {"limit": "100", **({} if after is None else {"after": str(after)})})
+def list_tasks() -> Call:
+    """Ask for some of the tasks."""
+    return Call("GET", TASKS, {"limit": "100"})
 
 
 def list_jobs() -> Call:
@@ -156,36 +153,32 @@ def list_jobs() -> Call:
 
 def reschedule(email_id: str, send_at: str) -> Call:
     """Ask that a mail that waits leave at another time; asked twice it is the same time."""
-    return _send("PATCH", f"{SCHEDULED}/{quote(email_id, safe='')}", {"send_at": send_at}, {})
+    return write_json("PATCH", f"{SCHEDULED}/{quote(email_id, safe='')}", {"send_at": send_at})
 
 
-def list_scheduled(filters: Mapping[str, str], after: str | None) -> Call:
-    """Ask for a page of the mail that waits."""
-    return Call("GET", SCHEDULED, params={**filters, **({"after": after} if after else {})})
+def list_scheduled(filters: Mapping[str, str]) -> Call:
+    """Ask for mail that waits."""
+    return Call("GET", SCHEDULED, filters)
 
 
 def _path(email_id: str) -> str:
     return f"{EMAILS}/{quote(email_id, safe='')}"
 
 
-def write_json(method: str, path: str, content: Any, *, is_once: bool = False) -> Call:
+def write_json(
+    method: str, path: str, content: Any, headers: Mapping[str, str] = _NONE, *, is_once: bool = False
+) -> Call:
     """A request with a body of JSON."""
-    return replace(_send(method, path, content, {}), is_once=is_once)
-
-
-def _post(path: str, content: Any, headers: Mapping[str, str]) -> Call:
-    return _send("POST", path, content, headers)
-
-
-def _send(method: str, path: str, content: Any, headers: Mapping[str, str]) -> Call:
-    return Call(method, path, headers={"content-type": "application/json", **headers}, body=_write(content))
+    headers = {"content-type": "application/json", **headers}
+    return Call(method, path, headers=headers, body=_write(content), is_once=is_once)
 
 
 def _write(content: Any) -> bytes:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _name(idempotency_key: str | None) -> dict[str, str]:
+def name_key(idempotency_key: str | None) -> dict[str, str]:
+    """The header of a key, one of its own where none is given. Raises ValueError."""
     key = idempotency_key or str(uuid4())
     if not 1 <= len(key) <= 255 or not key.isascii() or not key.isprintable():
         raise ValueError("an idempotency key has 1 to 255 printable ASCII characters")

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from milena import flows
+from milena import calls, flows
 from milena.batches import BatchChange, BatchStatus, write_items, write_params
 from milena.calls import Answer, Call, Lost, Pause
 from milena.contacts import Contacts, Lists
@@ -44,7 +44,7 @@ class Client(Caller):
     ) -> None:
         super().__init__(url, api_key, timeout_s, patience)
         self._http = httpx.Client(**describe_connection(self._configuration, timeout_s), transport=transport)
-        reach = Reach(self._run, self._listen, self._download, self._patience)
+        self._reach = reach = Reach(self._run, self._listen, self._download, self._patience)
         self.contacts = Contacts(reach)
         self.lists = Lists(reach)
         self.mailings = Mailings(reach)
@@ -135,12 +135,7 @@ class Client(Caller):
 
     def scheduled(self, **filters: str) -> Iterator[ScheduledEmail]:
         """The account's mail that waits, soonest first. `filters`: state, `from_` and `to` (times as RFC 3339)."""
-        after: str | None = None
-        while True:
-            page, after = self._run(flows.list_scheduled(name_filters(filters), after, self._patience))
-            yield from page
-            if after is None:
-                return
+        return map(ScheduledEmail.read, self._reach.iterate(calls.list_scheduled(name_filters(filters))))
 
     def events(self, *, last_event_id: str | None = None, **filters: str) -> Iterator[Event]:
         """The account's events as they happen, for ever; goes on where it was when a connection breaks.

@@ -201,14 +201,6 @@ def reschedule(
     return ScheduledEmail.read(answer.read())
 
 
-def list_scheduled(
-    filters: Mapping[str, str], after: str | None, patience: Patience
-) -> Flow[tuple[list[ScheduledEmail], str | None]]:
-    """A page of the mail that waits, and where the next one begins."""
-    page = (yield from perform(calls.list_scheduled(filters, after), patience)).read()
-    return [ScheduledEmail.read(each) for each in page["data"]], page.get("next")
-
-
 def retry(email_id: str, include_unknown: bool, patience: Patience) -> Flow[str]:
     """Have a mail tried again; gives the retry's id. Raises Conflict."""
     answer = yield from perform(calls.retry(email_id, include_unknown=include_unknown), patience)
@@ -262,14 +254,12 @@ def _read_result(result: Mapping[str, Any]) -> str | ApiError:
 
 def create_task(task: Mapping[str, Any], patience: Patience) -> Flow[dict[str, Any]]:
     """Gives the task. Raises Conflict where the name is taken, also by a request whose answer was lost."""
-    answer = yield from perform(calls.create_task(task), patience)
-    return answer.read()
+    return (yield from ask(calls.create_task(task), patience))
 
 
 def update_task(task_id: int, changes: Mapping[str, Any], patience: Patience) -> Flow[dict[str, Any]]:
     """Gives the task."""
-    answer = yield from perform(calls.update_task(task_id, changes), patience)
-    return answer.read()
+    return (yield from ask(calls.update_task(task_id, changes), patience))
 
 
 def list_tasks(patience: Patience) -> Flow[list[dict[str, Any]]]:
@@ -277,9 +267,8 @@ def list_tasks(patience: Patience) -> Flow[list[dict[str, Any]]]:
     tasks: list[dict[str, Any]] = []
     after = None
     while True:
-        page = (yield from perform(calls.list_tasks(after), patience)).read()
-        tasks += page["data"]
-        after = page.get("next")
+        page, after = yield from read_page(calls.list_tasks(), after, patience)
+        tasks += page
         if after is None:
             return tasks
 

@@ -107,8 +107,7 @@ def preview_mailing(mailing_id: str, choice: Mapping[str, Any]) -> Call:
 
 def test_mailing(mailing_id: str, request: Mapping[str, Any], idempotency_key: str | None) -> Call:
     """Send a test of it, once for each key."""
-    call = write_json("POST", f"{_path(MAILINGS, mailing_id)}/test", request)
-    return Call(call.method, call.path, headers={**call.headers, **name_key(idempotency_key)}, body=call.body)
+    return write_json("POST", f"{_path(MAILINGS, mailing_id)}/test", request, name_key(idempotency_key))
 
 
 def retry_mailing(mailing_id: str, request: Mapping[str, Any]) -> Call:
