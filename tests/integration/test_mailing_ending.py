@@ -13,7 +13,7 @@ from shared.access import ApiScope, digest_key
 from shared.live import TicketOffice
 from shared.producing import Message
 from shared.publisher import PublisherUnavailable
-from tests.support.mailing_machine import Machine, open_machine
+from tests.support.mailing_machine import Machine
 from tests.support.mailings import World, open_world
 from tests.support.stack import MASTER_SECRET
 
@@ -50,12 +50,6 @@ class Teller:
 async def world(module_database_url: str) -> AsyncIterator[World]:
     async with open_world(module_database_url, master_secret=MASTER_SECRET) as world:
         yield world
-
-
-@pytest.fixture
-async def machine(world: World) -> AsyncIterator[Machine]:
-    async with open_machine(world) as machine:
-        yield machine
 
 
 async def begin(machine: Machine, recipients: int) -> Any:

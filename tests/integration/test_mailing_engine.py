@@ -1,7 +1,6 @@
 """What becomes of mailings once they are started, whoever dies in between, on a real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,20 +14,7 @@ from services.scheduler.pacing.states import BulkState
 from services.scheduler.pacing.store import RELEASES, PacingStore, QueuedMail
 from shared.database import Database, DatabaseUnavailable
 from shared.events.identity import name_mails
-from tests.support.mailing_machine import CONTENT, Machine, open_machine
-from tests.support.mailings import World, open_world
-
-
-@pytest.fixture
-async def world(module_database_url: str) -> AsyncIterator[World]:
-    async with open_world(module_database_url) as world:
-        yield world
-
-
-@pytest.fixture
-async def machine(world: World) -> AsyncIterator[Machine]:
-    async with open_machine(world) as machine:
-        yield machine
+from tests.support.mailing_machine import CONTENT, Machine
 
 
 async def test_an_audience_is_taken_in_once_whoever_dies_and_nobody_who_comes_later(

@@ -1,29 +1,13 @@
 """What is kept of mailings that are over, by a clock that is moved, on a real PostgreSQL."""
 
-from collections.abc import AsyncIterator
 from typing import Any
-
-import pytest
 
 from services.scheduler.mailings.parts import list_mailing_chores
 from services.scheduler.pacing.parts import list_bulk_chores
 from services.scheduler.pacing.states import BulkState
-from tests.support.mailing_machine import DAY, Machine, open_machine
-from tests.support.mailings import World, open_world
+from tests.support.mailing_machine import DAY, Machine
 
 DAY_S = DAY.total_seconds()
-
-
-@pytest.fixture
-async def world(module_database_url: str) -> AsyncIterator[World]:
-    async with open_world(module_database_url) as world:
-        yield world
-
-
-@pytest.fixture
-async def machine(world: World) -> AsyncIterator[Machine]:
-    async with open_machine(world) as machine:
-        yield machine
 
 
 async def clean(machine: Machine) -> None:

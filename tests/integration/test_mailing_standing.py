@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -15,7 +14,7 @@ from services.scheduler.mailings.reasons_store import ReasonStore
 from services.scheduler.mailings.states import MessageState
 from services.scheduler.pacing.states import BulkState
 from shared.database import Database
-from tests.support.mailings import Account, World, open_world
+from tests.support.mailings import Account, World
 
 ROWS = [
     ("pending", None, None),
@@ -42,12 +41,6 @@ class Ran:
 
     async def ask(self, **params: Any) -> Any:
         return await self.account.ask("GET", self.path, expect=200, params=params)
-
-
-@pytest.fixture
-async def world(module_database_url: str) -> AsyncIterator[World]:
-    async with open_world(module_database_url) as world:
-        yield world
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from services.scheduler.contacts import receiving
 from services.scheduler.contacts.parts import list_contact_chores
-from tests.support.mailings import Account, World, open_world
+from tests.support.mailings import Account, World
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 FILE = b"""address,name,timezone,tags,plan
@@ -21,17 +21,6 @@ bob@example.net,Bob,,customer,
 ANN@example.org,Anna,Europe/Berlin,customer;vip,pro
 cid@example.net,Cid,Mars/Olympus,,
 """
-
-
-@pytest.fixture
-async def world(module_database_url: str) -> AsyncIterator[World]:
-    async with open_world(module_database_url) as world:
-        yield world
-
-
-@pytest.fixture
-async def shop(world: World) -> Account:
-    return await world.open()
 
 
 async def take(account: Account, body: Any, *, expect: int = 200, media: str = CSV, **params: Any) -> Any:

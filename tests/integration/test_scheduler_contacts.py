@@ -3,14 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
-import pytest
-
 from shared.access import ApiScope
-from tests.support.mailings import Account, World, open_world
+from tests.support.mailings import Account, World
 
 ANN: dict[str, Any] = {
     "address": "Ann@example.org",
@@ -21,17 +18,6 @@ ANN: dict[str, Any] = {
 }
 
 _LANE = "INSERT INTO scheduler.bulk_lane (account, kind, name, {}) VALUES ($1, 'mailing', $2, 1) RETURNING id"
-
-
-@pytest.fixture
-async def world(module_database_url: str) -> AsyncIterator[World]:
-    async with open_world(module_database_url) as world:
-        yield world
-
-
-@pytest.fixture
-async def shop(world: World) -> Account:
-    return await world.open()
 
 
 async def put(account: Account, *, expect: int = 201, **fields: Any) -> Any:

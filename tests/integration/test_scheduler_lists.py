@@ -2,12 +2,9 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
-
-import pytest
 
 from services.scheduler.lists.parts import list_list_chores
 from shared.access import ApiScope
@@ -20,17 +17,6 @@ nobody,No,,x
 ANN@example.org,Ann again,,free
 bob@example.net,,,
 """
-
-
-@pytest.fixture
-async def world(module_database_url: str) -> AsyncIterator[World]:
-    async with open_world(module_database_url) as world:
-        yield world
-
-
-@pytest.fixture
-async def shop(world: World) -> Account:
-    return await world.open()
 
 
 async def upload(account: Account, body: Any, *, expect: int = 201, media: str = CSV, **params: Any) -> Any:

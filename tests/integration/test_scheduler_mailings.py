@@ -2,26 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from shared.access import ApiScope
-from tests.support.mailings import CONTENT, Account, World, open_world
-
-
-@pytest.fixture
-async def world(module_database_url: str) -> AsyncIterator[World]:
-    async with open_world(module_database_url) as world:
-        yield world
-
-
-@pytest.fixture
-async def shop(world: World) -> Account:
-    return await world.open()
+from tests.support.mailings import CONTENT, Account, World
 
 
 async def test_a_mailing_is_kept_as_it_was_written(shop: Account) -> None:
