@@ -96,11 +96,16 @@ class Conversation(asyncio.Protocol):
             return 0.0
         return now - (self._deadline - self._timeouts.command_s)
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a mail is on it; the answer to a RSET, which may be late, is none's."""
+        return any(exchange for exchange, _ in self._expected)
+
     def quit(self) -> None:
-        """End an idle connection."""
+        """End a connection that no mail is on: at once, or when a relay that is to be asked singly has answered."""
         self._closing = True
-        self._expected.append((None, Step.QUIT))
-        self._write(b"QUIT\r\n")
+        if self._pipelining or not self._expected:
+            self._say_quit()
 
     def close(self) -> None:
         """Drop the connection, whatever is going on."""
@@ -167,7 +172,7 @@ class Conversation(asyncio.Protocol):
             return False
         expected.popleft()
         if reply.code == 421:
-            self._closing = True
+            self._closing = self._over = True
             self._why_closed, self.farewell = str(reply), reply
         if exchange is None:
             self._on_formality(step)
@@ -179,7 +184,7 @@ class Conversation(asyncio.Protocol):
             self._on_data(exchange, reply)
         else:
             self._on_dot(exchange, reply)
-        if self._closing:
+        if self._over or step is Step.QUIT:
             self._hang_up()
             return False
         return True
@@ -195,9 +200,7 @@ class Conversation(asyncio.Protocol):
 
     def _on_formality(self, step: Step) -> None:
         """An answer that no mail waits for."""
-        if step is Step.QUIT:
-            self._closing = True
-        elif not self._expected:
+        if step is not Step.QUIT and not self._expected:
             self._go_on()
 
     def _on_mail(self, exchange: Exchange, reply: Reply) -> None:
@@ -278,8 +281,15 @@ class Conversation(asyncio.Protocol):
         parcel.end(Ending.ANSWERED)
         return False
 
+    def _say_quit(self) -> None:
+        self._expected.append((None, Step.QUIT))
+        self._write(b"QUIT\r\n")
+
     def _go_on(self) -> None:
+        if self._over:
+            return
         if self._closing:
+            self._say_quit()
             return
         parcel = self._pull()
         if parcel:

@@ -101,12 +101,17 @@ class HttpLine:
 
     def check(self, now: float) -> None:
         """An unused connection is closed; requests have their own time-outs."""
-        if not self.closing and self._is_idle and now - self._idle_since > self._idle_s:
+        if not self.closing and not self.at_work and now - self._idle_since > self._idle_s:
             self.quit()
 
     def silent_s(self, now: float) -> float:
         """How long the API has let us wait for a connection."""
         return now - self._asked if self._asked else 0.0
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a request is under way."""
+        return self._task is not None and not self._task.done()
 
     def quit(self) -> None:
         """End while idle."""
@@ -116,7 +121,7 @@ class HttpLine:
         """End, whatever is going on: a request whose content went out has an unknown outcome."""
         if self.closing:
             return
-        if self._task and not self._is_idle:
+        if self._task and self.at_work:
             self._task.cancel()
         self._end_after_this()
 
@@ -125,10 +130,6 @@ class HttpLine:
         if not self.closing:
             self.closing = True
             self._task = asyncio.create_task(self._end(self._task), name="http-relay-end")
-
-    @property
-    def _is_idle(self) -> bool:
-        return self._task is None or self._task.done()
 
     async def _end(self, at_work: asyncio.Task[None] | None) -> None:
         if at_work:

@@ -28,8 +28,12 @@ class Line(Protocol):
     def silent_s(self, now: float) -> float:
         """How long the answer to a command has been awaited; 0.0 while idle, and at the final dot."""
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a mail is on it."""
+
     def quit(self) -> None:
-        """End an idle connection."""
+        """End a connection that no mail is on."""
 
     def close(self) -> None:
         """Drop it, whatever is going on."""

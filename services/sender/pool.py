@@ -17,7 +17,7 @@ from services.sender.parcel import Parcel
 log = structlog.get_logger(__name__)
 
 _WAIT_S = 0.25
-_FAREWELL_S = 1.0
+_FAREWELL_S = 2.0  # a relay that has refused much answers late: Postfix waits a second before each reply
 
 
 class Listener(Protocol):
@@ -88,11 +88,12 @@ class Pool:
         self._mails_per_connection = mails_per_connection
 
     async def stop(self) -> None:
-        """Close idle connections politely (a busy relay takes a moment to read QUIT), then all that are left."""
+        """Close politely what no mail is on (a busy relay takes a moment to read QUIT), then all that are left."""
         for task in self.opening:
             task.cancel()
-        for line in list(self.idle):
-            line.quit()
+        for line in list(self.open):
+            if not line.at_work and not line.closing:
+                line.quit()
         end = time.monotonic() + _FAREWELL_S
         while any(line.closing for line in self.open) and time.monotonic() < end:
             await asyncio.sleep(0.02)

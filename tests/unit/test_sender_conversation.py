@@ -561,6 +561,48 @@ def test_an_idle_connection_says_quit_and_takes_no_more_mail() -> None:
     assert line.lost == 1
 
 
+def test_a_connection_that_waits_for_rset_only_says_quit_behind_it() -> None:
+    line = Line()
+    line.begin(line.parcel())
+    assert line.conversation.at_work
+    line.say("250 ok", "550 5.1.1 no such user", "503 no")
+    assert not line.conversation.at_work
+    line.wire.writes.clear()
+    line.conversation.quit()
+    assert line.take() == b"QUIT\r\n"
+    line.say("250 reset")
+    assert not line.wire.ended
+    line.say("221 bye")
+    assert (line.wire.ended, line.lost, line.idle) == ("closed", 1, 0)
+
+
+def test_without_pipelining_quit_waits_for_the_answer_to_rset() -> None:
+    line = Line(LOCK_STEP)
+    line.begin(line.parcel())
+    line.say("250 ok")
+    line.wire.writes.clear()
+    line.say("550 5.1.1 no such user")
+    assert line.take() == b"RSET\r\n"
+    line.conversation.quit()
+    assert line.take() == b""
+    line.say("250 reset")
+    assert line.take() == b"QUIT\r\n"
+    line.say("221 bye")
+    assert (line.wire.ended, line.lost, line.idle) == ("closed", 1, 0)
+
+
+def test_a_421_to_rset_ends_a_connection_that_was_to_quit() -> None:
+    line = Line(LOCK_STEP)
+    line.begin(line.parcel())
+    line.say("250 ok")
+    line.say("550 5.1.1 no such user")
+    line.conversation.quit()
+    line.wire.writes.clear()
+    line.say("421 4.7.0 bye")
+    assert line.take() == b""
+    assert (line.wire.ended, line.lost) == ("closed", 1)
+
+
 def test_a_quit_without_an_answer_is_not_waited_for() -> None:
     line = Line()
     line.wait(31)
