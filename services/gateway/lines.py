@@ -10,6 +10,8 @@ from services.gateway.projection import Mail
 from shared.batching import Record
 from shared.events import EventType
 
+_RESULTS = (EventType.SENT.value, EventType.FAILED.value)
+
 
 class Line(NamedTuple):
     """One line of a mail's timeline; `event_id` is the same whenever the same thing is told again."""
@@ -31,12 +33,18 @@ class Line(NamedTuple):
 class Observation(NamedTuple):
     """What a record says. A cancellation is a line only: it must not make a mail that nobody asked for.
 
-    `waits`: its result is near, and it need not be written before that (services/gateway/company.py).
+    `waits`: its mail's result, or of a result its request, is near, and it need not be written before that
+    (services/gateway/company.py).
     """
 
     line: Line
     mail: Mail | None
     waits: bool = False
+
+    @property
+    def is_result(self) -> bool:
+        """Whether it is what became of a mail, and no request or wish."""
+        return self.line.type in _RESULTS
 
 
 def find_earliest(lines: Iterable[Line]) -> list[Line]:

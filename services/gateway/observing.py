@@ -58,10 +58,11 @@ def observe(record: Record, cluster_id: str, event_limit: int) -> list[Observati
                 return [_observe_rescheduled(read_model(opened, EmailRescheduled), record)]
             case EventType.SENT:
                 plain = read_plain_sent(opened.data)
-                return [observe_plain(plain, record) if plain else observe_sent(read_model(opened, EmailSent), record)]
+                place = _drop_value(record)
+                return [observe_plain(plain, place) if plain else observe_sent(read_model(opened, EmailSent), place)]
             case EventType.FAILED:
                 event = read_model(opened, EmailFailed)
-                return [observe_failed(event, event.id, record)] if event.id else []  # else nobody's mail
+                return [observe_failed(event, event.id, _drop_value(record))] if event.id else []  # else nobody's mail
             case _:
                 EVENTS_SKIPPED.labels(why="type").inc()
     except UnreadableEvent:
@@ -71,7 +72,7 @@ def observe(record: Record, cluster_id: str, event_limit: int) -> list[Observati
 
 
 def _drop_value(record: Record) -> Record:
-    """What is to wait for its result need not keep its body meanwhile: thousands wait, of up to a MiB each."""
+    """What is to wait for company need not keep its body meanwhile: thousands wait, of up to a MiB each."""
     return record._replace(value=None)
 
 

@@ -41,8 +41,9 @@ def observe_plain(event: PlainSent, record: Record) -> Observation:
     named = record.header("ce_id")
     if named and named != event.name:
         line = draw_line(event.id, event.event_id, EventType.SENT, account, record, at, data, named)
-        return Observation(line, mail)
-    return Observation(Line(event.id, event.event_id, _SENT, account, at, record, data), mail)
+    else:
+        line = Line(event.id, event.event_id, _SENT, account, at, record, data)
+    return Observation(line, mail, waits=event.paced and mail.tells_the_end)
 
 
 def observe_sent(event: EmailSent, record: Record) -> Observation:
@@ -75,7 +76,7 @@ def observe_sent(event: EmailSent, record: Record) -> Observation:
         "complete": event.complete,
     }
     line = draw_line(event.id, event.event_id(), EventType.SENT, account, record, at, data, record.header("ce_id"))
-    return Observation(line, mail)
+    return Observation(line, mail, waits=event.paced and mail.tells_the_end)
 
 
 def observe_failed(event: EmailFailed, email_id: UUID, record: Record) -> Observation:
@@ -118,7 +119,7 @@ def observe_failed(event: EmailFailed, email_id: UUID, record: Record) -> Observ
         "retry_at": format_time(event.retry_at) if event.retry_at else None,
     }
     line = draw_line(email_id, event.event_id(), EventType.FAILED, account, record, at, data, record.header("ce_id"))
-    return Observation(line, mail)
+    return Observation(line, mail, waits=event.paced and mail.tells_the_end)
 
 
 def _state_of(event: EmailFailed) -> RecipientState:

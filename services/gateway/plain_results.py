@@ -31,6 +31,7 @@ class PlainSent(NamedTuple):
     message_id: str
     relay: str
     response: str
+    paced: bool
 
 
 def read_plain_sent(data: dict[str, Any]) -> PlainSent | None:
@@ -54,7 +55,7 @@ def read_plain_sent(data: dict[str, Any]) -> PlainSent | None:
         return None
     name = name_event(own, EventType.SENT, attempt, "", final=True, recipients=recipients)
     ids = make_uuid(int(own.replace("-", ""), 16)), make_uuid(int(name.replace("-", ""), 16))
-    return PlainSent(*ids, name, attempt, address, *texts)
+    return PlainSent(*ids, name, attempt, address, *(*texts, get("paced", False)))
 
 
 def _says_the_same(outcomes: Any, address: str, attempt: int) -> bool:
@@ -86,7 +87,7 @@ def _is_plain_echo(data: dict[str, Any]) -> bool:
         text = get(name)
         if text is not None and type(text) is not str:
             return False
-    return type(get("test", False)) is bool
+    return type(get("test", False)) is bool and type(get("paced", False)) is bool
 
 
 def _is_time(text: str) -> bool:

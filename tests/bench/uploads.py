@@ -20,6 +20,7 @@ from tests.support.services import ServiceProcess
 _FIRST = 200  # mails that wake everybody, before the clock starts
 _PART = 200  # items of a piece of the upload
 _PATIENCE_S = 300.0
+_LOOK_EVERY_S = 0.25  # a look counts all mails
 _SETTLED = "SELECT count(*) FROM gateway.emails WHERE status = 'sent'"
 
 
@@ -81,7 +82,9 @@ async def wait_statuses(share: Share, mails: int, processes: Sequence[ServicePro
     await wait_count(share.sink.count, mails, "mails at the sink", processes, patience_s=_PATIENCE_S)
     connection = await asyncpg.connect(share.stack.database_url)
     try:
-        await wait_count(lambda: connection.fetchval(_SETTLED), mails, "mails shown as sent", processes)
+        await wait_count(
+            lambda: connection.fetchval(_SETTLED), mails, "mails shown as sent", processes, step_s=_LOOK_EVERY_S
+        )
     finally:
         await connection.close()
 

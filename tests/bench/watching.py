@@ -63,9 +63,12 @@ async def wait_count(
     processes: Sequence[Watchable],
     *,
     patience_s: float = PATIENCE_S,
+    step_s: float = _STEP_S,
     on_look: OnLook = ignore,
 ) -> int:
     """Wait until `count()` is at least `wanted`, however long it takes while the number grows; gives it.
+
+    Looks every `step_s`: longer where a look is work for what is measured.
 
     Raises NotMeasured when it has not grown for `patience_s`, or a process has ended.
     """
@@ -81,7 +84,7 @@ async def wait_count(
         _check(processes)
         if time.monotonic() - since > patience_s:
             raise NotMeasured(f"{now} of {wanted} {what}, and no more for {patience_s:.0f} s{_quote(processes)}")
-        await asyncio.sleep(_STEP_S)
+        await asyncio.sleep(step_s)
 
 
 async def wait_quiet(

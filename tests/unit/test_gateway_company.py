@@ -1,7 +1,8 @@
-"""Requests of paced mail wait for the results of their mails, and none is lost or forgotten meanwhile."""
+"""Requests of paced mail and their results wait for each other, and none is lost or forgotten meanwhile."""
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,7 +11,7 @@ from services.gateway.company import Company
 from services.gateway.lines import Observation
 from services.gateway.observing import observe
 from shared.batching import Record
-from shared.events import BulkRequested, EmailRequested, EmailSent, new_email_id
+from shared.events import BulkRequested, EmailFailed, EmailRequested, EmailSent, new_email_id
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WAIT = timedelta(seconds=2)
@@ -33,12 +34,31 @@ def requests(*ids: UUID, offset: int = 7, paced: bool = True) -> list[Observatio
     return see(record("email.requested", bulk.to_json(), offset, 0))
 
 
-def result(email_id: UUID, after_s: float = 0.2, offset: int = 1) -> list[Observation]:
-    said = {"message_id": "<m@x.org>", "relay": "main", "response": "250 ok", "sent_at": START}
+def result(email_id: UUID, after_s: float = 0.2, offset: int = 1, **more: Any) -> list[Observation]:
+    said = {**more, "message_id": "<m@x.org>", "relay": "main", "response": "250 ok", "sent_at": START}
+    outcomes = [{"address": "a@x.org", "state": "sent", "attempt": 1}]
     event = EmailSent.model_validate(
-        {"id": email_id, "attempt": 1, "recipients": ["a@x.org"], "outstanding": 0, "complete": True, **said}
+        {
+            "id": email_id,
+            "attempt": 1,
+            "recipients": ["a@x.org"],
+            "outstanding": 0,
+            "complete": True,
+            "outcomes": outcomes,
+            "digest": "d",
+            **said,
+        }
     )
     return see(record("email.sent", event.to_json(), offset, after_s))
+
+
+def paced_result(email_id: UUID, after_s: float = 0.2, offset: int = 1, **more: Any) -> list[Observation]:
+    return result(email_id, after_s, offset, paced=True, **more)
+
+
+def single_request() -> bytes:
+    event = {"id": str(new_email_id()), "from": "s@x.org", "to": "a@x.org", "subject": "s", "text": "t"}
+    return EmailRequested.model_validate(event).to_json()
 
 
 def take(company: Company, seen: list[Observation]) -> list[Observation]:
@@ -78,8 +98,7 @@ def test_the_body_of_what_waits_is_not_kept() -> None:
 
 def test_other_mail_does_not_wait() -> None:
     company = Company()
-    event = {"id": str(new_email_id()), "from": "s@x.org", "to": "a@x.org", "subject": "s", "text": "t"}
-    single = see(record("email.requested", EmailRequested.model_validate(event).to_json(), 1, 0))
+    single = see(record("email.requested", single_request(), 1, 0))
     bulk = requests(new_email_id(), paced=False)
     assert take(company, single + bulk) == single + bulk
     assert company.owed == {}
@@ -89,6 +108,61 @@ def test_a_result_that_comes_in_the_same_batch_leaves_nothing_waiting() -> None:
     company, email_id = Company(), new_email_id()
     seen = result(email_id) + requests(email_id)
     assert take(company, seen) == seen
+    assert company.owed == {}
+
+
+def test_a_result_that_is_read_before_its_request_waits_for_it() -> None:
+    company, email_id = Company(), new_email_id()
+    told = paced_result(email_id, offset=3)
+    assert told[0].line.record.value is None
+    assert take(company, told) == []
+    assert company.owed == {("email.sent", 0): 3}
+    assert take(company, told) == [], "the same record again changes nothing"
+    asked = requests(email_id)
+    assert take(company, asked) == [*asked, *told]
+    assert company.owed == {}
+
+
+def test_a_paced_mail_and_its_result_meet_in_one_batch() -> None:
+    company, email_id, other = Company(), new_email_id(), new_email_id()
+    seen = paced_result(email_id) + requests(email_id, other)
+    assert take(company, seen) == seen[:2]
+    assert company.owed == {("email.requested", 0): 7}
+
+
+@pytest.mark.parametrize("more", [{"complete": False}, {"outstanding": 1, "complete": False}, {"digest": ""}])
+def test_a_result_that_is_not_the_end_of_a_mail_does_not_wait(more: dict[str, Any]) -> None:
+    company, email_id = Company(), new_email_id()
+    told = paced_result(email_id, **more)
+    assert take(company, told) == told
+    assert company.owed == {}
+
+
+def test_a_failure_of_paced_mail_waits_for_its_request_too() -> None:
+    company, email_id = Company(), new_email_id()
+    data = {"id": email_id, "attempt": 1, "recipients": [{"address": "a@x.org", "smtp_code": 550}], "final": True}
+    event = EmailFailed.model_validate(
+        {**data, "reason": "rejected", "outstanding": 0, "complete": True, "digest": "d", "paced": True}
+    )
+    failed = Record("email.failed", 2, 5, 0, event.to_json(), (("ce_type", b"email.failed"),))
+    assert take(company, see(failed)) == []
+    assert company.owed == {("email.failed", 2): 5}
+    asked = requests(email_id)
+    assert take(company, asked)[0] == asked[0]
+
+
+def test_a_result_whose_request_was_written_long_ago_is_due_when_requests_of_its_time_have_been_read(
+    clock: list[float],
+) -> None:
+    company = Company(WAIT)
+    told = paced_result(new_email_id(), after_s=1.0)
+    take(company, told)
+    clock[0] += 5
+    take(company, see(record("email.requested", single_request(), 1, 2.0)))
+    assert company.find_due() == [], "requests lie behind: its own may be among those not read yet"
+    take(company, see(record("email.requested", single_request(), 2, 3.0)))
+    assert company.find_due() == told
+    company.forget(told)
     assert company.owed == {}
 
 

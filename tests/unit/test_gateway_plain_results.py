@@ -48,7 +48,7 @@ _LIKELY: tuple[Any, ...] = (
     *([{"address": "b@y.org", "state": "sent", "attempt": True}], [{"address": "b@y.org", "state": "gone"}]),
 )
 _values = st.sampled_from(_LIKELY) | st.text(max_size=3)
-_names = st.sampled_from([*SENT, "callback", "mailing_id", "batch_id", "test", "unknown"])
+_names = st.sampled_from([*SENT, "callback", "mailing_id", "batch_id", "test", "paced", "unknown"])
 _LEFT_OUT = object()
 
 
@@ -72,7 +72,7 @@ def test_both_ways_say_the_same(changes: dict[str, Any], ce_id: str | None) -> N
     assert see(data, ce_id) == see_the_long_way(data, ce_id)
 
 
-@pytest.mark.parametrize("name", [*SENT, "callback", "mailing_id", "batch_id", "test"])
+@pytest.mark.parametrize("name", [*SENT, "callback", "mailing_id", "batch_id", "test", "paced"])
 def test_every_field_with_every_likely_value_is_read_the_same(name: str) -> None:
     for value in (*_LIKELY, _LEFT_OUT):
         data = {key: each for key, each in (SENT | {name: value}).items() if each is not _LEFT_OUT}
