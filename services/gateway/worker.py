@@ -20,7 +20,7 @@ from services.gateway.run_store import ReconciliationStore
 from services.gateway.settings import WorkerSettings
 from services.gateway.store import PartitionStore, ProjectionStore
 from shared.batching import BatchConsumer, Record
-from shared.database import Database
+from shared.database import GROUP_PLANNING, Database
 from shared.health import HealthServer
 from shared.kafka_access import KafkaAccess
 from shared.metrics import RECORDS_PROJECTED
@@ -151,7 +151,8 @@ class Projector:
 
 def create_worker(settings: WorkerSettings) -> list[Part]:
     """The worker's parts, in the order they start."""
-    database = Database(settings.database_url.get_secret_value(), application_name="milena-gateway-worker")
+    url = settings.database_url.get_secret_value()
+    database = Database(url, application_name="milena-gateway-worker", planning=GROUP_PLANNING)
     projector = Projector(database, kafka=settings.kafka, event_limit=settings.event_limit, company=Company())
     topics = Topics(settings.topic_prefix)
     consumer = BatchConsumer(

@@ -20,7 +20,7 @@ from services.scheduler.waiting.parts import create_delayed_parts, read_expiry
 from services.scheduler.waiting.store import SchedulerStore
 from shared.batching import BatchConsumer
 from shared.cleaning import Chore, Cleaner
-from shared.database import Database
+from shared.database import GROUP_PLANNING, Database
 from shared.health import HealthServer
 from shared.kafka_access import KafkaAccess
 from shared.process import Part
@@ -63,7 +63,8 @@ class _Cluster:
 def create_worker(settings: WorkerSettings) -> Sequence[Part]:
     """The parts of the process, in the order they start."""
     topics = Topics(settings.topic_prefix)
-    database = Database(settings.database_url.get_secret_value(), application_name="milena-scheduler-worker")
+    url = settings.database_url.get_secret_value()
+    database = Database(url, application_name="milena-scheduler-worker", planning=GROUP_PLANNING)
     store = SchedulerStore(database)
     # Results stay uncompressed, so that any Kafka client reads them (R8).
     requests, results = (_create_publisher(settings, compress=compress) for compress in (True, False))
