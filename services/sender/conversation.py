@@ -20,6 +20,7 @@ from services.sender.replies import ReplyReader
 __all__ = ["Abilities", "Conversation", "Timeouts"]
 
 
+_FAREWELL_S = 2.0  # for the answer to QUIT, which nothing depends on
 _MAIL, _RCPT, _DATA = Step.MAIL, Step.RCPT, Step.DATA  # an enum's member takes Python 3.11 as long as a call to find
 
 
@@ -91,14 +92,14 @@ class Conversation(asyncio.Protocol):
             self.quit()
 
     def silent_s(self, now: float) -> float:
-        """How long the answer to a command has been awaited; 0.0 while idle, and at the final dot."""
-        if not self._expected or self._expected[0][1] is Step.DOT:
+        """How long the answer to a command has been awaited; 0.0 while idle, at the final dot and after QUIT."""
+        if not self._expected or self._expected[0][1] in (Step.DOT, Step.QUIT):
             return 0.0
         return now - (self._deadline - self._timeouts.command_s)
 
     @property
     def at_work(self) -> bool:
-        """Whether a mail is on it; the answer to a RSET, which may be late, is none's."""
+        """Whether a mail is on it. What answers a RSET, or a lone dot, belongs to none."""
         return any(exchange for exchange, _ in self._expected)
 
     def quit(self) -> None:
@@ -284,6 +285,7 @@ class Conversation(asyncio.Protocol):
     def _say_quit(self) -> None:
         self._expected.append((None, Step.QUIT))
         self._write(b"QUIT\r\n")
+        self._deadline = time.monotonic() + min(_FAREWELL_S, self._timeouts.command_s)
 
     def _go_on(self) -> None:
         if self._over:

@@ -26,7 +26,7 @@ class Line(Protocol):
         """Drop what hangs, end politely what has been idle for long."""
 
     def silent_s(self, now: float) -> float:
-        """How long the answer to a command has been awaited; 0.0 while idle, and at the final dot."""
+        """How long the answer to a command has been awaited; 0.0 while idle, at the final dot and at the end."""
 
     @property
     def at_work(self) -> bool:

@@ -88,14 +88,16 @@ class Pool:
         self._mails_per_connection = mails_per_connection
 
     async def stop(self) -> None:
-        """Close politely what no mail is on (a busy relay takes a moment to read QUIT), then all that are left."""
+        """End politely what no mail is on, within 2 s (a busy relay takes a moment to read QUIT), then all else."""
         for task in self.opening:
             task.cancel()
-        for line in list(self.open):
-            if not line.at_work and not line.closing:
-                line.quit()
         end = time.monotonic() + _FAREWELL_S
-        while any(line.closing for line in self.open) and time.monotonic() < end:
+        while time.monotonic() < end:
+            for line in list(self.open):
+                if not line.at_work and not line.closing:
+                    line.quit()
+            if not any(line.closing for line in self.open):
+                break
             await asyncio.sleep(0.02)
         for line in list(self.open):
             line.close()

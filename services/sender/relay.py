@@ -57,7 +57,7 @@ class Relay:
         self._task = asyncio.create_task(self._watch(), name="relay-watch")
 
     async def stop(self) -> None:
-        """Close idle connections politely, the others at once: their mail becomes what it is (P6)."""
+        """End the connections, politely where no mail is on them; the mail of the others becomes what it is (P6)."""
         self._hearing.reaching.stopping = True
         if self._task:
             self._task.cancel()

@@ -299,6 +299,50 @@ async def test_a_mail_that_comes_behind_a_quit_takes_another_connection() -> Non
         assert sending.done[1].replies == [Reply(250, "2.0.0 queued as SCRIPTED")]
 
 
+@pytest.mark.parametrize("extensions", [("PIPELINING",), ()])
+async def test_a_stop_says_quit_where_only_the_answer_to_rset_is_awaited(extensions: tuple[str, ...]) -> None:
+    script = Script(
+        lambda step, argument: "550 5.1.1 no" if step == "mail" else None,
+        lambda step, argument: 0.4 if step == "rset" else 0.0,
+        extensions,
+    )
+    async with run_smtp(script) as server, send_to(address_of(server), connections=1) as sending:
+        sending.submit(1)
+        async with asyncio.timeout(5):
+            while not sending.done:
+                await asyncio.sleep(0.01)
+        await sending.relay.stop()
+        await asyncio.sleep(0.05)
+        assert server.commands[-2:] == ["RSET", "QUIT"]
+        assert sending.relay.pool.open == {}
+
+
+async def test_a_stop_cuts_off_what_a_mail_is_still_on() -> None:
+    async with (
+        run_smtp(Script(lambda step, argument: "HANG" if step == "dot" else None)) as server,
+        send_to(address_of(server), connections=1) as sending,
+    ):
+        sending.submit(1)
+        async with asyncio.timeout(5):
+            while not server.taken:
+                await asyncio.sleep(0.01)
+        await sending.relay.stop()
+        assert [each.ending for each in sending.done] == [Ending.UNANSWERED]
+        assert "QUIT" not in server.commands
+
+
+async def test_a_stop_says_quit_once() -> None:
+    script = Script(lambda step, argument: "HANG" if step == "quit" else None)
+    async with run_smtp(script) as server, send_to(address_of(server), connections=1) as sending:
+        sending.submit(1)
+        await sending.wait_done(1)
+        (idle,) = sending.relay.pool.idle
+        idle.quit()
+        await sending.relay.stop()
+        assert server.commands.count("QUIT") == 1
+        assert sending.relay.pool.open == {}
+
+
 # --- the whole sender, on its own event loop ---
 
 MAIL = {"from": "no-reply@example.com", "to": ["ann@example.org"], "subject": "Hello", "text": "Hi"}

@@ -55,6 +55,7 @@ class Line:
         self.untouched: list[Parcel] = []
         self.idle = 0
         self.lost = 0
+        self.used_up = False
         self.wire = Wire()
         self.conversation = Conversation(
             "relay:25", abilities, timeouts or Timeouts(), self._next, self._on_idle, self._on_lost
@@ -66,6 +67,8 @@ class Line:
 
     def _on_idle(self, conversation: Conversation) -> None:
         self.idle += 1
+        if self.used_up:
+            conversation.quit()
 
     def _on_lost(self, conversation: Conversation, untouched: list[Parcel]) -> None:
         self.lost += 1
@@ -561,6 +564,24 @@ def test_an_idle_connection_says_quit_and_takes_no_more_mail() -> None:
     assert line.lost == 1
 
 
+def test_a_connection_that_has_carried_its_last_mail_awaits_the_answer_to_quit_for_2_s() -> None:
+    for polite in (True, False):
+        line = Line()
+        line.used_up = True
+        line.begin(line.parcel())
+        line.say(*OPENED)
+        line.wire.writes.clear()
+        line.say(QUEUED)
+        assert line.take() == b"QUIT\r\n"
+        line.wait(1.9)
+        assert (line.wire.ended, line.conversation.silent_s(time.monotonic() + 5)) == ("", 0.0)
+        if polite:
+            line.say("221 bye")
+        else:
+            line.wait(2.1)
+        assert (line.wire.ended, line.lost) == ("closed" if polite else "aborted", 1)
+
+
 def test_a_connection_that_waits_for_rset_only_says_quit_behind_it() -> None:
     line = Line()
     line.begin(line.parcel())
@@ -637,6 +658,7 @@ words = st.sampled_from(
         "553 y",
         "DROP",
         "HANG",
+        "QUIT",
     ]
 )
 actions = st.lists(words | st.sampled_from(["250 ok", "354 go"]), max_size=40)
@@ -651,6 +673,9 @@ def run(line: Line, parcels: list[Parcel], script: list[str], cut: Callable[[byt
             line.drop()
         elif word == "HANG":
             line.wait(1000)
+        elif word == "QUIT":
+            if not line.conversation.at_work and not line.conversation.closing:
+                line.conversation.quit()
         else:
             for piece in cut(f"{word}\r\n".encode()):
                 if not line.lost:
@@ -667,6 +692,8 @@ def test_every_parcel_ends_exactly_once(
     parcels = [line.parcel(number, recipients, may_write=number != forbidden) for number in range(6)]
     run(line, parcels, script, lambda data: [bytes([each]) for each in data] if bytewise else [data])
     assert line.lost == 1
+    assert line.wire.sent.count(b"QUIT\r\n") <= 1
+    assert b"QUIT\r\n" not in line.wire.sent[:-6], "nothing is said behind it"
     accounted = Counter(map(id, [*line.done, *line.untouched, *line.queue]))
     assert accounted == {id(each): 1 for each in parcels}
     for number, parcel in enumerate(parcels):
