@@ -15,7 +15,7 @@ from services.gateway.copying import RowPacker
 from shared.database import Database
 
 Row = dict[str, Any]
-_REST = 4  # groups after one that failed: what is copied in vain is written twice
+_REST = 4  # groups after one that failed: a copy in vain is work for nothing, a group that is not copied costs double
 
 
 class CopyStore:

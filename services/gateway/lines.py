@@ -33,8 +33,7 @@ class Line(NamedTuple):
 class Observation(NamedTuple):
     """What a record says. A cancellation is a line only: it must not make a mail that nobody asked for.
 
-    `waits`: its mail's result, or of a result its request, is near, and it need not be written before that
-    (services/gateway/company.py).
+    `waits`: it need not be written before the other half, result or request, is read (services/gateway/company.py).
     """
 
     line: Line

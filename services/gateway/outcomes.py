@@ -43,7 +43,7 @@ def observe_plain(event: PlainSent, record: Record) -> Observation:
         line = draw_line(event.id, event.event_id, EventType.SENT, account, record, at, data, named)
     else:
         line = Line(event.id, event.event_id, _SENT, account, at, record, data)
-    return Observation(line, mail, waits=event.paced and mail.tells_the_end)
+    return Observation(line, mail, waits=_has_company(event, mail))
 
 
 def observe_sent(event: EmailSent, record: Record) -> Observation:
@@ -76,7 +76,7 @@ def observe_sent(event: EmailSent, record: Record) -> Observation:
         "complete": event.complete,
     }
     line = draw_line(event.id, event.event_id(), EventType.SENT, account, record, at, data, record.header("ce_id"))
-    return Observation(line, mail, waits=event.paced and mail.tells_the_end)
+    return Observation(line, mail, waits=_has_company(event, mail))
 
 
 def observe_failed(event: EmailFailed, email_id: UUID, record: Record) -> Observation:
@@ -119,7 +119,12 @@ def observe_failed(event: EmailFailed, email_id: UUID, record: Record) -> Observ
         "retry_at": format_time(event.retry_at) if event.retry_at else None,
     }
     line = draw_line(email_id, event.event_id(), EventType.FAILED, account, record, at, data, record.header("ce_id"))
-    return Observation(line, mail, waits=event.paced and mail.tells_the_end)
+    return Observation(line, mail, waits=_has_company(event, mail))
+
+
+def _has_company(event: PlainSent | EmailSent | EmailFailed, mail: Mail) -> bool:
+    """Whether the request may not be written yet: it waits for this. That of a later attempt no longer does."""
+    return event.paced and event.attempt <= 1 and mail.tells_the_end
 
 
 def _state_of(event: EmailFailed) -> RecipientState:

@@ -71,6 +71,7 @@ def result(email_id: UUID, digest: str, chance: random.Random) -> EmailSent | Em
         "outstanding": 0,
         "complete": complete and final,
         "digest": chance.choice([digest] * 4 + ["", "f" * 32]),
+        "paced": chance.random() < 0.5,
     }
     if chance.random() < 0.6:
         outcomes = [RecipientOutcome(address=address, state=RecipientState.SENT, attempt=fields["attempt"])]

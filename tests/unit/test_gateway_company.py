@@ -138,32 +138,71 @@ def test_a_result_that_is_not_the_end_of_a_mail_does_not_wait(more: dict[str, An
     assert company.owed == {}
 
 
+def failure(email_id: UUID, **more: Any) -> list[Observation]:
+    data = {"id": email_id, "attempt": 1, "recipients": [{"address": "a@x.org", "smtp_code": 550}], "final": True}
+    said = {"reason": "rejected", "outstanding": 0, "complete": True, "digest": "d", "paced": True, **more}
+    event = EmailFailed.model_validate({**data, **said})
+    return see(Record("email.failed", 2, 5, 0, event.to_json(), (("ce_type", b"email.failed"),)))
+
+
 def test_a_failure_of_paced_mail_waits_for_its_request_too() -> None:
     company, email_id = Company(), new_email_id()
-    data = {"id": email_id, "attempt": 1, "recipients": [{"address": "a@x.org", "smtp_code": 550}], "final": True}
-    event = EmailFailed.model_validate(
-        {**data, "reason": "rejected", "outstanding": 0, "complete": True, "digest": "d", "paced": True}
-    )
-    failed = Record("email.failed", 2, 5, 0, event.to_json(), (("ce_type", b"email.failed"),))
-    assert take(company, see(failed)) == []
+    failed = failure(email_id)
+    assert failed[0].line.record.value is None
+    assert take(company, failed) == []
     assert company.owed == {("email.failed", 2): 5}
     asked = requests(email_id)
-    assert take(company, asked)[0] == asked[0]
+    assert take(company, asked) == [*asked, *failed]
+    assert company.owed == {}
 
 
-def test_a_result_whose_request_was_written_long_ago_is_due_when_requests_of_its_time_have_been_read(
-    clock: list[float],
-) -> None:
+def test_two_results_of_one_mail_do_not_wait_for_its_request() -> None:
+    company, email_id = Company(), new_email_id()
+    sent, failed = paced_result(email_id), failure(email_id)
+    assert take(company, sent) == []
+    assert take(company, failed) == [*failed, *sent]
+    assert company.owed == {}
+
+
+def test_what_was_written_in_part_is_given_again_as_a_whole() -> None:
+    company, email_id = Company(), new_email_id()
+    asked, told = requests(email_id), paced_result(email_id)
+    take(company, told)
+    assert company.meet(asked)[0] == [*asked, *told]  # and PostgreSQL went away in the middle
+    assert company.owed == {("email.sent", 0): 1}
+    assert take(company, asked) == [*asked, *told]
+    assert company.owed == {}
+
+
+def test_the_result_of_a_later_attempt_does_not_wait() -> None:
+    company, email_id = Company(), new_email_id()
+    told = paced_result(email_id, attempt=2)
+    assert take(company, told) == told
+
+
+def test_a_result_waits_only_as_long_as_requests_of_its_time_may_come(clock: list[float]) -> None:
     company = Company(WAIT)
+    take(company, see(record("email.requested", single_request(), 1, 0.0)))
     told = paced_result(new_email_id(), after_s=1.0)
     take(company, told)
-    clock[0] += 5
-    take(company, see(record("email.requested", single_request(), 1, 2.0)))
-    assert company.find_due() == [], "requests lie behind: its own may be among those not read yet"
-    take(company, see(record("email.requested", single_request(), 2, 3.0)))
+    take(company, result(new_email_id(), after_s=9.0, offset=2))
+    clock[0] += 1
+    take(company, see(record("email.requested", single_request(), 2, 0.9)))
+    assert company.find_due() == [], "its request may lie behind this one"
+    take(company, see(record("email.requested", single_request(), 3, 1.0)))
     assert company.find_due() == told
     company.forget(told)
     assert company.owed == {}
+
+
+def test_a_result_waits_for_requests_where_none_has_been_read_yet(clock: list[float]) -> None:
+    company = Company(WAIT)
+    told = paced_result(new_email_id())
+    take(company, told)
+    clock[0] += 2.9
+    assert company.find_due() == []
+    clock[0] += 0.1
+    assert company.find_due() == told
 
 
 def test_what_was_not_written_is_given_again() -> None:
@@ -200,13 +239,30 @@ def test_behind_a_backlog_of_results_it_waits_for_longer_but_not_for_ever(clock:
     asked = requests(new_email_id())
     take(company, asked)
     clock[0] += 5
+    take(company, see(record("email.requested", single_request(), 8, 9.0)))
     take(company, result(new_email_id(), after_s=1.0))
     assert company.find_due() == [], "its own result may be among those not read yet"
     take(company, result(new_email_id(), after_s=2.0))
     assert company.find_due() == asked
+    take(company, result(new_email_id(), after_s=1.0))
+    assert company.find_due() == []
     clock[0] += 5
     take(company, result(new_email_id(), after_s=1.0))
     assert company.find_due() == asked
+
+
+def test_batches_without_one_result_do_not_say_that_none_comes(clock: list[float]) -> None:
+    company = Company(WAIT)
+    asked = requests(new_email_id())
+    take(company, asked)
+    clock[0] += 2
+    take(company, result(new_email_id(), after_s=1.0))
+    for _ in range(5):
+        clock[0] += 0.5
+        take(company, see(record("email.requested", single_request(), 8, 9.0)))
+        assert company.find_due() == []
+    clock[0] += 0.5
+    assert company.find_due() == asked, "three seconds of silence do"
 
 
 def test_no_more_wait_than_fit(clock: list[float]) -> None:
