@@ -40,10 +40,9 @@ _DEADLOCK_TRIES = 5
 # Whatever PostgreSQL believes of the next value, a page is never found by sorting all that has it; and plans are made
 # once for each connection, for over a hundred partitions that takes longer than carrying them out.
 LIST_PLANNING = {"plan_cache_mode": "force_generic_plan", "enable_sort": "off", "enable_seqscan": "off"}
-# For those who work in groups. A plan that is kept is the one for the tables as they were: made while a table was all
-# but empty, it reads the whole of it for each group until PostgreSQL has analysed it. Planning takes a fraction of a
-# millisecond for a group.
-GROUP_PLANNING = {"plan_cache_mode": "force_custom_plan"}
+# A plan that is kept is the one for the values and tables as they were: made while a table was all but empty, it reads
+# the whole of it each time until PostgreSQL has analysed it. (Statements without parameters keep theirs.)
+PLAN_EACH_TIME = {"plan_cache_mode": "force_custom_plan"}
 _STALL_S = 5.0  # a statement that took longer met a server that stood still: leases may have run out meanwhile
 
 

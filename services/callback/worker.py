@@ -11,7 +11,7 @@ from services.callback.store import DUE_DELIVERIES, CallbackStore
 from shared.access import derive_webhook_secret
 from shared.batching import BatchConsumer
 from shared.cleaning import Chore, Cleaner
-from shared.database import GROUP_PLANNING, Database
+from shared.database import PLAN_EACH_TIME, Database
 from shared.due import DueLoop
 from shared.health import HealthServer
 from shared.process import Part
@@ -23,7 +23,7 @@ from shared.topics import Topics
 def create_worker(settings: WorkerSettings) -> Sequence[Part]:
     """The parts of the process, in the order they start."""
     url = settings.database_url.get_secret_value()
-    database = Database(url, application_name="milena-callback-worker", planning=GROUP_PLANNING)
+    database = Database(url, application_name="milena-callback-worker", planning=PLAN_EACH_TIME)
     store = CallbackStore(database)
     requester = Requester(settings.callback_allowed_networks, settings.callback_timeout_s)
     courier = _create_courier(settings, requester, store)

@@ -20,7 +20,7 @@ from services.gateway.run_store import ReconciliationStore
 from services.gateway.settings import WorkerSettings
 from services.gateway.store import PartitionStore, ProjectionStore
 from shared.batching import BatchConsumer, Record
-from shared.database import GROUP_PLANNING, Database
+from shared.database import PLAN_EACH_TIME, Database
 from shared.health import HealthServer
 from shared.kafka_access import KafkaAccess
 from shared.metrics import RECORDS_PROJECTED
@@ -44,7 +44,8 @@ class Projector:
     """Takes batches of records into the read model. Repeating a batch changes nothing.
 
     `cluster_id` is part of the identity of mails published without an id; None: to be asked of the broker. `store`
-    writes elsewhere than into the live tables. With `company` requests of paced mail wait in it for their results.
+    writes elsewhere than into the live tables. With `company` requests and results of paced mail wait in it for each
+    other.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class Projector:
 def create_worker(settings: WorkerSettings) -> list[Part]:
     """The worker's parts, in the order they start."""
     url = settings.database_url.get_secret_value()
-    database = Database(url, application_name="milena-gateway-worker", planning=GROUP_PLANNING)
+    database = Database(url, application_name="milena-gateway-worker", planning=PLAN_EACH_TIME)
     projector = Projector(database, kafka=settings.kafka, event_limit=settings.event_limit, company=Company())
     topics = Topics(settings.topic_prefix)
     consumer = BatchConsumer(

@@ -20,7 +20,7 @@ from services.scheduler.waiting.parts import create_delayed_parts, read_expiry
 from services.scheduler.waiting.store import SchedulerStore
 from shared.batching import BatchConsumer
 from shared.cleaning import Chore, Cleaner
-from shared.database import GROUP_PLANNING, Database
+from shared.database import PLAN_EACH_TIME, Database
 from shared.health import HealthServer
 from shared.kafka_access import KafkaAccess
 from shared.process import Part
@@ -64,7 +64,7 @@ def create_worker(settings: WorkerSettings) -> Sequence[Part]:
     """The parts of the process, in the order they start."""
     topics = Topics(settings.topic_prefix)
     url = settings.database_url.get_secret_value()
-    database = Database(url, application_name="milena-scheduler-worker", planning=GROUP_PLANNING)
+    database = Database(url, application_name="milena-scheduler-worker", planning=PLAN_EACH_TIME)
     store = SchedulerStore(database)
     # Results stay uncompressed, so that any Kafka client reads them (R8).
     requests, results = (_create_publisher(settings, compress=compress) for compress in (True, False))

@@ -35,7 +35,7 @@ from services.sender.suppressing import create_suppressor
 from services.sender.work import Work
 from shared.cleaning import Chore, Cleaner
 from shared.consuming import ConsumerOptions, FaustLane, Received, create_faust_app, set_paused
-from shared.database import GROUP_PLANNING, Database
+from shared.database import PLAN_EACH_TIME, Database
 from shared.due import DueLoop
 from shared.health import HealthServer
 from shared.lane import Lane
@@ -70,7 +70,7 @@ def create_worker(settings: WorkerSettings, cluster_id: str) -> SenderWorker:
     """Build the sender. Must be called inside the loop it will run on."""
     topics = Topics(settings.topic_prefix)
     url = settings.database_url.get_secret_value()
-    database = Database(url, pool_size=6, application_name="milena-sender", planning=GROUP_PLANNING)
+    database = Database(url, pool_size=6, application_name="milena-sender", planning=PLAN_EACH_TIME)
     publisher = Publisher(
         settings.kafka,
         client_id=f"milena-sender-{settings.slot}",

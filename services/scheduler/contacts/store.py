@@ -9,10 +9,8 @@ import orjson
 
 from services.scheduler.contacts.contact import Contact, ContactFilter
 from services.scheduler.importing.recipients import TAG_SEPARATOR, Recipient
-from shared.database import Database
+from shared.database import PLAN_EACH_TIME, Database
 
-# Whether an index helps depends on the tag or value that is asked for, so each is planned by itself.
-_PLANNING = {"plan_cache_mode": "force_custom_plan"}
 _FIELDS = """
     id, address, name, timezone, tags, attributes, created_at, changed_at,
     (SELECT unsubscribed_at FROM scheduler.unsubscription WHERE recipient = contact.id) AS unsubscribed_at
@@ -47,8 +45,11 @@ _UPDATE = f"""
 
 
 def open_contact_lists(database_url: str) -> Database:
-    """The database for lists and exports; a large one never takes the last connection of somebody else."""
-    return Database(database_url, pool_size=2, application_name="milena-scheduler-contacts", planning=_PLANNING)
+    """The database for lists and exports; a large one never takes the last connection of somebody else.
+
+    Whether an index helps depends on the tag or value that is asked for, so each is planned by itself.
+    """
+    return Database(database_url, pool_size=2, application_name="milena-scheduler-contacts", planning=PLAN_EACH_TIME)
 
 
 @dataclass(frozen=True, slots=True)

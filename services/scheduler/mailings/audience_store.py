@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 import orjson
 
 from services.scheduler.mailings.audience import Audience
-from shared.database import Database
-
-# Whether an index helps depends on the tag or value: among a million contacts, one plan for all of them took 18 s to
-# find the 333 with two attributes, a plan for these values 6 ms.
-_PLANNING = {"plan_cache_mode": "force_custom_plan"}
+from shared.database import PLAN_EACH_TIME, Database
 
 
 def open_audiences(database_url: str) -> Database:
-    """The database for whoever reads audiences; a large one never takes the last connection of somebody else."""
-    return Database(database_url, pool_size=2, application_name="milena-scheduler-audiences", planning=_PLANNING)
+    """The database for whoever reads audiences; a large one never takes the last connection of somebody else.
+
+    Whether an index helps depends on the tag or value: among a million contacts, one plan for all of them took 18 s to
+    find the 333 with two attributes, a plan for these values 6 ms.
+    """
+    return Database(database_url, pool_size=2, application_name="milena-scheduler-audiences", planning=PLAN_EACH_TIME)
 
 
 class Source(NamedTuple):

@@ -22,7 +22,7 @@ from services.scheduler.runs.tools import KafkaTools
 from services.scheduler.settings import JobRunnerSettings
 from services.scheduler.tasks.tick_store import TickStore
 from shared.consuming import ConsumerOptions, FaustLane, Received, create_faust_app
-from shared.database import GROUP_PLANNING, Database
+from shared.database import PLAN_EACH_TIME, Database
 from shared.due import DueLoop
 from shared.health import HealthServer
 from shared.lane import Lane
@@ -57,7 +57,7 @@ def create_job_runner(settings: JobRunnerSettings, jobs: Mapping[str, Job]) -> J
     """Build it. Must be called inside the loop it will run on."""
     topics = Topics(settings.topic_prefix)
     url = settings.database_url.get_secret_value()
-    database = Database(url, pool_size=6, application_name="milena-scheduler-jobs", planning=GROUP_PLANNING)
+    database = Database(url, pool_size=6, application_name="milena-scheduler-jobs", planning=PLAN_EACH_TIME)
     publisher = Publisher(
         settings.kafka,
         client_id=f"milena-scheduler-jobs-{settings.slot}",
