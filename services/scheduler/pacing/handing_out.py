@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -21,11 +22,13 @@ from shared.retrying import Unavailable
 
 log = structlog.get_logger(__name__)
 
-_IDLE_S, _FULL_S, _FAILURE_S = 0.15, 0.05, 1.0
+_IDLE_S, _BREATH_S, _FAILURE_S = 0.15, 0.05, 1.0
 _STOPPING_S = 20.0
 _AT_ONCE = 1000  # mails of one round
 _CONTENTS_AT_ONCE = 64  # in memory, each of up to the event limit
-_WORTH_IT = 8  # a part of the window: a transaction for every mail that comes back would cost more than the mail
+# A part of the window: a transaction for every mail that comes back would cost more than the mail. After a while any
+# room will do, for mail that is stuck may hold the rest.
+_WORTH_IT, _PATIENCE_S = 3, 0.3
 
 
 class HandingOut:
@@ -55,6 +58,7 @@ class HandingOut:
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failing = self._barring = False
+        self._left_at = 0.0  # when (monotonic) mail last left
 
     async def start(self) -> None:
         """Begin in the background."""
@@ -83,13 +87,15 @@ class HandingOut:
         adjusted = measure(view.window)
         if adjusted:
             await self._store.adjust(view, adjusted)
-        shares = share_out(_find_room(view), await self._list_claims(view))
+        patient = time.monotonic() < self._left_at + _PATIENCE_S
+        shares = share_out(_find_room(view, patient=patient), await self._list_claims(view))
         if not shares:
             return 0
         taken = await self._store.take(shares, view.stuck, self._lease, self._expiry.default, self._expiry.limit)
         if taken is None:
             return 0
         group, mails = taken
+        self._left_at = time.monotonic()
         await self._publish(group, mails)
         BULK_HANDED_OUT.inc(len(mails))
         return len(mails)
@@ -135,6 +141,8 @@ class HandingOut:
                 await _wait(self._stopping, _FAILURE_S)
                 continue
             self._failing = False
+            if left < _AT_ONCE:
+                await _wait(self._stopping, _BREATH_S)
             if not left:
                 await _wait(self._woken, _IDLE_S)
 
@@ -147,10 +155,10 @@ class HandingOut:
         self._failing = True
 
 
-def _find_room(view: View) -> int:
+def _find_room(view: View, *, patient: bool) -> int:
     waiting = sum(claim.waiting for claim in view.claims)
     free = min(view.free, _AT_ONCE)
-    return free if free >= min(waiting, view.window.size // _WORTH_IT, _AT_ONCE) else 0
+    return free if not patient or free >= min(waiting, view.window.size // _WORTH_IT, _AT_ONCE) else 0
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:
