@@ -231,7 +231,7 @@ _TAKE = f"""
         UPDATE scheduler.bulk_mail AS mail
         SET state = 'queued', handed_at = now(),
             expires_at = least(coalesce(least(mail.expires_at, chosen.finish_at), now() + $7), now() + $8)
-        FROM chosen WHERE chosen.id = mail.id AND mail.id = ANY(ARRAY(SELECT id FROM chosen WHERE NOT unwanted))
+        FROM chosen WHERE chosen.id = mail.id AND NOT chosen.unwanted
         RETURNING mail.id, mail.lane, mail.content, mail.own, mail.expires_at, mail.traceparent, mail.number,
                   mail.recipient),
     skipped AS (
