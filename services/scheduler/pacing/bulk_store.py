@@ -58,7 +58,8 @@ class BulkStore:
             """
             INSERT INTO scheduler.bulk_lane (account, kind, name, paused)
             SELECT account, kind, name, $4 FROM unnest($1::text[], $2::text[], $3::text[]) AS given(account, kind, name)
-            ORDER BY account, kind, name
+            ORDER BY (SELECT id FROM scheduler.bulk_lane AS lane WHERE lane.account = given.account
+                      AND lane.kind = given.kind AND lane.name = given.name), account, kind, name
             ON CONFLICT (account, kind, name) DO UPDATE SET changed_at = now()
             RETURNING id, account, kind, name
             """,

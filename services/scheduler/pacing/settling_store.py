@@ -130,10 +130,13 @@ _MOVE = """
             handed_at = CASE WHEN known.next = 'sent' THEN coalesce(mail.handed_at, now()) ELSE mail.handed_at END,
             own = CASE WHEN known.next <> 'sent' THEN mail.own END{reasons}
         FROM known{told} WHERE mail.id = known.id{also}),
+    locked AS MATERIALIZED (
+        SELECT id FROM scheduler.bulk_lane WHERE id IN (SELECT lane FROM known) ORDER BY id FOR UPDATE),
     counted AS (
         UPDATE scheduler.bulk_lane AS lane SET {states}, changed_at = now(),
             result_at = CASE WHEN {heard} THEN now() ELSE lane.result_at END
-        FROM (SELECT lane, {moved} FROM known GROUP BY lane) AS moved WHERE lane.id = moved.lane),
+        FROM (SELECT lane, {moved} FROM known GROUP BY lane) AS moved JOIN locked ON locked.id = moved.lane
+        WHERE lane.id = moved.lane),
     returned AS (
         UPDATE scheduler.bulk_window AS room
         SET in_flight = room.in_flight - first.n, results = room.results + CASE WHEN {heard} THEN first.n ELSE 0 END,
