@@ -17,10 +17,11 @@ from services.sender.exchange import Exchange, Step
 from services.sender.parcel import Ending, Parcel
 from services.sender.replies import ReplyReader
 
-__all__ = ["Abilities", "Conversation", "Timeouts"]
+__all__ = ["FAREWELL_S", "Abilities", "Conversation", "Timeouts"]
 
+FAREWELL_S = 2.0
+"""For the answer to QUIT, on which nothing depends. Postfix answers late, one second, where it has refused much."""
 
-_FAREWELL_S = 2.0  # for the answer to QUIT, which nothing depends on
 _MAIL, _RCPT, _DATA = Step.MAIL, Step.RCPT, Step.DATA  # an enum's member takes Python 3.11 as long as a call to find
 
 
@@ -285,7 +286,7 @@ class Conversation(asyncio.Protocol):
     def _say_quit(self) -> None:
         self._expected.append((None, Step.QUIT))
         self._write(b"QUIT\r\n")
-        self._deadline = time.monotonic() + min(_FAREWELL_S, self._timeouts.command_s)
+        self._deadline = time.monotonic() + min(FAREWELL_S, self._timeouts.command_s)
 
     def _go_on(self) -> None:
         if self._over:

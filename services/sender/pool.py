@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from services.sender.connecting import RelayUnavailable
-from services.sender.conversation import Timeouts
+from services.sender.conversation import FAREWELL_S, Timeouts
 from services.sender.feed import Feed
 from services.sender.lines import Address, Line, Opened
 from services.sender.parcel import Parcel
@@ -17,7 +17,6 @@ from services.sender.parcel import Parcel
 log = structlog.get_logger(__name__)
 
 _WAIT_S = 0.25
-_FAREWELL_S = 2.0  # a relay that has refused much answers late: Postfix waits a second before each reply
 
 
 class Listener(Protocol):
@@ -91,7 +90,7 @@ class Pool:
         """End politely what no mail is on, within 2 s (a busy relay takes a moment to read QUIT), then all else."""
         for task in self.opening:
             task.cancel()
-        end = time.monotonic() + _FAREWELL_S
+        end = time.monotonic() + FAREWELL_S
         while time.monotonic() < end:
             for line in list(self.open):
                 if not line.at_work and not line.closing:

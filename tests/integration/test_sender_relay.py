@@ -286,13 +286,20 @@ async def test_many_connects_failing_at_once_do_not_make_the_first_probe_late() 
         await sending.relay.stop()
 
 
-async def test_a_mail_that_comes_behind_a_quit_takes_another_connection() -> None:
+@asynccontextmanager
+async def wait_for_goodbye(connections: int) -> AsyncIterator[tuple[SmtpServer, Sending]]:
+    """One of the connections has said QUIT, and gets no answer."""
     script = Script(lambda step, argument: "HANG" if step == "quit" else None)
-    async with run_smtp(script) as server, send_to(address_of(server), connections=2) as sending:
+    async with run_smtp(script) as server, send_to(address_of(server), connections) as sending:
         sending.submit(1)
         await sending.wait_done(1)
         (idle,) = sending.relay.pool.idle
         idle.quit()
+        yield server, sending
+
+
+async def test_a_mail_that_comes_behind_a_quit_takes_another_connection() -> None:
+    async with wait_for_goodbye(connections=2) as (server, sending):
         sending.submit(1)
         await sending.wait_done(2)
         assert server.connections == 2
@@ -323,21 +330,14 @@ async def test_a_stop_cuts_off_what_a_mail_is_still_on() -> None:
         send_to(address_of(server), connections=1) as sending,
     ):
         sending.submit(1)
-        async with asyncio.timeout(5):
-            while not server.taken:
-                await asyncio.sleep(0.01)
+        await server.wait_taken(1)
         await sending.relay.stop()
         assert [each.ending for each in sending.done] == [Ending.UNANSWERED]
         assert "QUIT" not in server.commands
 
 
 async def test_a_stop_says_quit_once() -> None:
-    script = Script(lambda step, argument: "HANG" if step == "quit" else None)
-    async with run_smtp(script) as server, send_to(address_of(server), connections=1) as sending:
-        sending.submit(1)
-        await sending.wait_done(1)
-        (idle,) = sending.relay.pool.idle
-        idle.quit()
+    async with wait_for_goodbye(connections=1) as (server, sending):
         await sending.relay.stop()
         assert server.commands.count("QUIT") == 1
         assert sending.relay.pool.open == {}
