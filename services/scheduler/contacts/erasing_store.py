@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 
+from services.scheduler.pacing.lane_locks import lock_lanes
 from shared.access import ApiKey
 from shared.database import Database, text
 from shared.events import new_email_id
@@ -32,13 +33,13 @@ _FORGET_MAIL = f"""
             ended_at = CASE WHEN unsent THEN now() ELSE mail.ended_at END,
             reason = CASE WHEN unsent THEN '{ERASED}' ELSE mail.reason END,
             state = CASE WHEN unsent THEN 'skipped' WHEN waits THEN 'deferred' ELSE mail.state END
-        FROM known WHERE mail.id = known.id RETURNING mail.lane, waits, unsent),
+        FROM known WHERE mail.id = known.id RETURNING mail.lane, waits, unsent),{lock_lanes("gone")},
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
         SET pending = lane.pending - n, skipped = lane.skipped + skipped_n, deferred = lane.deferred + n - skipped_n,
             changed_at = now()
         FROM (SELECT lane, count(*) AS n, count(*) FILTER (WHERE unsent) AS skipped_n FROM gone WHERE waits
-              GROUP BY lane) AS waiting
+              GROUP BY lane) AS waiting JOIN locked ON locked.id = waiting.lane
         WHERE lane.id = waiting.lane)
     SELECT count(*) FROM gone
 """

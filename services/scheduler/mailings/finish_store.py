@@ -5,6 +5,7 @@ from uuid import UUID
 
 from services.scheduler.mailings.reasons_store import COUNT_REASONS
 from services.scheduler.mailings.round_store import HAS_LATE, MAY_END, OPEN, RENEWABLE, Rounds, RoundStore
+from services.scheduler.pacing.lane_locks import lock_lanes
 from services.scheduler.pacing.states import OPEN_STATES
 from shared.database import Database
 
@@ -61,7 +62,7 @@ class FinishStore:
 
 
 # What has left before, and was to leave once more, may have been sent: as for all that is given up, no reason is kept.
-_FAIL_UNSENT = """
+_FAIL_UNSENT = f"""
     WITH over AS MATERIALIZED (
         SELECT lane FROM scheduler.mailing
         WHERE account = $1 AND state IN ('running', 'paused') AND finished_at IS NULL AND finish_at <= now()),
@@ -74,11 +75,12 @@ _FAIL_UNSENT = """
         UPDATE scheduler.bulk_mail AS mail
         SET state = 'expired', reason = CASE WHEN unsent THEN 'expired' END, detail = CASE WHEN unsent THEN $3 END,
             ended_at = now()
-        FROM known WHERE mail.id = known.id),
+        FROM known WHERE mail.id = known.id),{lock_lanes("known")},
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
         SET pending = lane.pending - n, expired = lane.expired + n, changed_at = now()
-        FROM (SELECT lane, count(*) AS n FROM known GROUP BY lane) AS moved WHERE lane.id = moved.lane)
+        FROM (SELECT lane, count(*) AS n FROM known GROUP BY lane) AS moved
+        JOIN locked ON locked.id = moved.lane WHERE lane.id = moved.lane)
     SELECT count(*)::int AS failed FROM known
 """
 # What its lane counts and what its rows say is of one moment.

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from services.scheduler.mailings.mailing import Mailing
 from services.scheduler.mailings.store import read_mailing
+from services.scheduler.pacing.lane_locks import lock_lanes
 from services.scheduler.pacing.states import OPEN_STATES
 from shared.database import Database
 from shared.states import FailureReason
@@ -271,13 +272,13 @@ _REPEAT = f"""
         FOR UPDATE OF mail SKIP LOCKED),
     changed AS (
         UPDATE scheduler.bulk_mail AS mail SET state = 'pending', repeats = mail.repeats + 1
-        FROM known WHERE mail.id = known.id),
+        FROM known WHERE mail.id = known.id),{lock_lanes("known")},
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
         SET pending = lane.pending + moved.n, queued = lane.queued - moved.queued, changed_at = now(),
             deferred = lane.deferred - (moved.n - moved.queued)
         FROM (SELECT lane, count(*) AS n, count(*) FILTER (WHERE state = 'queued') AS queued FROM known GROUP BY lane)
-             AS moved WHERE lane.id = moved.lane),
+             AS moved JOIN locked ON locked.id = moved.lane WHERE lane.id = moved.lane),
     returned AS (
         UPDATE scheduler.bulk_window AS room SET in_flight = room.in_flight - freed.n
         FROM (SELECT count(*)::int AS n FROM known WHERE state = 'queued') AS freed WHERE freed.n > 0)

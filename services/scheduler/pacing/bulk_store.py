@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
+from services.scheduler.pacing.lane_locks import lock_lanes
 from services.scheduler.pacing.lanes import LaneKey, LaneKind, LaneReport
 from services.scheduler.pacing.rows import BulkRow, share_contents
 from services.scheduler.pacing.states import BulkState
@@ -55,6 +56,7 @@ class BulkStore:
 
     async def _open(self, keys: Sequence[LaneKey], paused: bool) -> dict[LaneKey, int]:
         rows = await self._database.fetch(
+            # In the order of ids, too (lane_locks.py): those there are first.
             """
             INSERT INTO scheduler.bulk_lane (account, kind, name, paused)
             SELECT account, kind, name, $4 FROM unnest($1::text[], $2::text[], $3::text[]) AS given(account, kind, name)
@@ -214,13 +216,13 @@ _ADD = f"""
         ORDER BY given.id
         ON CONFLICT (id) DO NOTHING RETURNING id, lane, state),
     gone AS (SELECT id, lane FROM fresh WHERE state = 'cancelled'),
-    {_NOTE_CANCELLED},
+    {_NOTE_CANCELLED},{lock_lanes("fresh")},
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
         SET pending = lane.pending + came.pending, cancelled = lane.cancelled + came.cancelled, changed_at = now()
         FROM (SELECT lane, count(*) FILTER (WHERE state = 'pending') AS pending,
                      count(*) FILTER (WHERE state = 'cancelled') AS cancelled FROM fresh GROUP BY lane) AS came
-        WHERE lane.id = came.lane)
+        JOIN locked ON locked.id = came.lane WHERE lane.id = came.lane)
     SELECT count(*) AS added FROM fresh
 """
 # What has left before and was only to leave once more (a mailing's, of which nothing was heard) may have been sent: it
@@ -233,13 +235,13 @@ _CANCEL = f"""
         UPDATE scheduler.bulk_mail AS mail SET state = 'deferred' FROM chosen
         WHERE mail.id = chosen.id AND mail.state = 'pending' AND mail.handed_at IS NOT NULL RETURNING mail.lane),
     {_NOTE_CANCELLED},
+    mails AS (SELECT lane, 1 AS is_gone FROM gone UNION ALL SELECT lane, 0 FROM left_before),{lock_lanes("mails")},
     counted AS (
         UPDATE scheduler.bulk_lane AS lane
         SET pending = lane.pending - n, cancelled = lane.cancelled + of_lane.cancelled,
             deferred = lane.deferred + n - of_lane.cancelled, changed_at = now()
-        FROM (SELECT lane, count(*) AS n, sum(is_gone) AS cancelled FROM (
-                  SELECT lane, 1 AS is_gone FROM gone UNION ALL SELECT lane, 0 FROM left_before) AS mail GROUP BY lane)
-             AS of_lane WHERE lane.id = of_lane.lane)
+        FROM (SELECT lane, count(*) AS n, sum(is_gone) AS cancelled FROM mails GROUP BY lane) AS of_lane
+        JOIN locked ON locked.id = of_lane.lane WHERE lane.id = of_lane.lane)
     SELECT count(*) AS cancelled FROM gone
 """
 _CANCEL_KEPT = f"""

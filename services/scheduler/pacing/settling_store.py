@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from services.scheduler.pacing.bulk_store import CANCEL_LANE
+from services.scheduler.pacing.lane_locks import lock_lanes
 from services.scheduler.pacing.states import ENDS, BulkState
 from shared.cleaning import delete_chosen
 from shared.database import Database
@@ -129,9 +130,7 @@ _MOVE = """
             ended_at = CASE WHEN known.next {is_end} THEN now() END,
             handed_at = CASE WHEN known.next = 'sent' THEN coalesce(mail.handed_at, now()) ELSE mail.handed_at END,
             own = CASE WHEN known.next <> 'sent' THEN mail.own END{reasons}
-        FROM known{told} WHERE mail.id = known.id{also}),
-    locked AS MATERIALIZED (
-        SELECT id FROM scheduler.bulk_lane WHERE id IN (SELECT lane FROM known) ORDER BY id FOR UPDATE),
+        FROM known{told} WHERE mail.id = known.id{also}),{locked},
     counted AS (
         UPDATE scheduler.bulk_lane AS lane SET {states}, changed_at = now(),
             result_at = CASE WHEN {heard} THEN now() ELSE lane.result_at END
@@ -149,7 +148,7 @@ _MOVE = """
 
 
 def _write_move(*, heard: str, also: str = "", reasons: str = "", told: str = "") -> str:
-    fixed = {"is_end": _IS_END, "states": _STATES, "moved": _MOVED}
+    fixed = {"is_end": _IS_END, "states": _STATES, "moved": _MOVED, "locked": lock_lanes("known")}
     return _MOVE.format(**fixed, heard=heard, also=also, reasons=reasons, told=told)
 
 
