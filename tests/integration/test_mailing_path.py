@@ -176,8 +176,9 @@ async def test_a_mailing_is_followed_to_its_end_through_a_restart_and_the_end_is
         assert last["data"]["counts"]["success"] == COUNT
     rates = [message["data"]["progress"].get("rate", 0) for message in followers[0].messages]
     assert any(rates)
-    facts = [fact for kind, fact in await read_facts(stack) if kind == "mailing.finished"]
-    told = [fact["counts"] for fact in facts if fact["mailing_id"] == mailing["id"]]
+    facts = await read_facts(stack, "mailing_id", mailing["id"])
+    finished = [fact for kind, fact in facts if kind == "mailing.finished"]
+    told = [fact["counts"] for fact in finished if fact["mailing_id"] == mailing["id"]]
     assert [(each["recipients"], each["sent"]) for each in told] == [(COUNT, COUNT)]
 
 

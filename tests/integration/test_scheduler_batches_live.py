@@ -60,7 +60,7 @@ async def test_a_batch_is_followed_from_nothing_to_its_end_through_a_restart(
         over = await client.get(batch["links"]["events"], headers={"Last-Event-ID": follower.messages[-1]["id"]})
         async with client.stream("GET", batch["links"]["events"]) as answer:
             told = [line async for line in answer.aiter_lines()]
-    facts = await read_facts(stack)
+    facts = await read_facts(stack, "batch_id", batch["id"])
 
     assert [item["number"] for item in listed] == list(range(1, COUNT + 1))
     assert len(relay.taken) == COUNT
@@ -79,16 +79,22 @@ async def test_a_batch_is_followed_from_nothing_to_its_end_through_a_restart(
     assert json.loads(next(line for line in told if line.startswith("data: "))[6:])["percent"] == 100
 
 
-async def read_facts(stack: Stack) -> list[tuple[str | None, Any]]:
-    """All that lies on schedule.tick, by type."""
+async def read_facts(stack: Stack, name: str, value: str) -> list[tuple[str | None, Any]]:
+    """All that lies on schedule.tick, by type, once something of it has this value: it is told a moment after it can be
+    seen. What comes within half a second more is read, too."""
     consumer = AIOKafkaConsumer(
         stack.topics.tick, bootstrap_servers=stack.bootstrap_servers, auto_offset_reset="earliest"
     )
     await consumer.start()
     try:
-        fetched = await consumer.getmany(timeout_ms=5000)
-        records = [record for records in fetched.values() for record in records]
-        return [(read_header(record.headers, "ce_type"), json.loads(record.value)) for record in records]
+        facts: list[tuple[str | None, Any]] = []
+        async with asyncio.timeout(10):
+            while True:
+                fetched = await consumer.getmany(timeout_ms=500)
+                for record in (record for records in fetched.values() for record in records):
+                    facts.append((read_header(record.headers, "ce_type"), json.loads(record.value)))
+                if not fetched and any(fact.get(name) == value for _, fact in facts):
+                    return facts
     finally:
         await consumer.stop()
 
