@@ -30,7 +30,7 @@ from shared.topics import EVENT_HEADROOM
 log = structlog.get_logger(__name__)
 
 _BATCH_BYTES, _DRAINED_AT_ONCE = 4 * 1024 * 1024, 100  # objects take many times the bytes they are read from
-_FETCHED_AT_LEAST = 64 * 1024
+_FETCHED_AT_LEAST = 256 * 1024
 # A batch costs by itself as much as twenty records do. Under load the next one is given time to grow, four times as
 # long as this one took; after a rest, and behind a backlog, nothing waits.
 _COMPANY, _LONGEST_COMPANY_S = 4, 0.25
