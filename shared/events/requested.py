@@ -149,6 +149,8 @@ def point_at(pointer: str, detail: str) -> PydanticCustomError:
 
 
 HeaderText = Annotated[str, AfterValidator(refuse_line_breaks)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(refuse_line_breaks)]
+"""What somebody calls a thing of his."""
 Url = Annotated[
     str,
     StringConstraints(max_length=2048),

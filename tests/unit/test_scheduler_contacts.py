@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,3 +74,5 @@ def test_a_condition_means_the_text_and_the_value() -> None:
     assert read_condition("seats:5") == ({"seats": "5"}, {"seats": 5})
     assert read_condition("paid:true") == ({"paid": "true"}, {"paid": True})
     assert read_condition("url:http://x") == ({"url": "http://x"},)
+    with pytest.raises(ValueError, match="name is a field of a contact"):
+        read_condition("name:Ann")

@@ -19,6 +19,7 @@ from services.scheduler.importing.reading import choose_reader, read_portions
 from services.scheduler.importing.recipients import Recipient
 from services.scheduler.importing.rows import BadRow, Row, RowReader, UnreadableFile
 from services.scheduler.importing.text_lines import LINE_LIMIT
+from services.scheduler.lists.receiving import Received
 from services.scheduler.mailings.variables import fill_in
 from shared.events import BulkEntry
 
@@ -269,3 +270,11 @@ async def test_rows_before_the_end_of_an_upload_that_is_cut_are_given() -> None:
         async for portion in read_portions("shop", chunks(), choose(CSV)):
             given_rows += portion
     assert [row.line for row in given_rows] == [2]
+
+
+def test_tags_are_told_among_the_variables_of_a_list() -> None:
+    received = Received()
+    received.note(
+        [row for row in judge(CSV, b"address,tags,prize\na@x.org,x;y,\n") if isinstance(row, Recipient)], [], []
+    )
+    assert received.variables == {"prize", "tags"}

@@ -9,6 +9,7 @@ from services.scheduler.mailings.audience import Audience
 from services.scheduler.mailings.audience_store import write_source
 from services.scheduler.mailings.bodies import NewMailing
 from services.scheduler.mailings.checking import Trial, estimate_duration, list_warnings
+from services.scheduler.mailings.commands import describe_end
 from services.scheduler.mailings.content import check_content, find_needs, render
 from services.scheduler.mailings.defining import change, define, to_fields
 from services.scheduler.mailings.hours import Hours
@@ -32,6 +33,27 @@ def make(key: ApiKey = KEY, limit: int = 1_000_000, **fields: Any) -> MailingDef
     return define(parse_model(body, NewMailing), key, NOW, limit)
 
 
+def make_mailing(state: MailingState = MailingState.DRAFT, **fields: Any) -> Mailing:
+    return Mailing(
+        id=new_email_id(),
+        account="shop",
+        api_key_id="k",
+        test=False,
+        definition=make(**fields),
+        state=state,
+        lane=None,
+        freeze_cursor=None,
+        frozen_at=None,
+        recipients=0,
+        revision=0,
+        created_at=NOW,
+        changed_at=NOW,
+        started_at=None,
+        finished_at=None,
+        recipients_deleted_at=None,
+    )
+
+
 def edit(before: MailingDefinition, **given: Any) -> MailingDefinition:
     return change(before, given, KEY, NOW, 1_000_000)
 
@@ -53,6 +75,32 @@ def test_a_definition_comes_back_as_the_body_it_was_made_of(fields: dict[str, An
     assert edit(made) == made
     assert Audience.from_json(made.audience.to_json(), made.audience.list) == made.audience
     assert made.hours is None or Hours.from_json(made.hours.to_json()) == made.hours
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer", "said"),
+    [
+        ({"audience": {"list": None}}, "/audience/list", ""),
+        ({"audience": {"tags": {"any": []}}}, "/audience/tags/any", "means nobody"),
+        ({"audience": {"attributes": {"timezone": None}}}, "/audience/attributes", "timezone is a field of a contact"),
+        ({"hours": {"from": "09:00", "to": "24:00"}}, "/hours/to", "from 00:00 to 23:59"),
+        ({"name": " "}, "/name", "at least 1 character"),
+        ({"content": {**CONTENT, "subject": ""}}, "/content/subject", "at least 1 character"),
+    ],
+)
+def test_what_would_mean_everybody_by_mistake_or_nothing_is_refused_in_plain_words(
+    fields: dict[str, Any], pointer: str, said: str
+) -> None:
+    with pytest.raises(Problem) as refused:
+        make(**fields)
+    [error] = refused.value.errors
+    assert error["pointer"] == pointer
+    assert said in error["detail"]
+
+
+def test_only_where_it_can_be_tried_again_its_end_says_so() -> None:
+    assert "retry" in describe_end(make_mailing(MailingState.FINISHED))
+    assert "retry" not in describe_end(make_mailing(MailingState.CANCELLED))
 
 
 def test_without_from_it_is_from_the_keys_only_sender() -> None:
@@ -172,24 +220,7 @@ def test_every_value_of_an_audience_is_an_argument() -> None:
 
 
 def test_a_test_mail_is_marked_and_the_same_for_the_same_idempotency_key() -> None:
-    mailing = Mailing(
-        id=new_email_id(),
-        account="shop",
-        api_key_id="k",
-        test=False,
-        definition=make(content={**CONTENT, "tags": [f"t{number}" for number in range(20)]}),
-        state=MailingState.DRAFT,
-        lane=None,
-        freeze_cursor=None,
-        frozen_at=None,
-        recipients=0,
-        revision=0,
-        created_at=NOW,
-        changed_at=NOW,
-        started_at=None,
-        finished_at=None,
-        recipients_deleted_at=None,
-    )
+    mailing = make_mailing(content={**CONTENT, "tags": [f"t{number}" for number in range(20)]})
 
     def compose(address: str, name: str | None) -> Any:
         return compose_test(mailing, KEY, address, {"name": "Ann", "plan": "pro"}, NOW, name, 1_000_000)

@@ -23,7 +23,7 @@ from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_once
 from shared.authenticating import authenticate, take_mails
 from shared.events import new_email_id
-from shared.events.requested import HeaderText
+from shared.events.requested import Label
 from shared.idempotency_key import read_idempotency_key, refuse_in_flight, refuse_reused
 from shared.problems import Problem
 from shared.tracing import continue_trace
@@ -57,7 +57,7 @@ class UploadQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: HeaderText | None = Field(default=None, min_length=1, max_length=200, description="to find it again by")
+    name: Label | None = Field(default=None, description="to find it again by")
     all_or_nothing: bool = Field(default=False, description="true: where one item is no mail, nothing is sent")
 
 

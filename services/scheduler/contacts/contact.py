@@ -8,6 +8,8 @@ from uuid import UUID
 
 import orjson
 
+from services.scheduler.importing.columns import KNOWN
+
 ATTRIBUTE_SEPARATOR = ":"
 
 
@@ -43,6 +45,8 @@ def read_condition(text: str) -> tuple[Mapping[str, Any], ...]:
     name, separator, value = text.partition(ATTRIBUTE_SEPARATOR)
     if not name or not separator or "\0" in text:
         raise ValueError("write name and value as `plan:pro`")
+    if name in KNOWN:
+        raise ValueError(f"{name} is a field of a contact, and no attribute")
     choices: list[Mapping[str, Any]] = [{name: value}]
     try:
         other = orjson.loads(value)

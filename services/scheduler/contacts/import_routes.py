@@ -20,7 +20,7 @@ from shared.access import ApiKey, KeyLookup
 from shared.apidocs import describe_problems
 from shared.authenticating import authenticate
 from shared.cursors import read_time_cursor, write_time_cursor
-from shared.events.requested import HeaderText
+from shared.events.requested import Label
 from shared.problems import Problem
 from shared.uploads import UploadSlots, refuse_encoded
 
@@ -35,7 +35,7 @@ class ImportQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: HeaderText | None = Field(default=None, min_length=1, max_length=200, description="to find it again by")
+    name: Label | None = Field(default=None, description="to find it again by")
 
 
 async def find_import(store: ImportStore, import_id: UUID, key: ApiKey) -> ContactImport:

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from services.scheduler.contacts.bodies import ContactAddress
 from services.scheduler.contacts.contact import ContactFilter, read_condition
 from shared.access import ApiScope
+from shared.events.requested import refuse_line_breaks
 from shared.problems import invalid_content
 
 PATH = "/v1/contacts"
@@ -17,7 +18,12 @@ SCOPE = ApiScope.MAILINGS_ADMIN
 TAG: Any = ["Contacts"]
 AFTER_POINTER = "/query/after"
 ContactId = Annotated[UUID, Path(description="the contact's id")]
-_Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+_Text = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200),
+    AfterValidator(refuse_line_breaks),
+    Field(json_schema_extra={"pattern": r"^[^\r\n\x00]+$"}),
+]
 
 
 class PageQuery(BaseModel):

@@ -10,6 +10,8 @@ from services.scheduler.importing.columns import ADDRESS_NAMES, KNOWN
 from services.scheduler.importing.rows import BadRow, Row
 from services.scheduler.importing.text_lines import LINE_LIMIT
 
+_TAKEN = "must not name what is a field of its own (address, name, timezone, tags), or stands beside it, too"
+
 
 class JsonReader:
     """An object a line: the fields of a recipient, and attributes within `attributes_field` or beside it."""
@@ -49,5 +51,5 @@ class JsonReader:
             return BadRow(number, line, self._attributes_field, "must be an object")
         twice = nested.keys() & (fields.keys() | KNOWN)
         if twice:
-            return BadRow(number, line, self._attributes_field, "has a name that is taken, by a field or beside it")
+            return BadRow(number, line, self._attributes_field, _TAKEN)
         return Row(number, line, fields | nested)

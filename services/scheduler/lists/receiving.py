@@ -46,8 +46,8 @@ class Received:
         self.invalid += len(bad)
         self.duplicates += len(doubled)
         for entry in entries:
-            if len(self.variables) < _VARIABLES_TOLD and entry.attributes:
-                self.variables.update(entry.attributes)
+            if len(self.variables) < _VARIABLES_TOLD:
+                self.variables.update(entry.attributes or (), ("tags",) if entry.tags is not None else ())
         lines = {entry.number: entry.line for entry in entries}
         problems = [RowProblem(each.number, each.line, ProblemKind.INVALID, each.field, each.detail) for each in bad]
         for number in doubled:

@@ -16,7 +16,7 @@ from services.scheduler.lists.store import ListStore
 from shared.access import ApiKey, ApiScope, KeyLookup
 from shared.apidocs import describe_problems
 from shared.authenticating import authenticate
-from shared.events.requested import HeaderText
+from shared.events.requested import Label
 from shared.problems import Problem
 from shared.uploads import UploadSlots, refuse_encoded
 
@@ -46,7 +46,7 @@ class ListUploadQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: HeaderText | None = Field(default=None, min_length=1, max_length=200, description="to find it again by")
+    name: Label | None = Field(default=None, description="to find it again by")
 
 
 async def find_list(store: ListStore, list_id: UUID, key: ApiKey) -> RecipientList:

@@ -25,6 +25,10 @@ _STRICT = ConfigDict(extra="forbid")
 TEST_LIMIT = 20
 
 
+def _nothing() -> Any:
+    """Stands for what was not given, where null may not be."""
+
+
 class MailingContent(BaseModel):
     """What every recipient gets. `subject`, `text` and `html` are templates over `address`, `name` and the attributes
     of a contact, or the variables of a list's row: `{{ name }}`, filters, `{% if %}`, `{% for %}`, `{% set %}`."""
@@ -75,7 +79,8 @@ class MailingAudience(BaseModel):
         description="the value a contact's attribute must have, or one of a list of values; null: it must have none",
         examples=[{"plan": "pro"}],
     )
-    list: UUID | None = Field(default=None, description="`id` of a list (`POST /v1/lists`), in place of contacts")
+    # Null is refused: whoever looked for a list and has none does not mean everybody.
+    list: UUID = Field(default_factory=_nothing, description="`id` of a list (`POST /v1/lists`), in place of contacts")
 
     @model_validator(mode="after")
     def _check_whole(self) -> Self:
@@ -115,10 +120,6 @@ class NewMailing(BaseModel):
     unsubscribe: bool = Field(
         default=False, strict=True, description="with `List-Unsubscribe` and `List-Unsubscribe-Post` (RFC 8058)"
     )
-
-
-def _nothing() -> Any:
-    """Stands for what was not given, which is never looked at."""
 
 
 class ContentChanges(MailingContent):

@@ -38,6 +38,13 @@ def refuse_state(mailing: Mailing, detail: str) -> Problem:
     return Problem(409, "mailing-state", f"The mailing is {mailing.state}: {detail}", state=mailing.state.value)
 
 
+def describe_end(mailing: Mailing) -> str:
+    """What can still be done about a mailing that is over."""
+    if mailing.state is MailingState.CANCELLED:
+        return "there is no way back. Make another one for those who have not got it."
+    return "it is over. Make another one, or try again what failed of it (`retry`)."
+
+
 def refuse_forgotten(mailing: Mailing, status: int) -> None:
     """Raises Problem 409 or 410 where the mailing's recipients are not kept any more."""
     if mailing.recipients_deleted_at:
@@ -90,7 +97,7 @@ class Mailings:
                 _refuse_fixed(mailing, given)
                 return adjust(mailing.definition, given, self._now())
             if mailing.state not in EDITABLE:
-                raise refuse_state(mailing, "it is over. What failed of it can be tried again (`retry`).")
+                raise refuse_state(mailing, describe_end(mailing))
             return change(mailing.definition, given, key, self._now(), self._event_limit)
 
         try:

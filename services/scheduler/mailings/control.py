@@ -11,6 +11,7 @@ from uuid import UUID
 from services.scheduler.mailings.asking_store import START, AskingStore
 from services.scheduler.mailings.bodies import RetryRequest
 from services.scheduler.mailings.commands import (
+    describe_end,
     find_mailing,
     find_now,
     refuse_forgotten,
@@ -56,7 +57,7 @@ class MailingControl:
             if mailing.state in _HAS_STARTED:
                 return mailing
             if mailing.state is not MailingState.DRAFT:
-                raise refuse_state(mailing, "it is over. Make another one, or try again what failed of it.")
+                raise refuse_state(mailing, describe_end(mailing))
             await self._trials.refuse_unready(key, mailing)
             await self._asking.seed(mailing.account, self._check_every_s)
             started = await self._control.start(mailing)
@@ -85,7 +86,9 @@ class MailingControl:
         """Another round for those that have failed, and only for them."""
         mailing = await find_mailing(self._store, mailing_id, key)
         refuse_test_key(key, mailing)
-        if mailing.frozen_at is None or mailing.state is MailingState.CANCELLED:
+        if mailing.state is MailingState.CANCELLED:
+            raise refuse_state(mailing, describe_end(mailing))
+        if mailing.frozen_at is None:
             raise refuse_state(mailing, "only one whose recipients have all been taken in can be tried again.")
         refuse_forgotten(mailing, 409)
         given = "finish_at" in wanted.model_fields_set
