@@ -59,6 +59,12 @@ def test_an_expiry_of_the_publisher_is_kept_up_to_seven_days_after_release(wante
     assert datetime.fromisoformat(data["expires_at"]) == expected
 
 
+def test_a_time_that_is_long_over_means_at_once_and_not_expired() -> None:
+    event = build(send_at="2020-01-01T00:00:00Z")
+    assert delay(event, RECEIVED, None, EXPIRY, 1_000_000).due_at == event.send_at
+    assert datetime.fromisoformat(stored(event)["expires_at"]) == RECEIVED + timedelta(hours=72)
+
+
 def test_a_mail_that_grows_beyond_the_limit_is_refused() -> None:
     with pytest.raises(UnreadableEvent, match="the limit is 5000"):
         stored(build(send_at="2026-05-02T09:00:00Z", text="x" * 4950), limit=5000)

@@ -77,3 +77,8 @@ async def test_expiry_by_default_goes_with_the_time_and_one_that_was_named_stays
     topic, _ = await release(*rows)
     found = [datetime.fromisoformat(each["expires_at"]) for each in topic.published]
     assert found == [NINE + timedelta(hours=72), moved + timedelta(hours=72), named]
+
+
+async def test_a_mail_moved_to_a_time_that_is_long_over_leaves_at_once_and_has_not_expired() -> None:
+    topic, _ = await release(lease("moved", due_at=NINE - timedelta(days=3650), rescheduled_at=NINE))
+    assert datetime.fromisoformat(topic.published[0]["expires_at"]) == NINE + timedelta(hours=72)

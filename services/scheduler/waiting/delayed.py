@@ -65,8 +65,9 @@ def delay(
     event, completed, would be larger than the sender reads.
     """
     due_at = event.send_at or received_at
+    leaves_at = max(due_at, received_at)  # a time that is over means at once, not expired
     stored = event.model_copy(
-        update={"send_at": None, "priority": "normal", "expires_at": expiry.decide(event.expires_at, due_at)}
+        update={"send_at": None, "priority": "normal", "expires_at": expiry.decide(event.expires_at, leaves_at)}
     ).to_json()
     if len(stored) > event_limit:
         detail = f"with id and expires_at written in, the event has {len(stored)} bytes, the limit is {event_limit}"

@@ -61,8 +61,9 @@ class Releaser:
 
     def _build(self, row: DueRow) -> Message:
         event: bytes = row.columns["event"]
-        if row.columns["rescheduled_at"]:
-            event = move_expiry(event, self._expiry.decide(row.columns["expires_at"], row.columns["due_at"]))
+        if moved_at := row.columns["rescheduled_at"]:
+            leaves_at = max(row.columns["due_at"], moved_at)  # a time that is over means at once
+            event = move_expiry(event, self._expiry.decide(row.columns["expires_at"], leaves_at))
         event_type, key = address_release(event)
         hop = begin_hop("publish email.requested", SpanKind.PRODUCER, row.columns["traceparent"])
         hop.end()
