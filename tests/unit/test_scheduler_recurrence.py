@@ -163,6 +163,20 @@ def test_details_that_are_no_object_are_refused(text: str) -> None:
     assert name_fields(recurring_interval="EVERY_HOUR", recurring_details=text) == ["recurring_details"]
 
 
+@pytest.mark.parametrize("text", ["-1", "1-", "-"])
+def test_a_number_that_is_no_range_is_named_as_it_was_written(text: str) -> None:
+    [(_, detail)] = refuse(recurring_interval="EVERY_HOUR", recurring_details={"minute": text})
+    assert detail == f"{text!r} is not from 0 to 59"
+
+
+@pytest.mark.parametrize(
+    ("day", "spelled"), [(3, "third"), (12, "12th"), (13, "13th"), (21, "21st"), (22, "22nd"), (31, "31st")]
+)
+def test_a_schedule_is_told_in_words_that_are_spelled_right(day: int, spelled: str) -> None:
+    told = Schedule.build("EVERY_MONTH", {"day_of_month": day}).describe()["text"]
+    assert told == f"At 00:00 on the {spelled} day of every month"
+
+
 def test_details_are_answered_as_they_were_given() -> None:
     details = RecurringDetails.read('{"day_of_month": "2,4,5,8", "minute": 5}').to_dict()
     assert details == {
@@ -175,6 +189,7 @@ def test_details_are_answered_as_they_were_given() -> None:
     [
         ("61 * * * *", "minute '61' cannot be read"),
         ("0 0 * * mun", "day-of-week 'mun' cannot be read"),
+        ("0 0 * 13 *", "month '13' cannot be read: it takes numbers from 1 to 12"),
         ("* * * *", "must have five fields"),
         ("0 * * * * *", "must have five fields"),
         ("@reboot", "must have five fields"),

@@ -22,6 +22,9 @@ _NICKNAMES = {
 }
 # cronsim takes a step behind a range of one number for one without an end, as in 5/2; cron does not.
 _RANGE_OF_ONE = re.compile(r"\b(\w+)-\1/(?=[0-9]*[1-9])[0-9]+\b", re.IGNORECASE)
+# cronsim spells no ordinal behind the ninth by its last figure.
+_MISSPELT = re.compile(r"\b([2-5])([123])th\b")
+_ENDINGS = {"1": "st", "2": "nd", "3": "rd"}
 _LONGEST = 500
 _ALL_HOURS = frozenset(range(24))
 _SOME_DAY = datetime(2000, 1, 1)
@@ -106,7 +109,11 @@ class CronLine:
         """In English: "At 00:00 on the 1st day of January, April, July, and October"."""
         expression = Expression(self.text.upper().split())
         expression.day_and = expression.day_and or self.both_days
-        return expression.explain()
+        return _MISSPELT.sub(_spell_ordinal, expression.explain())
+
+
+def _spell_ordinal(found: re.Match[str]) -> str:
+    return f"{found[1]}{found[2]}{_ENDINGS[found[2]]}"
 
 
 @cache
@@ -126,11 +133,17 @@ def _explain(fields: list[str], problem: str) -> str:
     if name not in _CRON_NAMES:
         return f"cannot be read: {problem}"
     position = _CRON_NAMES.index(name)
-    try:  # a readable day of the month is "bad" where no month of the line has it
-        CronSim(" ".join([*fields[:3], "*", *fields[4:]]), _SOME_DAY)
+    if name == "day-of-month" and _is_readable([*fields[:3], "*", *fields[4:]]):  # but no month of the line has it
+        return f"can never fall due: no year has a day that matches {' '.join(fields)}"
+    return f"{name} {fields[position]!r} cannot be read: it takes {_describe(position)}"
+
+
+def _is_readable(fields: list[str]) -> bool:
+    try:
+        CronSim(" ".join(fields), _SOME_DAY)
     except CronSimError:
-        return f"{name} {fields[position]!r} cannot be read: it takes {_describe(position)}"
-    return f"can never fall due: no year has a day that matches {' '.join(fields)}"
+        return False
+    return True
 
 
 def _describe(position: int) -> str:

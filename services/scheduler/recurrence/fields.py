@@ -53,9 +53,9 @@ class Field:
         if text == "*":
             return list(range(self.first, self.last + 1))
         start, dash, end = text.partition("-")
-        number = self._parse_number(start)
+        number = self._parse_number(start or text)
         if dash:
-            return self._span(number, self._parse_number(end))
+            return self._span(number, self._parse_number(end or text))
         return self._span(number, max(number, self.last)) if open_ended else [self._fold(number)]
 
     def _span(self, start: int, end: int) -> list[int]:
