@@ -3,26 +3,31 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import orjson
 import pytest
+from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.batches.item_store import FailedMail
+from services.scheduler.batches.control import Control
+from services.scheduler.batches.item_store import BatchItemStore, FailedMail
 from services.scheduler.batches.judging import BadItem, Judge, TooMuchApart
 from services.scheduler.batches.numbering import MOST_ITEMS, derive_item_id, find_number
 from services.scheduler.batches.progress import Batch, BatchState
 from services.scheduler.batches.retrying import renew
 from services.scheduler.batches.splitting import Piece
+from services.scheduler.batches.store import BatchStore
+from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.lanes import LaneKey, LaneKind
 from services.scheduler.pacing.pace import smooth_rate
 from services.scheduler.pacing.rows import BulkRow
 from services.scheduler.pacing.states import BulkState
 from shared.composing.attachments import AttachmentRules
 from shared.events import new_email_id
+from shared.problems import Problem
 from tests.support.gateway import make_key
 
 NOW = datetime(2030, 1, 31, 9, tzinfo=UTC)
@@ -173,6 +178,35 @@ def make_batch(**fields: Any) -> Batch:
         counts,
     )  # fmt: skip
     return replace(plain, **fields)
+
+
+class Shelf(BatchStore):
+    """Has one batch, and takes no other."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    async def find(self, batch_id: UUID, account: str) -> Batch | None:
+        """As PostgreSQL would."""
+        return self._batch
+
+
+@pytest.mark.parametrize(
+    ("fields", "slug", "told"),
+    [
+        ({"kept_state": "aborted"}, "batch-state", "Upload it again."),
+        ({}, "not-final", "Wait for it."),
+        ({"finished_at": NOW, "counts": {BulkState.SENT: 10}}, "nothing-to-retry", "None of its mails failed"),
+    ],
+)
+async def test_a_retry_that_cannot_be_is_refused_before_a_batch_is_begun_for_it(
+    fields: dict[str, Any], slug: str, told: str
+) -> None:
+    store = Shelf(make_batch(**fields))
+    control = Control(store, cast(BatchItemStore, None), cast(BulkStore, None))
+    with pytest.raises(Problem, match=told) as refused:
+        await control.retry(cast(Request, None), UUID(int=1), make_key("*@example.com"))
+    assert (refused.value.status, refused.value.slug) == (409, slug)
 
 
 def test_a_batch_is_at_100_only_once_it_is_finished() -> None:

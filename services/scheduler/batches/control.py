@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import FastAPI, Path, Request, Response
 
 from services.scheduler.batches.answers import BatchView, show_batch
-from services.scheduler.batches.item_store import BatchItemStore
+from services.scheduler.batches.item_store import RETRIED, BatchItemStore
 from services.scheduler.batches.progress import Batch, BatchState
 from services.scheduler.batches.retrying import renew
 from services.scheduler.batches.store import BatchStore, NewBatch
@@ -60,9 +60,7 @@ class Control:
     async def retry(self, request: Request, batch_id: UUID, key: ApiKey) -> Batch:
         """A batch of the mails that failed; the one there is, where it was asked for before. Raises Problem."""
         batch = await find_batch(self._store, batch_id, key)
-        if batch.finished_at is None:
-            detail = f"The batch is {batch.state}: some of its mails have no end yet. Wait for it."
-            raise Problem(409, "not-final", detail, state=batch.state.value)
+        _refuse_retry(batch)
         new = NewBatch(new_email_id(), key, batch.name, retry_of=batch.id)
         earlier = await self._store.begin(new)
         if earlier:
@@ -71,7 +69,7 @@ class Control:
         try:
             count = await self._copy(batch, new)
             if not count:
-                raise Problem(409, "nothing-to-retry", "None of its mails failed, or what they said is gone.")
+                raise _nothing_to_retry()
             take_mails(request, count)
             await self._store.start(new.id, count, 0, None)
         except Exception:
@@ -105,6 +103,22 @@ class Control:
     def cancel(self) -> Callable[[LaneKey], Awaitable[bool]]:
         """What is pending will not be sent."""
         return self._bulk.cancel
+
+
+def _refuse_retry(batch: Batch) -> None:
+    """Raises Problem 409 where there is nothing to try again, or not yet: before anything is begun for it."""
+    if batch.state is BatchState.ABORTED:
+        detail = "The batch is aborted: nothing of it was sent. Upload it again."
+        raise Problem(409, "batch-state", detail, state=batch.state.value)
+    if batch.finished_at is None:
+        detail = f"The batch is {batch.state}: some of its mails have no end yet. Wait for it."
+        raise Problem(409, "not-final", detail, state=batch.state.value)
+    if not any(batch.counts[state] for state in RETRIED):
+        raise _nothing_to_retry()
+
+
+def _nothing_to_retry() -> Problem:
+    return Problem(409, "nothing-to-retry", "None of its mails failed, or what they said is gone.")
 
 
 def setup_control(app: FastAPI, keys: KeyLookup, control: Control) -> None:
