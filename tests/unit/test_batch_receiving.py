@@ -103,7 +103,13 @@ async def test_every_item_is_written_once_in_groups() -> None:
     [
         (Kept(), [b"[{}, 1"], ArraySplitter(1000), 400, "1 1 The body is not a JSON array: it has no end"),
         (Kept(), [b"[1}"], ArraySplitter(1000), 400, "0 0 The body is not a JSON array: a brace too many"),
-        (Kept(), make_lines(30), None, 413, "20 0 A batch may have at most 20 items"),
+        (
+            Kept(),
+            make_lines(30),
+            None,
+            413,
+            "20 0 A batch may have at most 20 items. None was sent: upload it in parts.",
+        ),
         (Kept(is_given_up=True), make_lines(5), None, 408, "5 0 The upload came too slowly"),
         (Kept(fails=True), make_lines(5), None, None, "5 0 The database did not answer"),
     ],

@@ -80,7 +80,7 @@ class Receiver:
         try:
             async for piece in _split(chunks, splitter):
                 if received.items >= terms.most_items:
-                    detail = f"A batch may have at most {terms.most_items} items; send the rest as another batch."
+                    detail = f"A batch may have at most {terms.most_items} items. None was sent: upload it in parts."
                     raise Problem(413, "too-large", detail, limit=terms.most_items)
                 judged = judge.judge(piece)
                 if judged is not None:

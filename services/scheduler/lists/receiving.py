@@ -84,7 +84,7 @@ class ListReceiver:
 
     async def _keep(self, list_id: UUID, portion: Sequence[Recipient | BadRow], received: Received) -> None:
         if received.rows + len(portion) > self._most_rows:
-            detail = f"A list may have at most {self._most_rows} rows; send the rest as another list."
+            detail = f"A list may have at most {self._most_rows} rows. None was kept: upload it in parts."
             raise Problem(413, "too-large", detail, limit=self._most_rows)
         bad = [each for each in portion if isinstance(each, BadRow)]
         entries = [each for each in portion if isinstance(each, Recipient)]
