@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -13,13 +13,15 @@ from pydantic import BaseModel, model_validator
 from services.scheduler.runs.built_in import EmailArgs, list_senders
 from services.scheduler.runs.job import Job, JobContext, describe_job
 from services.scheduler.task_api.bodies import NewTask, PreviewRequest, TaskChanges
-from services.scheduler.task_api.commands import preview
+from services.scheduler.task_api.commands import Tasks, preview
 from services.scheduler.task_api.defining import Definer
 from services.scheduler.task_api.envelope import Envelopes
+from services.scheduler.task_api.rest import setup_resources
 from services.scheduler.task_api.showing import show_job, show_task
 from services.scheduler.tasks.task import Creator, Misfire, Task, TaskDefinition, TaskStatus
+from shared.access import ApiKey
 from shared.bodies import parse_model
-from shared.problems import Problem
+from shared.problems import Problem, setup_problems
 from shared.settings import HttpSettings, parse_networks
 from shared.web import setup_web
 from tests.support.gateway import make_key
@@ -333,3 +335,17 @@ async def test_a_slash_at_the_end_means_nothing_and_other_paths_keep_their_probl
     answer = await ask(app, "GET", "/v1/tasks")
     assert (answer.status_code, answer.json()["type"]) == (409, "/problems/task-exists")
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_what_a_task_cannot_be_told_when_it_is_run_is_refused_and_not_passed_over() -> None:
+    app = FastAPI()
+    setup_problems(app)
+
+    async def admit(request: Request) -> ApiKey:
+        return KEY
+
+    setup_resources(app, admit, cast(Tasks, None))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.post("/v1/tasks/1/run", json={"args": {"until": 3}})
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"detail": "unknown field", "pointer": "/args"}]

@@ -111,6 +111,12 @@ class PreviewRequest(WhenDue):
     count: int = Field(default=5, ge=1, le=50, strict=True, description="how many")
 
 
+class TaskRunRequest(BaseModel):
+    """A task is run as it is. Nothing can be said about it, so that nothing which is said is passed over."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class JobRunRequest(BaseModel):
     """How a job is to be run."""
 

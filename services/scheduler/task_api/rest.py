@@ -6,7 +6,7 @@ from fastapi import FastAPI, Path, Query, Request, Response
 
 from services.scheduler.runs.occurrence import Occurrence
 from services.scheduler.task_api.answers import Preview, RunAccepted, RunPage, Task, TaskPage
-from services.scheduler.task_api.bodies import NewTask, PageChoice, PreviewRequest, TaskChanges
+from services.scheduler.task_api.bodies import NewTask, PageChoice, PreviewRequest, TaskChanges, TaskRunRequest
 from services.scheduler.task_api.commands import Tasks, preview
 from services.scheduler.task_api.describing import describe_answers
 from services.scheduler.task_api.examples import CHANGES, NEW_TASK, PREVIEW
@@ -117,8 +117,12 @@ def _setup_runs(app: FastAPI, admit: Admit, tasks: Tasks) -> None:
         openapi_extra=IDEMPOTENCY_KEY,
     )
     async def run_task(task_id: _Id, request: Request, response: Response) -> RunAccepted:
-        """Runs a task once, now, also where it is disabled; its own due times stay as they are."""
+        """Runs a task once, now, also where it is disabled; its own due times stay as they are.
+
+        It takes no body: the arguments are the task's. `POST /v1/jobs/{name}/run` runs a job with others.
+        """
         key = await admit(request)
+        await read_model(request, TaskRunRequest)
         return accept_run(await tasks.run(key, task_id, read_idempotency_key(request)), response)
 
     @app.get(
