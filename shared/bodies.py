@@ -11,12 +11,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from shared.events import list_errors
-from shared.problems import Problem, invalid_content
+from shared.problems import Problem, invalid_content, reword
 
 Body = TypeVar("Body", bound=BaseModel)
-
-UNKNOWN_FIELD = "unknown field"
-_WORDS = {"Extra inputs are not permitted": UNKNOWN_FIELD, "Field required": "is needed"}
 
 
 async def read_object(request: Request) -> dict[str, Any]:
@@ -54,7 +51,7 @@ def point_out(exc: ValidationError) -> list[dict[str, str]]:
 
 
 def _reword(error: dict[str, str]) -> dict[str, str]:
-    return {"detail": _WORDS.get(error["detail"], error["detail"]), "pointer": error["pointer"]}
+    return {"detail": reword(error["detail"]), "pointer": error["pointer"]}
 
 
 async def read_body(request: Request) -> bytes:

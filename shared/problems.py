@@ -5,6 +5,7 @@ shared/problem_types.py; each leads to a page (shared/problems_page.py).
 """
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -23,6 +24,9 @@ log = structlog.get_logger(__name__)
 CONTENT_TYPE = "application/problem+json"
 # What the framework refuses by itself, by status.
 _SLUGS = {400: "malformed-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
+UNKNOWN_FIELD = "unknown field"
+_OBJECT = "must be a JSON object"
+_WORDS = {"Extra inputs are not permitted": UNKNOWN_FIELD, "Field required": "is needed"}
 
 
 class Problem(Exception):
@@ -73,6 +77,11 @@ class Problem(Exception):
         )
 
 
+def reword(detail: str) -> str:
+    """An error of pydantic's in the words of all others."""
+    return _OBJECT if detail.startswith("Input should be a valid dictionary") else _WORDS.get(detail, detail)
+
+
 def invalid_content(errors: Sequence[dict[str, str]]) -> Problem:
     """422 with a pointer to each field."""
     return Problem(422, "invalid-content", "Some fields are not acceptable; see errors.", errors=errors)
@@ -88,17 +97,20 @@ def setup_problems(app: FastAPI) -> None:
     async def on_http(request: Request, exc: Exception) -> JSONResponse:
         assert isinstance(exc, HTTPException)
         slug = _SLUGS.get(exc.status_code, "malformed-request" if exc.status_code < 500 else "internal-error")
-        headers = dict(exc.headers or {})
+        headers, detail = dict(exc.headers or {}), str(exc.detail)
+        if exc.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:  # it is the framework that says so
+            detail = "There is nothing at this address; /docs lists what there is."
         if exc.status_code == 405:
             headers["Allow"] = _list_methods(app, request)
-        return Problem(exc.status_code, slug, str(exc.detail), headers=headers).to_response(_request_id(request))
+            detail = f"{request.method} is not for this address; it takes {headers['Allow']}."
+        return Problem(exc.status_code, slug, detail, headers=headers).to_response(_request_id(request))
 
     async def on_validation(request: Request, exc: Exception) -> JSONResponse:
         assert isinstance(exc, RequestValidationError)
         if _find_namesakes(app, request) and all(error["loc"][0] == "path" for error in exc.errors()):
             return await on_http(request, HTTPException(405))
         errors = [
-            {"detail": error["msg"].removeprefix("Value error, "), "pointer": _pointer(error["loc"])}
+            {"detail": reword(error["msg"].removeprefix("Value error, ")), "pointer": _pointer(error["loc"])}
             for error in exc.errors()
         ]
         return invalid_content(errors).to_response(_request_id(request))

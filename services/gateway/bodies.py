@@ -11,12 +11,12 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, Vali
 from starlette.requests import ClientDisconnect
 
 from shared.addresses import RECIPIENT_LIMIT, Mailbox
-from shared.bodies import UNKNOWN_FIELD, cut_off, parse_object, point_out, read_body
+from shared.bodies import cut_off, parse_object, point_out, read_body
 from shared.composing.forms import NewEmail, refuse_names
 from shared.events import WireModel
 from shared.events.requested import HeaderText, Url
 from shared.events.wire import MailboxField, MailboxList
-from shared.problems import Problem, invalid_content
+from shared.problems import UNKNOWN_FIELD, Problem, invalid_content
 
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"

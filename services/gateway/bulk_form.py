@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 from services.gateway.templates import StoredTemplate, complain
 from shared.access import ApiKey
 from shared.addresses import Mailbox, check_effort, check_name
-from shared.bodies import UNKNOWN_FIELD, point_out
+from shared.bodies import point_out
 from shared.composing.attachments import AttachmentRules, find_missing_images
 from shared.composing.composer import (
     Identity,
@@ -38,7 +38,7 @@ from shared.events.requested import (
     read_callback,
 )
 from shared.events.wire import Address, Instant, MailboxField, MailboxList
-from shared.problems import invalid_content
+from shared.problems import UNKNOWN_FIELD, invalid_content
 from shared.templates import TemplateError, check_syntax, render_content
 
 RECIPIENTS_LIMIT = 1000

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from shared.bodies import UNKNOWN_FIELD, point_out
+from shared.bodies import point_out
 from shared.events import CallbackSpec, EmailFields, EmailRequested
 from shared.events.requested import HeaderText, TemplateRef
 from shared.events.wire import MailboxField
-from shared.problems import invalid_content
+from shared.problems import UNKNOWN_FIELD, invalid_content
 
 # R10: over HTTP these are the gateway's to say.
 _OWN_FIELDS = frozenset(

@@ -3,14 +3,27 @@
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
+from pydantic import BaseModel, ConfigDict
 
+from shared.bodies import parse_model
 from shared.problem_types import PROBLEM_TYPES, link_type
 from shared.problems import Problem, setup_problems
 from shared.problems_page import list_routes
+
+
+class Wanted(BaseModel):
+    """What may be asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: int
+    more: dict[str, int] = {}
+
 
 ROOT = Path(__file__).parents[2]
 MADE_BY = {"Problem": 1, "RetryRefused": 0, "Refusal": 0}  # which argument is the slug
@@ -73,3 +86,31 @@ async def test_an_unknown_type_has_no_page() -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         answer = await client.get("/problems/bad-luck")
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+    assert "no such type of problem" in answer.json()["detail"]
+
+
+async def test_what_the_framework_refuses_is_told_in_words_that_help() -> None:
+    app = FastAPI()
+    setup_problems(app)
+
+    @app.get("/things")
+    async def find(wanted: Annotated[Wanted, Query()]) -> None: ...
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        nowhere, unsuited, misfit = (
+            await client.get("/thing"),
+            await client.put("/things"),
+            await client.get("/things?x="),
+        )
+    assert nowhere.json()["detail"] == "There is nothing at this address; /docs lists what there is."
+    assert unsuited.json()["detail"] == "PUT is not for this address; it takes GET."
+    assert misfit.json()["errors"] == [
+        {"detail": "is needed", "pointer": "/query/id"},
+        {"detail": "unknown field", "pointer": "/query/x"},
+    ]
+
+
+def test_an_object_is_asked_for_by_its_name_in_json() -> None:
+    with pytest.raises(Problem) as refused:
+        parse_model({"id": 1, "more": "none"}, Wanted)
+    assert refused.value.errors == [{"detail": "must be a JSON object", "pointer": "/more"}]
