@@ -302,8 +302,9 @@ _TYPES = (
         (409,),
         "Nothing to retry",
         "The relay has taken this mail for every recipient, of the mail or of its latest retry (`retry_id`); or no mail"
-        " of the batch failed.",
-        "Nothing needs to be done.",
+        " of the batch or mailing failed that could be tried again.",
+        "Nothing needs to be done. Where `unknown` counts recipients of a mailing, the relay may have their mail: give"
+        " `unknown: true` to send it nonetheless.",
     ),
     ProblemType(
         "retry-in-progress",

@@ -210,7 +210,7 @@ async def test_where_nobody_failed_there_is_nothing_to_retry(machine: Machine) -
     await machine.engine.start(machine.shop.name)
     await machine.settle(await machine.drain())
     refused = await machine.do(mailing, "retry", expect=409)
-    assert refused["type"].endswith("nothing-to-retry")
+    assert (refused["type"].endswith("nothing-to-retry"), refused["detail"]) == (True, "None of its mails failed.")
 
 
 async def test_what_the_relay_may_have_is_tried_again_only_if_somebody_says_so(machine: Machine) -> None:
@@ -218,11 +218,31 @@ async def test_what_the_relay_may_have_is_tried_again_only_if_somebody_says_so(m
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)
     await machine.settle(await machine.drain(), BulkState.FAILED, "unknown")
-    await machine.do(mailing, "retry")
-    assert (await machine.engine.start(machine.shop.name))["next_round"] == 0
     assert (await machine.engine.finish(machine.shop.name))["finished"] == 1
+    refused = await machine.do(mailing, "retry", expect=409)
+    assert refused["type"].endswith("nothing-to-retry")
+    assert (refused["unknown"], refused["too_large"], refused["gone"]) == (2, 0, 0)
+    assert "2 may have it already" in refused["detail"] and "`unknown: true`" in refused["detail"]
+    assert (await machine.read(mailing))["state"] == "finished"  # it was not begun anew
     await machine.do(mailing, "retry", {"unknown": True})
     assert (await machine.engine.start(machine.shop.name))["next_round"] == 2
+
+
+async def test_a_retry_of_nobody_says_who_is_not_tried_again_and_why(machine: Machine) -> None:
+    gone, *_ = await machine.add_contacts(2)
+    await machine.shop.add_contact("large@example.org", "Ann", note="x" * 1500)
+    machine.engine._policy = EnginePolicy(timedelta(seconds=600), 1500)
+    mailing = await machine.begin()
+    await machine.engine.start(machine.shop.name)
+    mails = await machine.drain()
+    of_gone = next(row["id"] for row in await machine.list_rows(mailing) if row["recipient"] == gone)
+    await machine.settle([mail for mail in mails if mail.id == of_gone], BulkState.FAILED, "rejected")
+    await machine.settle([mail for mail in mails if mail.id != of_gone], BulkState.FAILED, "unknown")
+    await machine.shop.ask("DELETE", f"/v1/contacts/{gone}", expect=200)
+    refused = await machine.do(mailing, "retry", expect=409)
+    assert (refused["unknown"], refused["too_large"], refused["gone"]) == (1, 1, 1)
+    await machine.do(mailing, "retry", {"unknown": True})
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 1
 
 
 def make_hours(start: datetime, hours: float) -> dict[str, str]:
@@ -502,17 +522,21 @@ async def test_of_two_who_renew_the_second_leaves_the_retry_to_the_first(
     assert await machine.count(mailing) == {"pending": 6}
 
 
-async def test_mail_that_waits_gets_the_new_end_where_a_retry_puts_it_off(machine: Machine) -> None:
+async def test_a_retry_moves_the_end_as_a_change_does_also_of_mail_that_waits(machine: Machine) -> None:
     await machine.add_contacts(4)
     finish = datetime.now(UTC) + timedelta(hours=1)
     mailing = await machine.begin(finish_at=finish.isoformat(), rate=1)
     await machine.engine.start(machine.shop.name)
     [taken] = await machine.take()
     await machine.settle([taken], BulkState.FAILED, "rejected")
-    sooner = {"finish_at": (finish - timedelta(minutes=5)).isoformat()}
-    refused = await machine.do(mailing, "retry", sooner, expect=422)
-    assert refused["errors"][0]["pointer"] == "/finish_at"
-    await machine.do(mailing, "retry", {"finish_at": None})
+    over = {"finish_at": (finish - timedelta(hours=2)).isoformat()}
+    for refused in (await machine.do(mailing, "retry", over, expect=422), await machine.change(mailing, 422, **over)):
+        assert refused["errors"][0]["pointer"] == "/finish_at"
+    sooner = {"finish_at": (finish - timedelta(minutes=30)).isoformat()}
+    await machine.do(mailing, "retry", sooner)
+    await machine.pass_time(1801)
+    assert await machine.take() == []
+    await machine.change(mailing, finish_at=None)
     await machine.pass_time(3601)
     await machine.engine.start(machine.shop.name)
     await machine.database.fetch("UPDATE scheduler.bulk_lane SET rate = NULL")
@@ -552,8 +576,9 @@ async def test_what_had_left_and_never_left_again_is_tried_once_more_only_if_som
     await machine.do(mailing, "pause")
     await machine.pass_time(26 * 3600)
     assert (await machine.engine.finish(machine.shop.name))["never_sent"] == 2
-    await machine.do(mailing, "retry", {"finish_at": None})
-    assert (await machine.engine.start(machine.shop.name))["next_round"] == 0
+    assert (await machine.do(mailing, "retry", {"finish_at": None}, expect=409))["unknown"] == 2
+    await machine.do(mailing, "retry", {"finish_at": None, "unknown": True})
+    assert (await machine.engine.start(machine.shop.name))["next_round"] == 2
 
 
 async def test_what_was_given_up_may_have_been_sent_whatever_it_was_put_off_for(machine: Machine) -> None:
@@ -564,8 +589,7 @@ async def test_what_was_given_up_may_have_been_sent_whatever_it_was_put_off_for(
     await machine.pass_time(3 * 24 * 3600)
     await machine.settling.give_up(timedelta(days=1), 100)
     assert await machine.count(mailing) == {"expired": 1}
-    await machine.do(mailing, "retry")
-    assert (await machine.engine.start(machine.shop.name))["next_round"] == 0
+    assert (await machine.do(mailing, "retry", expect=409))["unknown"] == 1
 
 
 async def test_after_a_silence_one_mail_finds_out_whether_results_come_back(machine: Machine) -> None:

@@ -193,8 +193,8 @@ class RetryRequest(BaseModel):
 
     finish_at: Moment | None = Field(
         default=None,
-        description="nothing leaves from then on; left out: as the mailing says, null: there is no end."
-        " While it runs, only later than before",
+        description="nothing leaves from then on, as if it were changed by PATCH; left out: as the mailing says,"
+        " null: there is no end",
     )
     unknown: bool = Field(
         default=False,

@@ -18,7 +18,7 @@ from services.scheduler.mailings.commands import (
     refuse_state,
     refuse_test_key,
 )
-from services.scheduler.mailings.control_store import ControlStore
+from services.scheduler.mailings.control_store import ControlStore, Spared
 from services.scheduler.mailings.mailing import Mailing, MailingState
 from services.scheduler.mailings.store import MailingStore
 from services.scheduler.mailings.trials import Trials
@@ -96,12 +96,9 @@ class MailingControl:
         if finish_at and finish_at <= self._now():
             detail = "lies in the past" if given else "the mailing's own lies in the past; give a later one, or null"
             raise invalid_content([{"detail": detail, "pointer": "/finish_at"}])
-        if given and mailing.state is not MailingState.FINISHED and _is_before(finish_at, mailing.definition.finish_at):
-            detail = "mail of it that has not left yet goes by its end: while it runs, that can only be put off"
-            raise invalid_content([{"detail": detail, "pointer": "/finish_at"}])
         again = await self._control.retry(mailing_id, wanted.finish_at, moves=given, unknown=wanted.unknown)
         if again is None:
-            raise Problem(409, "nothing-to-retry", "None of its mails failed, or what they said is gone.")
+            raise refuse_retry(await self._control.count_spared(mailing_id))
         await self._asking.ask(mailing.account, START)
         return again
 
@@ -117,6 +114,13 @@ class MailingControl:
         raise refuse_state(mailing, detail)
 
 
-def _is_before(end: datetime | None, other: datetime | None) -> bool:
-    """None: there is no end."""
-    return end is not None and (other is None or end < other)
+def refuse_retry(spared: Spared) -> Problem:
+    """Nobody would get another mail; whoever asked hears why those who failed do not."""
+    whys = [
+        (spared.unknown, "may have it already: nobody knows the outcome. To send it nonetheless, give `unknown: true`"),
+        (spared.too_large, "cannot get it: with the variables it is too large for an event"),
+        (spared.gone, "was erased, or what the mail said is gone"),
+    ]
+    told = "; ".join(f"{count} {why}" for count, why in whys if count)
+    detail = f"Of those whose mail failed nobody can be tried again: {told}." if told else "None of its mails failed."
+    return Problem(409, "nothing-to-retry", detail, **spared._asdict())

@@ -1,12 +1,21 @@
 """The statements by which mailings are started, stopped and tried again, each a whole with the lane of its mails."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from services.scheduler.mailings.mailing import Mailing
+from services.scheduler.mailings.round_store import FAILED, is_tried_again
 from services.scheduler.mailings.store import read_mailing
 from shared.database import Database
+
+
+class Spared(NamedTuple):
+    """How many of those whose mail failed get no other by a retry, by why that is so."""
+
+    unknown: int
+    too_large: int
+    gone: int
 
 
 class ControlStore:
@@ -34,8 +43,16 @@ class ControlStore:
     async def retry(
         self, mailing_id: UUID, finish_at: datetime | None, *, moves: bool, unknown: bool
     ) -> Mailing | None:
-        """Those that have failed until now get another round; with `moves` the mailing has another end."""
+        """Those that have failed until now get another round; with `moves` the mailing has another end.
+
+        `unknown`: also those the relay may have. None as well where nobody would get another round.
+        """
         return await self._change(_RETRY, mailing_id, finish_at, unknown, moves)
+
+    async def count_spared(self, mailing_id: UUID) -> Spared:
+        """Who failed, and would not get another round."""
+        rows = await self._database.fetch(_COUNT_SPARED, mailing_id)
+        return Spared(*rows[0].values())
 
     async def _change(self, statement: str, *args: Any) -> Mailing | None:
         rows = await self._database.fetch(statement, *args)
@@ -60,6 +77,7 @@ _CANCEL = _STOP.format(
     where="state IN ('scheduled', 'running', 'paused')",
     lane="cancelled_at = coalesce(lane.cancelled_at, now())",
 )
+# What its lane counts spares most of those who have nothing to retry a look at its rows.
 _RETRY = _STOP.format(
     change="""
         state = CASE WHEN state = 'finished' THEN 'running' ELSE state END, finished_at = NULL,
@@ -67,9 +85,21 @@ _RETRY = _STOP.format(
         retry_unknown = $3, reasons = NULL, revision = revision + 1, told_at = NULL, due_at = now(),
         lease_token = NULL, lease_until = NULL
     """,
-    where="""
+    where=f"""
         state IN ('running', 'paused', 'finished') AND frozen_at IS NOT NULL AND recipients_deleted_at IS NULL
         AND EXISTS (SELECT FROM scheduler.bulk_lane AS lane WHERE lane.id = mailing.lane AND failed + expired > 0)
+        AND EXISTS (
+            SELECT FROM scheduler.bulk_mail AS mail
+            WHERE mail.lane = mailing.lane AND {FAILED} AND mail.own IS NOT NULL AND {is_tried_again("$3")})
     """,
     lane="paused = changed.state = 'paused', finish_at = changed.finish_at",
 )
+_COUNT_SPARED = f"""
+    SELECT count(*) FILTER (WHERE own IS NOT NULL AND could_be) AS unknown,
+           count(*) FILTER (WHERE own IS NOT NULL AND NOT could_be) AS too_large,
+           count(*) FILTER (WHERE own IS NULL) AS gone
+    FROM (
+        SELECT mail.own, {is_tried_again("true")} AS could_be
+        FROM scheduler.mailing AS mailing JOIN scheduler.bulk_mail AS mail ON mail.lane = mailing.lane
+        WHERE mailing.id = $1 AND {FAILED}) AS failed
+"""

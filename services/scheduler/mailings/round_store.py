@@ -153,6 +153,20 @@ class RoundStore:
         return int(rows[0]["repeated"])
 
 
+FAILED = "mail.shelf = 'u' AND mail.recipient IS NOT NULL AND mail.state IN ('failed', 'expired')"
+"""A mail that failed, as it is found by an index."""
+
+
+def is_tried_again(unknown: str) -> str:
+    """Whether a retry takes a mail that failed; `unknown`: whether somebody wants those the relay may have, too.
+
+    They go once more only if somebody says so; so does what nothing was ever heard of, and was given up. What was too
+    large to leave still is.
+    """
+    too_large = f"mail.handed_at IS NULL AND coalesce(mail.reason = '{FailureReason.INVALID_REQUEST}', false)"
+    return f"((coalesce(mail.reason, 'unknown') <> 'unknown' OR {unknown}::bool) AND NOT ({too_large}))"
+
+
 OPEN = " + ".join(f"lane.{state}" for state in OPEN_STATES)
 MAY_END = f"{OPEN} = 0 AND mailing.retry_before IS NULL"
 _MAY_RENEW = """
@@ -166,19 +180,15 @@ _LIST = """
     ORDER BY mailing.id
 """
 # $1 lane, $2 whether it has hours, $3 repeat_failed, $4 finish_at, $5 retry_before, $6 unknown. What expired with the
-# mailing's end has no other hours. What the relay may have goes once more only if somebody says so; so does what
-# nothing was ever heard of, and was given up. What was too large to leave still is. Of whoever was erased there is
-# nothing left to renew (`own`).
+# mailing's end has no other hours. Of whoever was erased there is nothing left to renew (`own`).
 RENEWABLE = f"""
-    mail.lane = $1 AND mail.shelf = 'u' AND mail.recipient IS NOT NULL AND mail.own IS NOT NULL
-    AND mail.state IN ('failed', 'expired') AND coalesce(now() < $4::timestamptz, true) AND (
+    mail.lane = $1 AND {FAILED} AND mail.own IS NOT NULL AND coalesce(now() < $4::timestamptz, true) AND (
         (mail.handed_at IS NOT NULL
          AND (($2::bool AND mail.state = 'expired' AND mail.reason = 'expired')
               OR ($3::bool AND mail.reason IN ({", ".join(f"'{each}'" for each in TRANSIENT)})))
          AND CASE WHEN mail.state = 'expired' AND $4 IS NOT NULL THEN coalesce(mail.expires_at < $4, true)
                   ELSE mail.round < {MOST_ROUNDS} AND coalesce(mail.expires_at <= $4, true) END)
-        OR (mail.ended_at < $5::timestamptz AND (coalesce(mail.reason, 'unknown') <> 'unknown' OR $6::bool)
-            AND NOT (mail.handed_at IS NULL AND coalesce(mail.reason = '{FailureReason.INVALID_REQUEST}', false))))
+        OR (mail.ended_at < $5::timestamptz AND {is_tried_again("$6")}))
 """
 # The mailing's row is held, so that it is not finished meanwhile.
 _RENEW = """

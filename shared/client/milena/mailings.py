@@ -77,7 +77,10 @@ class Mailings:
         return self._command(mailing_id, "cancel")
 
     def retry(self, mailing_id: str, **how: Any) -> MailingStatus:
-        """Another mail for those whose mail has failed until now, and for nobody else; `finish_at`, `unknown`."""
+        """Another mail for those whose mail has failed until now, and for nobody else; `finish_at`, `unknown`.
+
+        Raises Conflict where that is nobody.
+        """
         return MailingStatus.read(self._reach.ask(calls.retry_mailing(mailing_id, how)))
 
     def recipients(
