@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 from starlette.requests import ClientDisconnect
 
@@ -75,6 +76,23 @@ async def test_a_file_sent_again_writes_nothing_and_other_columns_stay(shop: Acc
     assert count(await take(shop, b"address,city\nbob@example.net,Rome\n")) == [1, 0, 1, 0, 0]
     bob = next(row for row in await read_contacts(shop) if row["address"] == "bob@example.net")
     assert (bob["name"], bob["tags"], bob["attributes"]) == ("Bob", ["customer"], {"city": "Rome"})
+
+
+async def test_rows_that_would_make_a_contact_too_large_are_left_out_and_the_others_count(shop: Account) -> None:
+    half = "x" * 9000
+    rows: list[dict[str, Any]] = [
+        {"address": "ann@x.org", "name": "1", "a": half},
+        {"address": "bob@x.org", "name": "1", "a": half},
+        {"address": "ann@x.org", "name": "2", "b": half},  # too much of her
+        {"address": "ann@x.org", "name": "3", "a": None},
+        {"address": "bob@x.org", "name": "1"},
+    ]
+    taken = await take(shop, b"\n".join(map(orjson.dumps, rows)), media=NDJSON)
+    assert count(taken) == [5, 2, 1, 1, 1]
+    assert [(each["row"], each["field"]) for each in taken["problems"]] == [(3, "attributes")]
+    kept = {row["address"]: (row["name"], list(row["attributes"])) for row in await read_contacts(shop)}
+    assert kept == {"ann@x.org": ("3", []), "bob@x.org": ("1", ["a"])}
+    assert count(await take(shop, f"address,b\nann@x.org,{half}\nbob@x.org,{half}\n".encode())) == [2, 0, 1, 0, 1]
 
 
 async def test_what_had_come_of_an_upload_that_is_cut_off_stays_and_the_next_one_goes_on(shop: Account) -> None:

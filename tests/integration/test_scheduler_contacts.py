@@ -1,10 +1,13 @@
 """Contacts over HTTP, on a real PostgreSQL: kept, found, exported and erased."""
 
+import asyncio
 import csv
 import io
 import json
 from typing import Any
 from uuid import UUID, uuid4
+
+import orjson
 
 from shared.access import ApiScope
 from tests.support.mailings import Account, World
@@ -77,6 +80,52 @@ async def test_what_no_contact_can_be_is_refused_with_pointers(shop: Account) ->
     for query in ("attribute=plan", "attribute=:pro", "tag=", "limit=0", "after=x", "color=red"):
         assert (await shop.ask("GET", f"/v1/contacts?{query}", expect=422))["errors"]
     assert (await shop.ask("GET", "/v1/contacts/nonsense", expect=422))["errors"]
+
+
+async def test_attributes_are_bounded_also_with_those_that_are_there(shop: Account) -> None:
+    half = '" ö,' * 1200  # 7,200 bytes of JSON
+    made = await put(shop, address="big@example.org", attributes={"a": half, "b": [1, 2] * 30})
+    path = f"/v1/contacts/{made['id']}"
+    for method, where in (("PATCH", path), ("POST", "/v1/contacts")):
+        fields: dict[str, Any] = {"name": "Ann", "attributes": {"c": half, "d": "x" * 2000}}
+        fields |= {} if method == "PATCH" else {"address": "big@example.org"}
+        [error] = (await shop.ask(method, where, expect=422, json=fields))["errors"]
+        assert error["pointer"] == "/attributes" and "16384" in error["detail"]
+        fields["attributes"] = {f"n{number}": number for number in range(199)}
+        assert await shop.refuse(method, where, fields) == ["/attributes"]
+    assert await shop.ask("GET", path, expect=200) == made  # not the name either
+    fitting = {"a": None, "c": half, "d": half}
+    assert (await shop.ask("PATCH", path, expect=200, json={"attributes": fitting}))["attributes"].keys() == {*"bcd"}
+
+
+async def test_a_contact_takes_to_the_byte_what_the_limit_says_and_one_that_was_larger_can_still_shrink(
+    shop: Account,
+) -> None:
+    pairs: dict[str, Any] = {"a": [" , ", {"b": ' "\\" : '}, 1.5], "c": "é"}
+    room = 16 * 1024 - len(orjson.dumps(pairs | {"d": "", "e": 1}))
+    made = await put(shop, address="full@example.org", attributes=pairs | {"d": "x" * room})
+    path = f"/v1/contacts/{made['id']}"
+    assert await shop.refuse("PATCH", path, {"attributes": {"e": 10}}) == ["/attributes"]
+    full = await shop.ask("PATCH", path, expect=200, json={"attributes": {"e": 1}})
+    assert len(orjson.dumps(full["attributes"])) == 16 * 1024
+    await shop.database.fetch(
+        """UPDATE scheduler.contact SET attributes = attributes || '{"f": "from before the limit"}' WHERE id = $1""",
+        UUID(made["id"]),
+    )
+    assert (await shop.ask("PATCH", path, expect=200, json={"name": "Ann"}))["name"] == "Ann"
+    assert await shop.refuse("PATCH", path, {"attributes": {"g": 1}}) == ["/attributes"]
+    assert (await shop.ask("PATCH", path, expect=200, json={"attributes": {"e": None}}))["attributes"]["f"]
+
+
+async def test_of_two_changes_at_once_that_fit_only_alone_one_is_refused(shop: Account) -> None:
+    made = await put(shop, address="two@example.org")
+    path = f"/v1/contacts/{made['id']}"
+    headers = {"Authorization": f"Bearer {shop.secret}"}
+    asked = [
+        shop.client.patch(path, headers=headers, json={"attributes": {name: "x" * 10_000}}) for name in ("a", "b", "c")
+    ]
+    answers = await asyncio.gather(*asked)
+    assert sorted(answer.status_code for answer in answers) == [200, 422, 422]
 
 
 async def test_contacts_are_found_by_tags_attributes_and_address_page_by_page(shop: Account) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from services.scheduler.contacts.contact import read_condition
 from services.scheduler.contacts.contact_import import ContactImport, ImportState
 from services.scheduler.contacts.identity import identify_recipient
-from services.scheduler.contacts.merging import fold_rows
-from services.scheduler.importing.recipients import Recipient
+from services.scheduler.contacts.merging import fold_rows, list_turns
+from services.scheduler.importing.recipients import ATTRIBUTES_LIMIT, Recipient
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 maybe_texts = st.none() | st.sampled_from(["", "Ann", "Bob"])
@@ -49,6 +49,27 @@ def test_rows_that_are_folded_leave_what_they_leave_one_by_one(given_rows: list[
     assert at_once == one_by_one
     assert len(folded.recipients) == len(one_by_one)
     assert len(folded.recipients) + folded.repeated + folded.amended == len(given_rows)
+
+
+def make_row(number: int, address: str, **attributes: Any) -> Recipient:
+    contact_id = identify_recipient("shop", address)
+    return Recipient(number, number, contact_id, address, attributes=attributes)
+
+
+def test_rows_that_together_say_too_much_of_a_recipient_are_found() -> None:
+    half = "x" * (ATTRIBUTES_LIMIT // 2)
+    ann, bob, cid = "ann@x.org", "bob@x.org", "cid@x.org"
+    given_rows = [make_row(1, ann, a=half), make_row(2, bob, a=half), make_row(3, ann, b=half)]
+    given_rows += [make_row(4, bob, a=half[1:]), make_row(5, cid, a=half), make_row(6, cid, a=None, b=half)]
+    assert fold_rows(given_rows).grown == {identify_recipient("shop", ann)}
+    many = [make_row(number, ann, **{f"a{number}": 1}) for number in range(201)]
+    assert not fold_rows(many[:200]).grown and fold_rows(many).grown
+
+
+def test_the_turns_of_rows_hold_each_recipient_once_in_his_order() -> None:
+    given_rows = [make_row(number, address) for number, address in enumerate(("a@x.org", "b@x.org", "a@x.org"))]
+    assert [[row.number for row in turn] for turn in list_turns(given_rows)] == [[0, 1], [2]]
+    assert list_turns([]) == []
 
 
 def test_case_makes_no_other_recipient_and_another_account_does() -> None:

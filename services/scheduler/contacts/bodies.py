@@ -61,7 +61,8 @@ class ContactChanges(BaseModel):
     )
     attributes: ContactAttributes = Field(
         default_factory=dict,
-        description=f"laid over those there are; null takes one away. Up to {ATTRIBUTES_LIMIT // 1024} KiB of JSON",
+        description=f"laid over those there are; null takes one away. All together up to {MOST_ATTRIBUTES} and"
+        f" {ATTRIBUTES_LIMIT // 1024} KiB of JSON",
         examples=[{"plan": "pro", "seats": 5}],
     )
 

@@ -4,14 +4,15 @@ nothing of that, and goes on."""
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
 from uuid import UUID
 
 import structlog
 
 from services.scheduler.contacts.contact_import import ContactImport, ImportState, Tally
 from services.scheduler.contacts.import_store import ImportProblem, ImportStore
-from services.scheduler.contacts.merging import fold_rows
 from services.scheduler.contacts.store import ContactStore
+from services.scheduler.contacts.taking import take_rows
 from services.scheduler.importing.reading import read_portions
 from services.scheduler.importing.recipients import Recipient
 from services.scheduler.importing.rows import BadRow, RowReader, UnreadableFile
@@ -118,16 +119,11 @@ class _Writer:
 
     async def _write(self, portion: Sequence[Recipient | BadRow], received: int) -> None:
         bad = [row for row in portion if isinstance(row, BadRow)]
-        folded = fold_rows(row for row in portion if isinstance(row, Recipient))
-        merged = await self._contacts.merge(self._account, folded.recipients) if folded.recipients else None
-        created, changed = (len(merged.created), len(merged.changed)) if merged else (0, 0)
-        counts = {
-            "created": created,
-            "changed": changed + folded.amended,
-            "unchanged": len(folded.recipients) - created - changed + folded.repeated,
-            "invalid": len(bad),
-        }
-        for name, count in counts.items():
+        taken = await take_rows(self._contacts, self._account, [row for row in portion if isinstance(row, Recipient)])
+        if taken.refused:
+            bad = sorted([*bad, *taken.refused], key=lambda row: row.number)
+        taken.counts.invalid = len(bad)
+        for name, count in asdict(taken.counts).items():
             setattr(self.tally, name, getattr(self.tally, name) + count)
             CONTACT_ROWS.labels(outcome=name).inc(count)
         await self._imports.note(self.import_id, received, self.tally, bad)

@@ -9,8 +9,9 @@ from services.scheduler.contacts.answers import ContactPage, ContactView, show_c
 from services.scheduler.contacts.bodies import CHANGES, NEW_CONTACT, ContactChanges, NewContact
 from services.scheduler.contacts.contact import Contact
 from services.scheduler.contacts.identity import identify_recipient
+from services.scheduler.contacts.merging import GROWN
 from services.scheduler.contacts.queries import AFTER_POINTER, PATH, SCOPE, TAG, ContactId, ContactQuery
-from services.scheduler.contacts.store import ContactStore
+from services.scheduler.contacts.store import ContactStore, Merged
 from shared.access import ApiKey, KeyLookup
 from shared.apidocs import describe_body, describe_problems
 from shared.authenticating import authenticate
@@ -45,7 +46,7 @@ def setup_contact_making(app: FastAPI, keys: KeyLookup, store: ContactStore) -> 
         """
         key = await authenticate(request, keys, SCOPE)
         wanted = (await read_model(request, NewContact)).to_recipient(key.account)
-        merged = await store.merge(key.account, [wanted])
+        merged = _refuse_grown(await store.merge(key.account, [wanted]))
         response.status_code = 201 if merged.created else 200
         response.headers["location"] = f"{PATH}/{wanted.id}"
         return show_contact(await find_contact(store, wanted.id, key))
@@ -103,8 +104,14 @@ def _setup_one(app: FastAPI, keys: KeyLookup, store: ContactStore) -> None:
         """
         key = await authenticate(request, keys, SCOPE)
         changes = parse_model(await read_changes(request), ContactChanges)
-        await store.change(changes.apply_to(await find_contact(store, contact_id, key)))
+        _refuse_grown(await store.change(changes.apply_to(await find_contact(store, contact_id, key))))
         return show_contact(await find_contact(store, contact_id, key))
+
+
+def _refuse_grown(merged: Merged) -> Merged:
+    if merged.refused:
+        raise invalid_content([{"detail": GROWN, "pointer": "/attributes"}])
+    return merged
 
 
 def _read_position(text: str, mark: str) -> UUID:

@@ -1,14 +1,14 @@
 """The statements on contacts. All times are PostgreSQL's."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from services.scheduler.contacts.contact import Contact, ContactFilter
-from services.scheduler.importing.recipients import TAG_SEPARATOR, Recipient
+from services.scheduler.importing.recipients import ATTRIBUTES_LIMIT, MOST_ATTRIBUTES, TAG_SEPARATOR, Recipient
 from shared.database import PLAN_EACH_TIME, Database
 
 _FIELDS = """
@@ -26,21 +26,45 @@ _INSERT = f"""
     SELECT id, $8, address, coalesce(name, ''), nullif(timezone, ''), coalesce(tags, '{{}}'), attributes
     FROM ({_GIVEN}) AS given ORDER BY id ON CONFLICT DO NOTHING RETURNING id
 """
+_MERGED = "(contact.attributes || given.attributes) - given.dropped"
 # Of the row as it is when it is locked: another import may have changed it meanwhile.
 _CHANGED = {
     "address": "given.address",
     "name": "coalesce(given.name, contact.name)",
     "timezone": "CASE WHEN given.timezone IS NULL THEN contact.timezone ELSE nullif(given.timezone, '') END",
     "tags": "coalesce(given.tags, contact.tags)",
-    "attributes": "(contact.attributes || given.attributes) - given.dropped",
+    "attributes": _MERGED,
 }
+_WRITTEN = {**_CHANGED, "changed_at": "now()"}
+
+
+def _measure(attributes: str) -> str:
+    """Bytes of JSON without the spaces that PostgreSQL writes between values. It writes 1e300 out, and so it counts."""
+    between = f"""regexp_replace(({attributes})::text, '"(\\\\.|[^"\\\\])*"', '', 'g')"""
+    return f"(octet_length(({attributes})::text) - length({between}) + length(replace({between}, ' ', '')))"
+
+
+def _count(attributes: str) -> str:
+    return f"(SELECT count(*) FROM jsonb_object_keys({attributes}))"
+
+
+# What is small is not counted: an attribute has 8 bytes at least. Whoever has more than the limits from before they
+# held for the whole keeps it, and may change all else of it.
+_FITS = f"""
+    CASE WHEN octet_length(({_MERGED})::text) <= least({ATTRIBUTES_LIMIT}, 8 * {MOST_ATTRIBUTES}) THEN true
+         ELSE {_count(_MERGED)} <= greatest({MOST_ATTRIBUTES}, {_count("contact.attributes")})
+          AND {_measure(_MERGED)} <= greatest({ATTRIBUTES_LIMIT}, {_measure("contact.attributes")}) END
+"""
+# A row that would be too large is written as it was, and so tells that it lacks what was given.
 _UPDATE = f"""
     UPDATE scheduler.contact AS contact
-    SET {", ".join(f"{column} = {value}" for column, value in _CHANGED.items())}, changed_at = now()
+    SET ({", ".join(_WRITTEN)}) = (
+        SELECT {", ".join(f"CASE WHEN fits THEN {value} ELSE contact.{name} END" for name, value in _WRITTEN.items())}
+        FROM (SELECT {_FITS} AS fits OFFSET 0) AS judged)
     FROM ({_GIVEN}) AS given WHERE contact.id = given.id
       AND ({", ".join(f"contact.{column}" for column in _CHANGED)})
           IS DISTINCT FROM ({", ".join(_CHANGED.values())})
-    RETURNING contact.id
+    RETURNING contact.id, contact.attributes IS DISTINCT FROM {_MERGED} AS refused
 """
 
 
@@ -54,10 +78,14 @@ def open_contact_lists(database_url: str) -> Database:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What became of the recipients that were given; the others were so already."""
+    """What became of the recipients that were given; the others were so already.
 
-    created: frozenset[UUID]
-    changed: frozenset[UUID]
+    `refused`: with the attributes they have, those given would be more than a contact may have; nothing was changed.
+    """
+
+    created: frozenset[UUID] = frozenset()
+    changed: frozenset[UUID] = frozenset()
+    refused: frozenset[UUID] = frozenset()
 
 
 class ContactStore:
@@ -76,15 +104,16 @@ class ContactStore:
         rows = await self._database.fetch(_INSERT, *_transpose(written), account)
         created = frozenset(row["id"] for row in rows)
         others = [each for each in written if each[0] not in created]
-        return Merged(created, await self._update(others) if others else frozenset())
+        return replace(await self._update(others), created=created) if others else Merged(created)
 
-    async def change(self, recipient: Recipient) -> None:
+    async def change(self, recipient: Recipient) -> Merged:
         """Change a contact as far as something is said; one that is not there is not made."""
-        await self._update([_write(recipient)])
+        return await self._update([_write(recipient)])
 
-    async def _update(self, written: list[tuple[Any, ...]]) -> frozenset[UUID]:
+    async def _update(self, written: list[tuple[Any, ...]]) -> Merged:
         rows = await self._database.fetch(_UPDATE, *_transpose(written))
-        return frozenset(row["id"] for row in rows)
+        changed, refused = (frozenset(row["id"] for row in rows if row["refused"] is so) for so in (False, True))
+        return Merged(changed=changed, refused=refused)
 
     async def find(self, account: str, contact_id: UUID) -> Contact | None:
         """One contact of this account."""
