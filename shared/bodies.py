@@ -3,6 +3,7 @@
 Errors leave as problems: 400 for what cannot be parsed, 422 with a pointer to each field otherwise.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -12,13 +13,14 @@ from starlette.requests import ClientDisconnect
 
 from shared.events import list_errors
 from shared.problems import Problem, invalid_content, reword
+from shared.whole_numbers import BEYOND, find_rounded
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def read_object(request: Request) -> dict[str, Any]:
-    """The body as a JSON object. Raises Problem 400 or 422."""
-    return parse_object(await read_body(request))
+async def read_object(request: Request, *, free: Sequence[str] | None = None) -> dict[str, Any]:
+    """The body as a JSON object; `free` as with parse_object. Raises Problem 400 or 422."""
+    return parse_object(await read_body(request), free=free)
 
 
 async def read_changes(request: Request) -> dict[str, Any]:
@@ -67,8 +69,11 @@ def cut_off() -> Problem:
     return Problem(400, "malformed-request", "The connection ended before the body did.")
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """A JSON object. Raises Problem 400 or 422."""
+def parse_object(body: bytes, *, free: Sequence[str] | None = None) -> dict[str, Any]:
+    """A JSON object. Raises Problem 400 or 422, also for whole numbers that would be rounded.
+
+    `free`: fields that hold what the sender likes, where those are known and all others are judged; None: any may.
+    """
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
@@ -76,4 +81,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise Problem(400, "malformed-json", f"The body is not JSON ({where}): {exc.msg}.") from None
     if not isinstance(value, dict):
         raise invalid_content([{"detail": "the body must be a JSON object", "pointer": ""}])
+    refuse_rounded(body, value.values() if free is None else [value.get(name) for name in free])
     return value
+
+
+def refuse_rounded(body: bytes, read: Iterable[Any]) -> None:
+    """Raises Problem 422 for whole numbers in these values of the body that are not what they were."""
+    if rounded := find_rounded(body, read):
+        raise invalid_content([{"detail": BEYOND, "pointer": pointer} for pointer in rounded])

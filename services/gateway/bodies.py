@@ -76,7 +76,7 @@ async def read_fields(request: Request) -> dict[str, Any]:
     # curl -d says "form" whatever it sends.
     if media == _FORM and not body.lstrip().startswith(b"{"):
         return _collect(_parse_form(body))
-    return parse_object(body)
+    return parse_object(body, free=())  # each of its fields is judged
 
 
 def read_simple(fields: dict[str, Any]) -> SimpleEmail:

@@ -20,7 +20,7 @@ from shared.authenticating import authenticate, take_mails
 from shared.bodies import read_object
 from shared.composing.attachments import AttachmentRules
 from shared.composing.composer import Identity, TooLarge, compose_full
-from shared.composing.forms import NewEmail, read_full
+from shared.composing.forms import FREE_FIELDS, NewEmail, read_full
 from shared.composing.refusing import compose, explain_size
 from shared.events import EmailRequested
 from shared.middlewares import Endpoint
@@ -89,7 +89,7 @@ def setup_sending(
         exactly one sender.
         """
         key = await authenticate(request, keys, ApiScope.EMAILS_SEND)
-        fields = await read_object(request)
+        fields = await read_object(request, free=FREE_FIELDS)
         send = partial(_send_full, request, acceptor, templates, key, fields, rules=rules)
         return await once.run(request, key, fields, send)
 

@@ -19,6 +19,9 @@ _OWN_FIELDS = frozenset(
     {"id", "account", "api_key_id", "requested_at", "test", "retry_of", "mailing_id", "batch_id", "template", "paced"}
 )
 
+FREE_FIELDS = ("variables", "metadata")
+"""What they hold is the caller's own."""
+
 TemplateName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 VersionNumber = Annotated[int, Field(ge=1, lt=2**31)]
 

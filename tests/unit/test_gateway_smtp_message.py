@@ -245,6 +245,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "raw octets": (write(Subject="\udcff"), "5.6.0 the header Subject holds bytes"),
     "a line break in a word": (write(Subject="=?utf-8?Q?a=0D=0AX:_b?="), "5.6.0 /subject must not contain CR"),
     "metadata": (write("X-Milena-Metadata: [1]"), "5.6.0 X-Milena-Metadata must be a JSON object"),
+    "number": (write('X-Milena-Metadata: {"a": 18446744073709551616}'), "5.6.0 X-Milena-Metadata holds a whole number"),
     "tags": (write(f"X-Milena-Tags: {'x,' * 21}"), "5.6.0 /tags"),
     "own": (write("X-Milena-Tag: x"), "5.6.0 X-Milena-Tag is not known"),
     "content id": (

@@ -17,6 +17,7 @@ from services.gateway.smtp.fields import Fields, Inexpressible
 from services.gateway.smtp.parts import read_content
 from shared.addresses import Mailbox
 from shared.events import EmailRequested, list_errors
+from shared.whole_numbers import HOLDS_BEYOND, find_rounded
 
 _SEPARATORS = re.compile(r"[,\s]+")
 _OWN = frozenset({"tags", "metadata"})
@@ -108,6 +109,8 @@ def _read_own(fields: Fields, message_id: str | None) -> dict[str, Any]:
             metadata = None
         if not isinstance(metadata, dict):
             raise Inexpressible('X-Milena-Metadata must be a JSON object, as {"order": 42}')
+        if find_rounded(given.encode(), metadata.values()):
+            raise Inexpressible(f"X-Milena-Metadata {HOLDS_BEYOND}")
     if message_id:
         metadata = {_GIVEN_ID: message_id, **metadata}
     tags = [tag for tag in _SEPARATORS.split(fields.read_text("X-Milena-Tags") or "") if tag]

@@ -12,9 +12,10 @@ from services.scheduler.batches.sharing import SharedContent
 from services.scheduler.batches.splitting import Piece
 from services.scheduler.pacing.rows import BulkRow, keep_mail
 from shared.access import ApiKey
+from shared.bodies import refuse_rounded
 from shared.composing.attachments import AttachmentRules
 from shared.composing.composer import Identity, TooLarge, compose_full
-from shared.composing.forms import read_full
+from shared.composing.forms import FREE_FIELDS, read_full
 from shared.composing.refusing import compose, explain_size
 from shared.events import EmailRequested, UnreadableEvent
 from shared.problems import Problem, invalid_content
@@ -23,6 +24,7 @@ _STORED = (
     "templates that are stored cannot be used in a batch: write subject, text and html into the mail; what many mails"
     " share is stored once"
 )
+_FREE = ("content", *FREE_FIELDS)
 
 
 class BadItem(NamedTuple):
@@ -96,6 +98,7 @@ class Judge:
             raise invalid_content([{"detail": "an item must be a JSON object", "pointer": ""}])
         if "template" in fields:
             raise invalid_content([{"detail": _STORED, "pointer": "/template"}])
+        refuse_rounded(piece.value, [fields.get(name) for name in _FREE])
         return fields
 
     def _judge(self, number: int, email_id: UUID, fields: dict[str, Any]) -> BulkRow:

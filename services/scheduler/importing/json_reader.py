@@ -9,6 +9,7 @@ from services.scheduler.batches.splitting import LineSplitter, Piece
 from services.scheduler.importing.columns import ADDRESS_NAMES, KNOWN
 from services.scheduler.importing.rows import BadRow, Row
 from services.scheduler.importing.text_lines import LINE_LIMIT
+from shared.whole_numbers import HOLDS_BEYOND, find_rounded
 
 _TAKEN = "must not name what is a field of its own (address, name, timezone, tags), or stands beside it, too"
 
@@ -38,6 +39,8 @@ class JsonReader:
             return BadRow(number, line, None, f"is not JSON (column {exc.colno}): {exc.msg}")
         if not isinstance(given, dict):
             return BadRow(number, line, None, "must be a JSON object")
+        if find_rounded(piece.value, given.values()):
+            return BadRow(number, line, self._attributes_field, HOLDS_BEYOND)
         return self._flatten(number, line, given)
 
     def _flatten(self, number: int, line: int, given: dict[str, Any]) -> Row | BadRow:
