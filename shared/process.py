@@ -36,10 +36,13 @@ async def run_parts(parts: Sequence[Part], *, grace_s: float = 30.0) -> None:
     started: list[Part] = []
     try:
         for part in parts:
+            if ended.is_set():
+                break
             await part.start()
             started.append(part)
-        calm_collector()
-        log.info("started", pid=os.getpid())
+        else:
+            calm_collector()
+            log.info("started", pid=os.getpid())
         await ended.wait()
     finally:
         start_watchdog(grace_s)
