@@ -129,6 +129,24 @@ LINES = st.builds(
 )
 
 
+_EVERY_DAY: tuple[Field, ...] = (
+    ("*", frozenset(range(1, 32))), ("*", frozenset(range(1, 13))), ("*", frozenset(range(7))),
+)  # fmt: skip
+NIGHTLY = st.builds(
+    lambda minute, hour: Line((minute, hour, *_EVERY_DAY), both=False),
+    _draw_field(0, 59),
+    _draw_numbers(0, 3) | st.just(("*", frozenset(range(24)))),
+)
+"""Lines that are due in the hours in which clocks change, most of them in no other."""
+
+
+def find_change(name: str, day: datetime) -> datetime:
+    """The minute of the day that begins at `day` (UTC) in which a zone has another offset than before."""
+    zone = read_zone(name)
+    minutes = (day + MINUTE * number for number in range(1, 24 * 60 + 1))
+    return next(each for each in minutes if each.astimezone(zone).utcoffset() != day.astimezone(zone).utcoffset())
+
+
 def build(line: Line, zone: str) -> Schedule:
     """By the way that means what the line means: details where both day fields must match."""
     if not line.both:
