@@ -123,6 +123,13 @@ def test_a_first_item_says_what_all_others_do_not_say_themselves() -> None:
     assert isinstance(bad, BadItem) and (bad.number, bad.line) == (5, 6)
 
 
+def test_a_first_item_whose_content_is_no_object_is_told_so() -> None:
+    bad = make_judge(new_email_id()).judge(make_piece(1, {"content": 5}))
+    assert isinstance(bad, BadItem)
+    assert [each["pointer"] for each in bad.problem["errors"]] == ["/content"]
+    assert "must be an object" in bad.problem["errors"][0]["detail"]
+
+
 def test_content_said_once_is_not_judged_without_end() -> None:
     judge = replace(make_judge(new_email_id()), apart_limit=2000)
     judge.judge(make_piece(1, {"content": {**CONTENT, "html": "x" * 500}}))

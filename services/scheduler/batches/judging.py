@@ -77,9 +77,12 @@ class Judge:
             return BadItem(number, piece.line, problem.to_document())
 
     def _take_common(self, fields: dict[str, Any], size: int) -> bool:
-        content = fields.get("content")
-        if not isinstance(content, dict) or len(fields) > 1:
+        if fields.keys() != {"content"}:
             return False
+        content = fields["content"]
+        if not isinstance(content, dict):
+            detail = "must be an object: the fields that all items share"
+            raise invalid_content([{"detail": detail, "pointer": "/content"}])
         if "template" in content:
             raise invalid_content([{"detail": _STORED, "pointer": "/content/template"}])
         self._common, self._common_size = content, size
