@@ -210,6 +210,7 @@ async def test_runs_asked_for_by_hand(tasks: Tasks, reader: TopicReader) -> None
     assert asked.by_hand
     run = await tasks.wait_for_run(asked)
     assert run.result == {"total": 2, "attempt": 1}
+    await reader.wait_for(lambda each: each.data.get("task_id") == task.id)
     assert [each.data["occurrence_id"] for each in list_ticks(reader, task.id)] == [str(asked.id)]
     job_run = JobRun(job_name="purge_history", args={"older_than_days": 3000}, creator=Creator())
     run = await tasks.wait_for_run(await tasks.runs.run_job("default", job_run))
