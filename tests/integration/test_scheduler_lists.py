@@ -2,7 +2,7 @@
 
 import csv
 import io
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -91,6 +91,19 @@ async def test_a_mailing_to_a_list_is_written_with_its_rows(shop: Account) -> No
     assert preview["text"] == "1 ann@example.org"
     checked = await shop.check(mailing)
     assert (checked["recipients"], checked["missing"]) == (2, [{"variable": "plan", "recipients": 1}])
+
+
+async def test_a_check_counts_those_whose_hours_do_not_open_before_the_end(shop: Account) -> None:
+    lines = b'{"address": "ann@example.org", "timezone": "Etc/GMT+2"}\n{"address": "bob@example.org"}\n'
+    made = await upload(shop, lines, media=NDJSON)
+    now = datetime.now(UTC)
+    hours = {"from": f"{now - timedelta(hours=2):%H:%M}", "to": f"{now - timedelta(hours=1):%H:%M}", "timezone": "UTC"}
+    asked = {"audience": {"list": made["id"]}, "hours": hours}
+    endless = await shop.check(await shop.create(**asked))
+    assert "hours-never-open" not in {each["code"] for each in endless["warnings"]}
+    checked = await shop.check(await shop.create(**asked, finish_at=(now + timedelta(hours=3)).isoformat()))
+    [told] = [each["detail"] for each in checked["warnings"] if each["code"] == "hours-never-open"]
+    assert told.startswith("1 of the recipients ")
 
 
 async def test_an_upload_that_leaves_nobody_is_refused_and_says_why(shop: Account) -> None:

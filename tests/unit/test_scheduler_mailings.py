@@ -8,7 +8,7 @@ import pytest
 from services.scheduler.mailings.audience import Audience
 from services.scheduler.mailings.audience_store import write_source
 from services.scheduler.mailings.bodies import NewMailing
-from services.scheduler.mailings.checking import Trial, estimate_duration, list_warnings
+from services.scheduler.mailings.checking import Trial, count_shut_out, estimate_duration, list_warnings
 from services.scheduler.mailings.commands import describe_end
 from services.scheduler.mailings.content import check_content, find_needs, render
 from services.scheduler.mailings.defining import change, define, to_fields
@@ -195,7 +195,7 @@ def test_a_trial_remembers_each_fault_once_with_whom_it_met_first() -> None:
 
 def test_warnings_say_what_need_not_be_wrong() -> None:
     def warn(definition: MailingDefinition, trial: Trial | None = None, lacking: int = 0) -> set[str]:
-        found = list_warnings(definition, NOW, timedelta(hours=2), trial or Trial(CONTENT), lacking)
+        found = list_warnings(definition, NOW, timedelta(hours=2), trial or Trial(CONTENT), lacking=lacking)
         return {code for code, _ in found}
 
     calm: dict[str, Any] = {
@@ -209,6 +209,23 @@ def test_warnings_say_what_need_not_be_wrong() -> None:
     assert warn(make(**calm), lacking=1) == {"missing-variables"}
     assert warn(make(**calm), Trial(CONTENT, tried=2, failed=2)) == {"all-fail"}
     assert warn(make(**calm, finish_at="2026-11-28T13:00:00Z")) == {"finishes-too-early"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "shut_out"),
+    [
+        ({"finish_at": "2026-11-28T20:00:00Z"}, 3 + 2 + 5),  # from 12:00 in UTC, 21:00 in Tokyo, 07:00 in New York
+        ({"finish_at": "2026-11-29T12:00:00Z"}, 0),
+        ({"start_at": "2026-11-29T00:30:00Z", "finish_at": "2026-11-29T08:00:00Z"}, 7 + 2 + 5),
+        ({}, 0),
+    ],
+)
+def test_those_whose_hours_never_open_are_counted(fields: dict[str, Any], shut_out: int) -> None:
+    definition = make(hours={"from": "09:00", "to": "12:00", "timezone": "UTC"}, **fields)
+    zones = {"Asia/Tokyo": 3, "America/New_York": 7, "No/Where": 2, None: 5}
+    assert count_shut_out(definition, NOW, zones) == shut_out
+    warned = dict(list_warnings(definition, NOW, None, Trial(CONTENT), shut_out=shut_out))
+    assert ("hours-never-open" in warned) == bool(shut_out)
 
 
 def test_every_value_of_an_audience_is_an_argument() -> None:

@@ -63,6 +63,16 @@ def estimate_duration(mails: int, rate: int | None, hours: Hours | None) -> time
     return timedelta(days=days, seconds=rest_s)
 
 
+def count_shut_out(definition: MailingDefinition, now: datetime, zones: Mapping[str | None, int]) -> int:
+    """How many recipients have no hours between its start and its end, of so many in each time zone."""
+    hours, end = definition.hours, definition.finish_at
+    if hours is None or end is None:
+        return 0
+    begin = max(now, definition.start_at or now)
+    windows = ((hours.next_window(begin, zone), count) for zone, count in zones.items())
+    return sum(count for window, count in windows if window is None or window.start >= end)
+
+
 def _count_minutes(clock: Any) -> int:
     return int(clock.hour * 60 + clock.minute)
 
@@ -81,9 +91,15 @@ def list_problems(
 
 
 def list_warnings(
-    definition: MailingDefinition, now: datetime, duration: timedelta | None, trial: Trial, lacking: int
+    definition: MailingDefinition,
+    now: datetime,
+    duration: timedelta | None,
+    trial: Trial,
+    *,
+    lacking: int = 0,
+    shut_out: int = 0,
 ) -> list[tuple[str, str]]:
-    """What need not be wrong: code and sentence."""
+    """What need not be wrong: code and sentence. `lacking` variables, and recipients who are `shut_out`."""
     found: list[tuple[str, str]] = []
     if not definition.unsubscribe:
         detail = "The mail has no List-Unsubscribe (`unsubscribe: true`): large mailbox providers refuse mass mail so."
@@ -101,4 +117,7 @@ def list_warnings(
     if duration and definition.finish_at and begin + duration > definition.finish_at:
         detail = "At its rate it is not through by finish_at: the rest would not be sent."
         found.append(("finishes-too-early", detail))
+    if shut_out:
+        detail = f"{shut_out} of the recipients would get nothing: no `hours` of theirs open before finish_at."
+        found.append(("hours-never-open", detail))
     return found

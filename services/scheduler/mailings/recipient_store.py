@@ -59,6 +59,14 @@ class RecipientStore:
         recipients, unsubscribed, *counts = rows[0].values()
         return AudienceCount(recipients, unsubscribed, tuple(counts))
 
+    async def count_by_zone(self, account: str, audience: Audience) -> dict[str | None, int]:
+        """How many there are in each time zone; None: theirs is not known."""
+        source = write_source(account, audience)
+        rows = await self._database.fetch(
+            f"SELECT zone, count(*) FROM ({source.sql}) AS source GROUP BY zone", *source.args
+        )
+        return {row["zone"]: row["count"] for row in rows}
+
     async def is_empty(self, account: str, audience: Audience) -> bool:
         """Whether nobody is in it."""
         source = write_source(account, audience)

@@ -21,7 +21,7 @@ from services.scheduler.mailings.answers import (
 )
 from services.scheduler.mailings.audience import Audience
 from services.scheduler.mailings.bodies import RecipientChoice, TestRequest
-from services.scheduler.mailings.checking import Trial, estimate_duration, list_problems, list_warnings
+from services.scheduler.mailings.checking import Trial, count_shut_out, estimate_duration, list_problems, list_warnings
 from services.scheduler.mailings.commands import find_mailing, find_now
 from services.scheduler.mailings.content import Errors, Rendered, find_needs, render
 from services.scheduler.mailings.defining import refuse_senders
@@ -112,7 +112,8 @@ class Trials:
         mails = count.recipients - count.unsubscribed
         duration = estimate_duration(mails, definition.rate, definition.hours)
         problems = self._list_problems(mailing, key, is_empty=not count.recipients)
-        warnings = list_warnings(definition, now, duration, trial, len(missing))
+        shut_out = await self._count_shut_out(mailing, now)
+        warnings = list_warnings(definition, now, duration, trial, lacking=len(missing), shut_out=shut_out)
         return MailingCheck(
             ready=not problems,
             recipients=count.recipients,
@@ -143,6 +144,13 @@ class Trials:
         if mailing.definition.unsubscribe and self._links:
             variables[LINK] = self._links.begin(mailing.account, mailing.id, trial=True)(recipient.id)
         return variables
+
+    async def _count_shut_out(self, mailing: Mailing, now: datetime) -> int:
+        definition = mailing.definition
+        if definition.hours is None or definition.finish_at is None:
+            return 0
+        zones = await self._recipients.count_by_zone(mailing.account, definition.audience)
+        return count_shut_out(definition, now, zones)
 
     async def _try(self, mailing: Mailing) -> Trial:
         definition = mailing.definition
