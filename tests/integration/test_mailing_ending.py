@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.scheduler.mailings.ending import LOOKS, create_mailing_watch
+from services.scheduler.mailings.course.ending import LOOKS, create_mailing_watch
 from services.scheduler.pacing.states import BulkState
 from shared.access import ApiScope, digest_key
 from shared.live import TicketOffice

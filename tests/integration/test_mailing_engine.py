@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from services.scheduler.contacts.erasing_store import _STOP_FREEZING
-from services.scheduler.mailings.engine import EnginePolicy
+from services.scheduler.mailings.course.engine import EnginePolicy
 from services.scheduler.pacing.settling_store import Result
 from services.scheduler.pacing.states import BulkState
 from services.scheduler.pacing.store import RELEASES, PacingStore, QueuedMail
@@ -20,7 +20,7 @@ from tests.support.mailing_machine import CONTENT, Machine
 async def test_an_audience_is_taken_in_once_whoever_dies_and_nobody_who_comes_later(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.scheduler.mailings.engine._FROZEN_AT_ONCE", 3)
+    monkeypatch.setattr("services.scheduler.mailings.course.engine._FROZEN_AT_ONCE", 3)
     before = set(await machine.add_contacts(10))
     mailing = await machine.begin()
     keep, written = machine.freezes.keep, 0
@@ -58,7 +58,7 @@ async def test_an_audience_is_taken_in_once_whoever_dies_and_nobody_who_comes_la
 async def test_whoever_stood_still_while_another_went_on_writes_nothing(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.scheduler.mailings.engine._FROZEN_AT_ONCE", 3)
+    monkeypatch.setattr("services.scheduler.mailings.course.engine._FROZEN_AT_ONCE", 3)
     await machine.add_contacts(5)
     mailing = await machine.begin()
     await machine.freezes.begin_due(machine.shop.name)
@@ -156,7 +156,7 @@ async def test_no_mailing_begins_while_somebody_of_its_account_is_being_erased(
 async def test_a_cancelled_mailing_takes_nobody_in_any_more_and_is_over_once_all_have_their_end(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.scheduler.mailings.engine._FROZEN_AT_ONCE", 3)
+    monkeypatch.setattr("services.scheduler.mailings.course.engine._FROZEN_AT_ONCE", 3)
     await machine.add_contacts(7)
     mailing = await machine.begin()
     keep = machine.freezes.keep
@@ -503,7 +503,7 @@ async def test_whoever_unsubscribes_after_his_mail_failed_gets_no_next_one(machi
 async def test_of_two_who_renew_the_second_leaves_the_retry_to_the_first(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.scheduler.mailings.round_store._PORTION", 2)
+    monkeypatch.setattr("services.scheduler.mailings.course.round_store._PORTION", 2)
     await machine.add_contacts(6)
     mailing = await machine.begin()
     await machine.engine.start(machine.shop.name)

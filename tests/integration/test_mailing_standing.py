@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.scheduler.contacts.identity import identify_recipient
-from services.scheduler.mailings.outcome_store import OutcomeStore
-from services.scheduler.mailings.reasons_store import ReasonStore
+from services.scheduler.mailings.standing.outcome_store import OutcomeStore
+from services.scheduler.mailings.standing.reasons_store import ReasonStore
 from services.scheduler.mailings.states import MessageState
 from services.scheduler.pacing.states import BulkState
 from shared.database import Database

@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from services.scheduler.mailings.engine import Engine, EnginePolicy
-from services.scheduler.mailings.finish_store import FinishStore
-from services.scheduler.mailings.freeze_store import FreezeStore
-from services.scheduler.mailings.round_store import RoundStore
+from services.scheduler.mailings.course.engine import Engine, EnginePolicy
+from services.scheduler.mailings.course.finish_store import FinishStore
+from services.scheduler.mailings.course.freeze_store import FreezeStore
+from services.scheduler.mailings.course.round_store import RoundStore
 from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.fairness import share_out
 from services.scheduler.pacing.settling_store import Result, SettlingStore

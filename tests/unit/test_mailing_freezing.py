@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from services.scheduler.mailings.audience import Audience
-from services.scheduler.mailings.freezing import Addressee, Freezer, Turns
+from services.scheduler.mailings.course.freezing import Addressee, Freezer, Turns
 from services.scheduler.mailings.hours import Hours
 from services.scheduler.mailings.mailing import Mailing, MailingDefinition, MailingState
 from services.scheduler.mailings.states import KEPT_AS, MessageState, show_state

@@ -8,13 +8,13 @@ import pytest
 from services.scheduler.mailings.audience import Audience
 from services.scheduler.mailings.audience_store import write_source
 from services.scheduler.mailings.bodies import NewMailing
-from services.scheduler.mailings.checking import Trial, count_shut_out, estimate_duration, list_warnings
 from services.scheduler.mailings.commands import describe_end
 from services.scheduler.mailings.content import check_content, find_needs, render
 from services.scheduler.mailings.defining import change, define, to_fields
 from services.scheduler.mailings.hours import Hours
 from services.scheduler.mailings.mailing import Mailing, MailingDefinition, MailingState
-from services.scheduler.mailings.testing import compose_test
+from services.scheduler.mailings.trials.checking import Trial, count_shut_out, estimate_duration, list_warnings
+from services.scheduler.mailings.trials.testing import compose_test
 from services.scheduler.mailings.variables import fill_in
 from shared.access import ApiKey
 from shared.bodies import parse_model

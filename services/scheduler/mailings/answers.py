@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from services.scheduler.mailings.bodies import DailyHours
 from services.scheduler.mailings.defining import to_fields
 from services.scheduler.mailings.mailing import Mailing, MailingState
-from services.scheduler.mailings.standing_answers import MailingPace, MessageCounts
+from services.scheduler.mailings.standing.answers import MailingPace, MessageCounts
 from shared.apidocs import FieldError
 
 MAILING_ID = "01a2b3c4-d5e6-7f80-9a1b-2c3d4e5f6071"

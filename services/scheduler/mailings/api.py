@@ -1,22 +1,22 @@
 """The API's part about mailings."""
 
-from services.scheduler.mailings.asking_store import AskingStore
 from services.scheduler.mailings.audience_store import open_audiences
 from services.scheduler.mailings.bodies import MailingChanges, NewMailing, RecipientChoice, RetryRequest, TestRequest
 from services.scheduler.mailings.commands import Mailings
-from services.scheduler.mailings.control import MailingControl
-from services.scheduler.mailings.control_routes import setup_control
-from services.scheduler.mailings.control_store import ControlStore
-from services.scheduler.mailings.outcome_store import OutcomeStore
-from services.scheduler.mailings.reasons_store import ReasonStore
-from services.scheduler.mailings.recipient_store import RecipientStore
+from services.scheduler.mailings.control.control import MailingControl
+from services.scheduler.mailings.control.routes import setup_control
+from services.scheduler.mailings.control.store import ControlStore
+from services.scheduler.mailings.course.asking_store import AskingStore
 from services.scheduler.mailings.routes import PATH, setup_mailing_routes
-from services.scheduler.mailings.sight import MailingLook, make_sight
-from services.scheduler.mailings.standing_routes import setup_recipients, setup_stats
-from services.scheduler.mailings.standing_store import StandingStore
+from services.scheduler.mailings.standing.outcome_store import OutcomeStore
+from services.scheduler.mailings.standing.reasons_store import ReasonStore
+from services.scheduler.mailings.standing.routes import setup_recipients, setup_stats
+from services.scheduler.mailings.standing.sight import MailingLook, make_sight
+from services.scheduler.mailings.standing.store import StandingStore
 from services.scheduler.mailings.store import MailingStore
-from services.scheduler.mailings.trial_routes import setup_trials
-from services.scheduler.mailings.trials import Trials
+from services.scheduler.mailings.trials.recipient_store import RecipientStore
+from services.scheduler.mailings.trials.routes import setup_trials
+from services.scheduler.mailings.trials.trials import Trials
 from services.scheduler.settings import ApiSettings
 from services.scheduler.views import Views
 from services.scheduler.waiting.store import SchedulerStore

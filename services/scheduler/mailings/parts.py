@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from services.scheduler.mailings.asking_store import AskingStore
-from services.scheduler.mailings.cleaning_store import MailingCleaning
-from services.scheduler.mailings.ending import create_mailing_looks
-from services.scheduler.mailings.engine import Engine, EnginePolicy
-from services.scheduler.mailings.finish_store import FinishStore
-from services.scheduler.mailings.freeze_store import FreezeStore
-from services.scheduler.mailings.round_store import RoundStore
-from services.scheduler.mailings.watching import MailingWatcher
+from services.scheduler.mailings.course.asking_store import AskingStore
+from services.scheduler.mailings.course.cleaning_store import MailingCleaning
+from services.scheduler.mailings.course.ending import create_mailing_looks
+from services.scheduler.mailings.course.engine import Engine, EnginePolicy
+from services.scheduler.mailings.course.finish_store import FinishStore
+from services.scheduler.mailings.course.freeze_store import FreezeStore
+from services.scheduler.mailings.course.round_store import RoundStore
+from services.scheduler.mailings.course.watching import MailingWatcher
 from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.settings import JobRunnerSettings
 from shared.cleaning import Chore

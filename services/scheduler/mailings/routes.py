@@ -11,8 +11,8 @@ from services.scheduler.mailings.bodies import MailingChanges, NewMailing
 from services.scheduler.mailings.commands import Mailings, find_mailing
 from services.scheduler.mailings.examples import CHANGES, NEW_MAILING
 from services.scheduler.mailings.mailing import MailingState
-from services.scheduler.mailings.standing_answers import show_counts, show_pace
-from services.scheduler.mailings.standing_store import StandingStore
+from services.scheduler.mailings.standing.answers import show_counts, show_pace
+from services.scheduler.mailings.standing.store import StandingStore
 from services.scheduler.mailings.store import MailingStore
 from shared.access import ApiScope, KeyLookup
 from shared.apidocs import describe_body, describe_problems

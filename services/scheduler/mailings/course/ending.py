@@ -2,8 +2,8 @@
 
 from services.scheduler.failures import SOURCE
 from services.scheduler.mailings.mailing import MailingState
-from services.scheduler.mailings.standing import MailingStanding
-from services.scheduler.mailings.standing_store import StandingStore
+from services.scheduler.mailings.standing.standing import MailingStanding
+from services.scheduler.mailings.standing.store import StandingStore
 from services.scheduler.pacing.look_store import LookStore
 from services.scheduler.pacing.looking import Watch, create_look_loop
 from services.scheduler.pacing.states import BulkState

@@ -12,11 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.scheduler.importing.formulas import guard_cell
 from services.scheduler.mailings.commands import find_mailing, refuse_forgotten
-from services.scheduler.mailings.outcome_store import OutcomeStore
-from services.scheduler.mailings.reasons_store import ReasonStore
 from services.scheduler.mailings.routes import PATH, SCOPE, TAG, MailingId, describe_answers
-from services.scheduler.mailings.standing import merge_reasons
-from services.scheduler.mailings.standing_answers import (
+from services.scheduler.mailings.standing.answers import (
     RecipientPage,
     RecipientView,
     StatsSummary,
@@ -24,7 +21,10 @@ from services.scheduler.mailings.standing_answers import (
     show_recipient,
     show_stats,
 )
-from services.scheduler.mailings.standing_store import StandingStore
+from services.scheduler.mailings.standing.outcome_store import OutcomeStore
+from services.scheduler.mailings.standing.reasons_store import ReasonStore
+from services.scheduler.mailings.standing.standing import merge_reasons
+from services.scheduler.mailings.standing.store import StandingStore
 from services.scheduler.mailings.states import KEPT_AS, MessageState
 from services.scheduler.mailings.store import MailingStore
 from shared.access import KeyLookup

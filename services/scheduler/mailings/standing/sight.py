@@ -5,9 +5,9 @@ from uuid import UUID
 
 from services.scheduler.mailings.examples import EVENTS
 from services.scheduler.mailings.routes import PATH, SCOPE
-from services.scheduler.mailings.standing import MailingStanding
-from services.scheduler.mailings.standing_answers import show_progress
-from services.scheduler.mailings.standing_store import StandingStore
+from services.scheduler.mailings.standing.answers import show_progress
+from services.scheduler.mailings.standing.standing import MailingStanding
+from services.scheduler.mailings.standing.store import StandingStore
 from shared.access import ApiKey
 from shared.live import Message, Sight, Snapshot
 

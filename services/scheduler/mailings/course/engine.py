@@ -11,11 +11,11 @@ from uuid import UUID
 import orjson
 import structlog
 
-from services.scheduler.mailings.finish_store import FinishStore
-from services.scheduler.mailings.freeze_store import FreezeStore, Place
-from services.scheduler.mailings.freezing import Freezer, Turns
+from services.scheduler.mailings.course.finish_store import FinishStore
+from services.scheduler.mailings.course.freeze_store import FreezeStore, Place
+from services.scheduler.mailings.course.freezing import Freezer, Turns
+from services.scheduler.mailings.course.round_store import LISTENED_EVERY, Failed, Renewed, Rounds, RoundStore
 from services.scheduler.mailings.mailing import Mailing
-from services.scheduler.mailings.round_store import LISTENED_EVERY, Failed, Renewed, Rounds, RoundStore
 from services.scheduler.pacing.bulk_store import BulkStore
 from services.scheduler.pacing.rows import hash_content
 from shared.events.identity import name_mails

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from services.scheduler.mailings.reasons_store import COUNT_REASONS
+from services.scheduler.mailings.standing.reasons_store import COUNT_REASONS
 from shared.cleaning import delete_chosen
 from shared.database import Database
 

@@ -6,7 +6,7 @@ from services.scheduler.mailings.answers import MailingCheck, MailingPreview, Te
 from services.scheduler.mailings.bodies import RecipientChoice, TestRequest
 from services.scheduler.mailings.examples import CHOICE, TEST
 from services.scheduler.mailings.routes import PATH, SCOPE, TAG, MailingId, describe_answers
-from services.scheduler.mailings.trials import Trials
+from services.scheduler.mailings.trials.trials import Trials
 from shared.access import KeyLookup
 from shared.apidocs import IDEMPOTENCY_KEY, describe_body
 from shared.authenticating import authenticate, take_mails

@@ -8,9 +8,9 @@ import time
 
 import structlog
 
-from services.scheduler.mailings.asking_store import AskingStore
-from services.scheduler.mailings.finish_store import FinishStore
-from services.scheduler.mailings.round_store import LISTENED_EVERY, RoundStore
+from services.scheduler.mailings.course.asking_store import AskingStore
+from services.scheduler.mailings.course.finish_store import FinishStore
+from services.scheduler.mailings.course.round_store import LISTENED_EVERY, RoundStore
 from shared.retrying import Unavailable
 
 log = structlog.get_logger(__name__)

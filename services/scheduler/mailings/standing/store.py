@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from services.scheduler.mailings.mailing import MailingState
-from services.scheduler.mailings.standing import MailingStanding
+from services.scheduler.mailings.standing.standing import MailingStanding
 from services.scheduler.pacing.pace import Pace
 from services.scheduler.pacing.states import BulkState
 from shared.database import Database

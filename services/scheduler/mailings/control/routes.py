@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 
 from services.scheduler.mailings.answers import MailingView, show_mailing
 from services.scheduler.mailings.bodies import RetryRequest
-from services.scheduler.mailings.control import MailingControl
+from services.scheduler.mailings.control.control import MailingControl
 from services.scheduler.mailings.examples import RETRY
 from services.scheduler.mailings.routes import PATH, SCOPE, TAG, MailingId, describe_answers
 from shared.access import KeyLookup

@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from services.scheduler.mailings.mailing import MailingState
-from services.scheduler.mailings.outcome_store import MailingRecipient
-from services.scheduler.mailings.standing import MailingStanding
+from services.scheduler.mailings.standing.outcome_store import MailingRecipient
+from services.scheduler.mailings.standing.standing import MailingStanding
 from services.scheduler.mailings.states import MessageState
 
 

@@ -21,14 +21,20 @@ from services.scheduler.mailings.answers import (
 )
 from services.scheduler.mailings.audience import Audience
 from services.scheduler.mailings.bodies import RecipientChoice, TestRequest
-from services.scheduler.mailings.checking import Trial, count_shut_out, estimate_duration, list_problems, list_warnings
 from services.scheduler.mailings.commands import find_mailing, find_now
 from services.scheduler.mailings.content import Errors, Rendered, find_needs, render
 from services.scheduler.mailings.defining import refuse_senders
 from services.scheduler.mailings.mailing import Mailing
-from services.scheduler.mailings.recipient_store import Recipient, RecipientStore
 from services.scheduler.mailings.store import MailingStore
-from services.scheduler.mailings.testing import compose_test
+from services.scheduler.mailings.trials.checking import (
+    Trial,
+    count_shut_out,
+    estimate_duration,
+    list_problems,
+    list_warnings,
+)
+from services.scheduler.mailings.trials.recipient_store import Recipient, RecipientStore
+from services.scheduler.mailings.trials.testing import compose_test
 from services.scheduler.mailings.variables import LINK
 from services.scheduler.unsubscribing.links import LinkMaker
 from services.scheduler.waiting.delayed import DelayedMail, merge

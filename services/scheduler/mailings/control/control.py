@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
 
-from services.scheduler.mailings.asking_store import START, AskingStore
 from services.scheduler.mailings.bodies import RetryRequest
 from services.scheduler.mailings.commands import (
     describe_end,
@@ -18,10 +17,11 @@ from services.scheduler.mailings.commands import (
     refuse_state,
     refuse_test_key,
 )
-from services.scheduler.mailings.control_store import ControlStore, Spared
+from services.scheduler.mailings.control.store import ControlStore, Spared
+from services.scheduler.mailings.course.asking_store import START, AskingStore
 from services.scheduler.mailings.mailing import Mailing, MailingState
 from services.scheduler.mailings.store import MailingStore
-from services.scheduler.mailings.trials import Trials
+from services.scheduler.mailings.trials.trials import Trials
 from shared.access import ApiKey
 from shared.problems import Problem, invalid_content
 

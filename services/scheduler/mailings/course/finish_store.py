@@ -3,8 +3,8 @@
 from typing import NamedTuple
 from uuid import UUID
 
-from services.scheduler.mailings.reasons_store import COUNT_REASONS
-from services.scheduler.mailings.round_store import HAS_LATE, MAY_END, OPEN, RENEWABLE, Rounds, RoundStore
+from services.scheduler.mailings.course.round_store import HAS_LATE, MAY_END, OPEN, RENEWABLE, Rounds, RoundStore
+from services.scheduler.mailings.standing.reasons_store import COUNT_REASONS
 from services.scheduler.pacing.lane_locks import lock_lanes
 from services.scheduler.pacing.states import OPEN_STATES
 from shared.database import Database

@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from services.scheduler.mailings.course.round_store import FAILED, is_tried_again
 from services.scheduler.mailings.mailing import Mailing
-from services.scheduler.mailings.round_store import FAILED, is_tried_again
 from services.scheduler.mailings.store import read_mailing
 from shared.database import Database
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.scheduler.mailings.audience_store import write_source
-from services.scheduler.mailings.freezing import Addressee, MailingRow
+from services.scheduler.mailings.course.freezing import Addressee, MailingRow
 from services.scheduler.mailings.mailing import Mailing
 from services.scheduler.mailings.store import read_mailing
 from services.scheduler.unsubscribing.condition_store import look_up_unsubscribed

@@ -1,0 +1,1 @@
+"""The hand on a mailing: start, pause, resume, cancel, retry."""
