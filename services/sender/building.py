@@ -1,13 +1,13 @@
 """From a mail and its ledger entry to the message's bytes, the same whenever it is built (R12). Pure."""
 
-from services.sender.form import fill_in
+from services.sender.form import FormMemo, fill_in
 from services.sender.ledger import LedgerEntry
-from services.sender.message import BuiltMessage, Memo, build_message, identify
+from services.sender.message import BuiltMessage, build_message, identify
 from shared.events import EmailRequested
 from shared.templates import RenderedContent, render_content
 
 
-def build_mail(mail: EmailRequested, entry: LedgerEntry, memo: Memo | None = None) -> BuiltMessage:
+def build_mail(mail: EmailRequested, entry: LedgerEntry, memo: FormMemo | None = None) -> BuiltMessage:
     """Render what is a template and build the message. Raises TemplateError."""
     identity = identify(entry.id, entry.message_id, entry.accepted_at)
     if memo is not None:

@@ -6,6 +6,7 @@ that could grow too long, no attachment. Everything else goes the way of a singl
 """
 
 from collections.abc import Mapping
+from types import EllipsisType
 from typing import Any, NamedTuple
 
 from services.sender.headers import LINE_MAX, encode_addresses, encode_text
@@ -97,7 +98,14 @@ class Form(NamedTuple):
         return stuff_dots(octets) if self.has_dots else octets
 
 
-def fill_in(mail: EmailRequested, identity: Identity, memo: Memo) -> BuiltMessage | None:
+class FormMemo(Memo):
+    """With what the mails of one bulk event have in common their form: None where their content cannot be taken apart,
+    `...` before anybody has tried."""
+
+    form: Form | EllipsisType | None = ...
+
+
+def fill_in(mail: EmailRequested, identity: Identity, memo: FormMemo) -> BuiltMessage | None:
     """The message of one mail of a bulk event; None where it goes the long way."""
     if mail.variables is None:  # no template at all; the memo has its parts
         return None

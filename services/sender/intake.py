@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from services.sender.form import FormMemo
 from services.sender.ledger import LedgerEntry
-from services.sender.message import Memo, name_message
+from services.sender.message import name_message
 from services.sender.results import refuse
 from services.sender.work import Work, new_token
 from shared.consuming import FaustTicket
@@ -104,7 +105,7 @@ class Intake:
         fingerprint, echo = mails[0].fingerprint_content(), _echo(mails[0].model_copy(update={"metadata": {}}))
         shared = self._share(mails[0], accepted_at, traceparent)
         works = []
-        memo = Memo()
+        memo = FormMemo()
         for mail in mails:
             own_echo = {**echo, "metadata": mail.metadata} if mail.metadata else echo
             work = self._begin(mail, shared, mail.compute_digest(fingerprint), own_echo)

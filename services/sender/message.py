@@ -11,17 +11,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache, partial
-from types import EllipsisType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from services.sender.headers import LINE_MAX, encode_addresses, encode_parameter, encode_text
 from shared.addresses import Mailbox
 from shared.events import Attachment, EmailRequested
 from shared.templates import RenderedContent
-
-if TYPE_CHECKING:
-    from services.sender.form import Form
 
 PLAIN, HTML = b"text/plain", b"text/html"
 _LEADING_DOT = re.compile(rb"\n\.")
@@ -36,12 +32,7 @@ class BuiltMessage(NamedTuple):
 
 
 class Memo(dict[object, bytes]):
-    """What the mails of one bulk event have in common, encoded by the first of them that is built.
-
-    `form`: their content taken apart; None where it cannot be, `...` before anybody has tried.
-    """
-
-    form: "Form | EllipsisType | None" = ...
+    """What the mails of one bulk event have in common, encoded by the first of them that is built."""
 
 
 class Identity(NamedTuple):

@@ -7,8 +7,8 @@ from random import getrandbits
 from uuid import UUID
 
 from services.sender.classify import Outcome
+from services.sender.form import FormMemo
 from services.sender.ledger import LedgerEntry
-from services.sender.message import Memo
 from services.sender.parcel import Troubles
 from shared.consuming import FaustTicket
 from shared.due import DueRow
@@ -44,7 +44,7 @@ class Work:
     lease_confirmed: float = 0.0  # monotonic time of the last claim or renewal PostgreSQL has acknowledged
     database_time: datetime | None = None  # PostgreSQL's clock when last heard
     database_time_at: float = 0.0
-    memo: Memo | None = None  # shared by the mails of a bulk event
+    memo: FormMemo | None = None  # shared by the mails of a bulk event
     attempt_announced: int | None = None  # publish this attempt only; None: all of them
 
     @property

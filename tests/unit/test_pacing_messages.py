@@ -15,8 +15,8 @@ from services.scheduler.pacing.settling_store import Result
 from services.scheduler.pacing.states import BulkState
 from services.scheduler.pacing.store import QueuedMail
 from services.sender.building import build_mail
+from services.sender.form import FormMemo
 from services.sender.intake import Intake
-from services.sender.message import Memo
 from shared.batching import Record
 from shared.events import (
     BulkRequested,
@@ -118,7 +118,7 @@ def test_plain_mails_leave_together_and_their_braces_stay() -> None:
     [mail, *_] = read_back([message])
     intake = Intake("c", LIMIT, default_expiry=NOW - datetime(2026, 1, 30, tzinfo=UTC))
     work = intake.begin(mail, NOW, None)
-    for memo in (None, Memo()):
+    for memo in (None, FormMemo()):
         assert b"Subject: Hello {{ name }}" in build_mail(mail, work.entry, memo).content
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.sender.building import build_mail
+from services.sender.form import FormMemo
 from services.sender.ledger import LedgerEntry
-from services.sender.message import Memo
 from shared.events import BulkRequested, EmailRequested
 from shared.templates import TemplateError
 
@@ -68,7 +68,7 @@ def make_entry(mail: EmailRequested) -> LedgerEntry:
 )
 def test_the_bytes_are_those_of_the_mail_alone(fields: dict[str, Any]) -> None:
     mails = make_bulk(**fields).list_mails()
-    memo = Memo()
+    memo = FormMemo()
     built = [build_mail(mail, make_entry(mail), memo).content for mail in mails]
     assert built == [build_alone(mail) for mail in mails]
     assert len(set(built)) == len(mails)
@@ -77,7 +77,7 @@ def test_the_bytes_are_those_of_the_mail_alone(fields: dict[str, Any]) -> None:
 def test_each_mail_says_how_its_own_recipient_unsubscribes() -> None:
     links = '<a href="{{ unsubscribe_url }}">Leave</a>'
     common = {"List-Unsubscribe": "<mailto:leave@x.org>", "X-A": "a"}
-    memo = Memo()
+    memo = FormMemo()
     built = [
         message_from_bytes(build_mail(mail, make_entry(mail), memo).content)
         for mail in make_bulk(mails=LINKED, html=links, text=None, headers=common).list_mails()
@@ -114,7 +114,7 @@ def test_no_link_breaks_out_of_its_header(url: str) -> None:
 
 def test_an_attachment_is_encoded_once_for_all() -> None:
     mails = make_bulk(attachments=[FILE]).list_mails()
-    memo = Memo()
+    memo = FormMemo()
     build_mail(mails[0], make_entry(mails[0]), memo)
     encoded = memo[0]
     build_mail(mails[1], make_entry(mails[1]), memo)
@@ -136,7 +136,7 @@ def test_a_form_filled_in_is_the_same_bytes_as_the_mail_alone(
 ) -> None:
     mails = [{"to": f"u{n}@y.org", "variables": {"a": a, "b": b}} for n, (a, b) in enumerate(values) if "\x00" not in a]
     fields = {"subject": subject.replace("\r", "").replace("\n", ""), "text": text, "html": html}
-    memo = Memo()
+    memo = FormMemo()
     for mail in make_bulk(**fields, mails=mails or [{"to": "u@y.org", "variables": {"a": "", "b": 1}}]).list_mails():
         try:
             expected = build_alone(mail)
@@ -149,7 +149,7 @@ def test_a_form_filled_in_is_the_same_bytes_as_the_mail_alone(
 
 def test_a_content_of_names_is_a_form_and_one_with_logic_is_not() -> None:
     for text, is_form in (("Dear {{ name }}", True), ("{% if name %}x{% endif %}", False)):
-        memo = Memo()
+        memo = FormMemo()
         for mail in make_bulk(text=text).list_mails():
             build_mail(mail, make_entry(mail), memo)
         assert (memo.form is not None) is is_form
