@@ -61,6 +61,7 @@ class JobContext:
 
     `attempt` counts from 1: above it the run was begun before, and may have done its work without saying so.
     `occurrence_id` stays the same, so what is derived from it is done once. `scheduled_for`: the run's due time.
+    `creator`: the id of the API key that made the task, or asked for the run; its name is not kept with a run.
     """
 
     occurrence_id: UUID
