@@ -7,20 +7,20 @@ ten times what reading them did.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 BEYOND = "is a whole number beyond 64 bits, and would be rounded: write it as a text"
 HOLDS_BEYOND = "holds a whole number beyond 64 bits, which would be rounded: write it as a text"
 _LEAST, _BEYOND = -(2**63), 2**64
-_TOLD = 20
+_TOLD, _ROOM = 20, 10_000  # pointers, and their characters
 _ROUNDED = object()
 
 
 def find_rounded(body: bytes, read: Iterable[Any]) -> list[str]:
     """Pointers to numbers of the body that are not what they were; `read`: the values in which they are looked for.
 
-    The first of them, where they are many. `body` is JSON that orjson has read.
+    The first of them, where they are many. `body` is an object of JSON that orjson has read.
     """
     if not _holds_large(read):
         return []
@@ -53,19 +53,31 @@ def _read_int(text: str) -> object:
     return 0 if _LEAST <= int(text) < _BEYOND else _ROUNDED
 
 
-def _point_at_rounded(document: Any) -> list[str]:
+def _point_at_rounded(document: dict[str, Any]) -> list[str]:
+    """A pointer is written only where there is one to tell: of a million numbers under a long name, each is as long."""
     found: list[str] = []
-    waiting = [("", document)]
-    for pointer, value in waiting:
-        if value is _ROUNDED:
-            found.append(pointer)
-            if len(found) == _TOLD:
+    room = _ROOM
+    path: list[str | int] = []
+    waiting = [_enter(document)]
+    while waiting:
+        for name, value in waiting[-1]:
+            if value is _ROUNDED:
+                found.append("".join(f"/{_escape(str(part))}" for part in (*path, name)))
+                room -= len(found[-1])
+                if len(found) == _TOLD or room < 0:
+                    return found
+            elif isinstance(value, dict | list):
+                path.append(name)
+                waiting.append(_enter(value))
                 break
-        elif isinstance(value, dict):
-            waiting.extend((f"{pointer}/{_escape(name)}", each) for name, each in value.items())
-        elif isinstance(value, list):
-            waiting.extend((f"{pointer}/{place}", each) for place, each in enumerate(value))
+        else:
+            waiting.pop()
+            del path[-1:]
     return found
+
+
+def _enter(value: dict[str, Any] | list[Any]) -> Iterator[tuple[str | int, Any]]:
+    return iter(value.items()) if isinstance(value, dict) else enumerate(value)
 
 
 def _escape(name: str) -> str:

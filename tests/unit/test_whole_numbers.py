@@ -1,6 +1,7 @@
 """Whole numbers beyond 64 bits: refused wherever a body may hold what its sender likes, never rounded."""
 
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -70,6 +71,17 @@ def test_neither_depth_nor_many_of_them_are_a_fault_of_ours() -> None:
         with pytest.raises(Problem) as refused:
             parse_object(body)
         assert 1 <= len(refused.value.to_document()["errors"]) <= 20
+
+
+def test_a_long_name_is_not_written_for_every_number_under_it() -> None:
+    body = b'{"%b": [%b%d, %d]}' % (b"n" * 20_000, b"1," * 20_000, LARGE, LARGE)
+    tracemalloc.start()
+    with pytest.raises(Problem) as refused:
+        parse_object(body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [each["pointer"][-6:] for each in refused.value.errors] == ["/20000"]
+    assert peak < 20_000_000
 
 
 def test_an_item_of_a_batch_says_where_it_is() -> None:
