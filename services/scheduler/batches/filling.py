@@ -14,6 +14,7 @@ from shared.templates import OUTPUT_LIMIT
 _LONGEST_ESCAPE = len("&#x27;")
 _ENDS_OF_CID = (":", "d:", "id:", "D:", "ID:")  # behind a value that ends in "c", the html would show an image
 _MOST = 1000  # characters of all values together
+_MOST_NAMES = 60  # so that what is put out stays below where the engine has to count it, and may find it too much
 
 
 class Certain(NamedTuple):
@@ -27,7 +28,9 @@ class Certain(NamedTuple):
         names: set[str] = set()
         for source in (subject, text or "", html or ""):
             found = take_apart(source)
-            if found is None or len(source) + len(found.names) * _MOST * _LONGEST_ESCAPE > OUTPUT_LIMIT:
+            if found is None or len(found.names) > _MOST_NAMES:
+                return None
+            if len(source) + len(found.names) * _MOST * _LONGEST_ESCAPE > OUTPUT_LIMIT:
                 return None
             if source is html and any(literal.startswith(_ENDS_OF_CID) for literal in found.literals[1:]):
                 return None
