@@ -62,6 +62,7 @@ contents = st.fixed_dictionaries(
         "cc": st.just(["c@example.org"]),
         "expires_at": st.just("2030-02-01T09:00:00Z"),
         "callback": st.sampled_from(["https://x.example/", "no URL"]),
+        "unsubscribe_url": st.just("https://x.example/leave"),
     },
 )
 own = st.fixed_dictionaries(
@@ -96,6 +97,16 @@ def test_the_short_way_comes_to_what_the_long_way_comes_to(content: dict[str, An
     for number, each in enumerate([{"to": ["first@example.org"], "variables": {"name": "First"}}, *owns], 1):
         piece = make_piece(number, content | each)
         assert judge.judge(piece) == make_judge(batch_id).judge(piece)
+
+
+def test_a_link_that_all_have_in_common_is_in_the_mails_of_the_short_way_too() -> None:
+    judge = make_judge(new_email_id())
+    for number in (1, 2):
+        link = {"unsubscribe_url": "https://x.example/leave"}
+        row = judge.judge(
+            make_piece(number, {**CONTENT, **link, "to": f"r{number}@example.org", "variables": {"name": "x"}})
+        )
+        assert isinstance(row, BulkRow) and orjson.loads(row.own)["unsubscribe_url"] == link["unsubscribe_url"]
 
 
 def test_mails_of_one_content_share_it_and_keep_what_is_their_own() -> None:

@@ -72,7 +72,7 @@ class SharedContent:
             raise invalid_content(point_out(exc)) from None
         except TemplateError as exc:
             raise invalid_content([point_at_error(exc)]) from None
-        written = write_own(own.to[0], own.variables, own.metadata, None)
+        written = write_own(own.to[0], own.variables, own.metadata, None, self.mail.unsubscribe_url)
         row = self.row._replace(id=email_id, number=number, own=written)
         return row if row.size <= event_limit else None
 
