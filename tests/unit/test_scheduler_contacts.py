@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,9 @@ from services.scheduler.contacts.contact import read_condition
 from services.scheduler.contacts.contact_import import ContactImport, ImportState
 from services.scheduler.contacts.identity import identify_recipient
 from services.scheduler.contacts.merging import fold_rows, list_turns
+from services.scheduler.contacts.store import ContactStore
 from services.scheduler.importing.recipients import ATTRIBUTES_LIMIT, Recipient
+from shared.database import Database
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 maybe_texts = st.none() | st.sampled_from(["", "Ann", "Bob"])
@@ -70,6 +73,27 @@ def test_the_turns_of_rows_hold_each_recipient_once_in_his_order() -> None:
     given_rows = [make_row(number, address) for number, address in enumerate(("a@x.org", "b@x.org", "a@x.org"))]
     assert [[row.number for row in turn] for turn in list_turns(given_rows)] == [[0, 1], [2]]
     assert list_turns([]) == []
+
+
+class Noted(Database):
+    """Knows all contacts already, and notes for whom statements are."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[UUID]] = []
+
+    async def fetch(self, sql: str, *args: Any) -> list[Any]:
+        """As PostgreSQL would where nothing is new."""
+        self.asked.append(args[0])
+        return []
+
+
+async def test_rows_are_locked_in_the_order_of_ids_whatever_the_order_of_the_file() -> None:
+    given_rows = [make_row(number, f"user{number}@example.org") for number in range(20)]
+    database = Noted()
+    await ContactStore(database, database).merge("shop", given_rows)
+    ids = sorted(row.id for row in given_rows)
+    assert database.asked == [ids, ids]
+    assert ids != [row.id for row in given_rows]
 
 
 def test_case_makes_no_other_recipient_and_another_account_does() -> None:

@@ -98,9 +98,9 @@ class ContactStore:
     async def merge(self, account: str, recipients: Sequence[Recipient]) -> Merged:
         """Make these contacts, or change them as far as they say something; each recipient is named once.
 
-        Nothing is written for those that are so already.
+        Nothing is written for those that are so already. In the order of ids: two imports do not wait for each other.
         """
-        written = [_write(each) for each in recipients]
+        written = [_write(each) for each in sorted(recipients, key=lambda each: each.id)]
         rows = await self._database.fetch(_INSERT, *_transpose(written), account)
         created = frozenset(row["id"] for row in rows)
         others = [each for each in written if each[0] not in created]
