@@ -10,6 +10,8 @@ from services.scheduler.mailings.audience_store import write_source
 from services.scheduler.mailings.bodies import NewMailing
 from services.scheduler.mailings.commands import describe_end
 from services.scheduler.mailings.content import check_content, find_needs, render
+from services.scheduler.mailings.control.control import refuse_retry
+from services.scheduler.mailings.control.store import Spared
 from services.scheduler.mailings.defining import change, define, to_fields
 from services.scheduler.mailings.hours import Hours
 from services.scheduler.mailings.mailing import Mailing, MailingDefinition, MailingState
@@ -101,6 +103,13 @@ def test_what_would_mean_everybody_by_mistake_or_nothing_is_refused_in_plain_wor
 def test_only_where_it_can_be_tried_again_its_end_says_so() -> None:
     assert "retry" in describe_end(make_mailing(MailingState.FINISHED))
     assert "retry" not in describe_end(make_mailing(MailingState.CANCELLED))
+
+
+def test_a_retry_of_nobody_counts_in_whole_sentences() -> None:
+    problem = refuse_retry(Spared(unknown=0, too_large=0, gone=2))
+    assert (problem.slug, problem.extra) == ("nothing-to-retry", {"unknown": 0, "too_large": 0, "gone": 2})
+    assert "2 cannot get it: the recipient was erased" in problem.detail
+    assert refuse_retry(Spared(0, 0, 0)).detail == "None of its mails failed."
 
 
 def test_without_from_it_is_from_the_keys_only_sender() -> None:

@@ -119,7 +119,7 @@ def refuse_retry(spared: Spared) -> Problem:
     whys = [
         (spared.unknown, "may have it already: nobody knows the outcome. To send it nonetheless, give `unknown: true`"),
         (spared.too_large, "cannot get it: with the variables it is too large for an event"),
-        (spared.gone, "was erased, or what the mail said is gone"),
+        (spared.gone, "cannot get it: the recipient was erased, or what the mail said is gone"),
     ]
     told = "; ".join(f"{count} {why}" for count, why in whys if count)
     detail = f"Of those whose mail failed nobody can be tried again: {told}." if told else "None of its mails failed."
