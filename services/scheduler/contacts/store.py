@@ -98,7 +98,7 @@ class ContactStore:
     async def merge(self, account: str, recipients: Sequence[Recipient]) -> Merged:
         """Make these contacts, or change them as far as they say something; each recipient is named once.
 
-        Nothing is written for those that are so already. In the order of ids: two imports do not wait for each other.
+        Nothing is written for those that are so already. In the order of ids, so that two imports do not deadlock.
         """
         written = [_write(each) for each in sorted(recipients, key=lambda each: each.id)]
         rows = await self._database.fetch(_INSERT, *_transpose(written), account)
