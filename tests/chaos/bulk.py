@@ -31,6 +31,8 @@ async def kill_schedulers(rig: Rig, *, mails: int = 20_000, kills: int = 10, eve
     everybody = await rig.wait_everybody(300)
     settled = await rig.wait_finished(60) and await _wait_counted(rig, mails)
     verdict = await judge(rig, f"one of two schedulers gets SIGKILL {kills} times while {mails:,} bulk mails leave")
+    verdict.restarts = sum(each.restarts for each in (*rig.senders, *schedulers)) - rig.kills
+    verdict.require(verdict.restarts == 0, f"{verdict.restarts} processes ended by themselves")
     verdict.require(everybody, "not everybody has his mail after 300 s")
     verdict.require(settled, f"the counters do not add up: {await rig.fetch(_LANES)}, {await rig.fetch(_ROWS)}")
     verdict.require_no_double()
