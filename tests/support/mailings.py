@@ -3,7 +3,8 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,6 +12,7 @@ import httpx
 
 from services.scheduler.api import create_api
 from services.scheduler.contacts.identity import identify_recipient
+from services.scheduler.mailings.mailing import Mailing, MailingDefinition, MailingState
 from services.scheduler.settings import ApiSettings
 from shared.access import AccessStore, ApiScope
 from shared.database import Database
@@ -20,6 +22,29 @@ CONTENT = {
     "subject": "Hello {{ name }}",
     "text": "Your {{ plan }} plan{% if city is defined %} in {{ city }}{% endif %}.",
 }
+
+
+def keep_mailing(definition: MailingDefinition, at: datetime, **fields: Any) -> Mailing:
+    """A mailing as it is kept: a draft made at that time, but for `fields`."""
+    draft = Mailing(
+        id=UUID(int=7),
+        account="shop",
+        api_key_id="k",
+        test=False,
+        definition=definition,
+        state=MailingState.DRAFT,
+        lane=None,
+        freeze_cursor=None,
+        frozen_at=None,
+        recipients=0,
+        revision=0,
+        created_at=at,
+        changed_at=at,
+        started_at=None,
+        finished_at=None,
+        recipients_deleted_at=None,
+    )
+    return replace(draft, **fields)
 
 
 @dataclass(frozen=True)

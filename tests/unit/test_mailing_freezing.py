@@ -14,30 +14,15 @@ from services.scheduler.mailings.mailing import Mailing, MailingDefinition, Mail
 from services.scheduler.mailings.states import KEPT_AS, MessageState, show_state
 from services.scheduler.pacing.states import ENDS, BulkState
 from shared.events import BulkRequested
+from tests.support.mailings import keep_mailing
 
 NOW = datetime(2030, 3, 20, 12, tzinfo=UTC)
 CONTENT = {"from": "news@example.com", "subject": "Hello {{ name }}", "text": "Your plan: {{ plan }}"}
 
 
 def make_mailing(**fields: Any) -> Mailing:
-    return Mailing(
-        id=UUID(int=7),
-        account="shop",
-        api_key_id="k",
-        test=False,
-        definition=MailingDefinition(name="Spring", content=CONTENT, audience=Audience(), **fields),
-        state=MailingState.RUNNING,
-        lane=1,
-        freeze_cursor=None,
-        frozen_at=None,
-        recipients=0,
-        revision=0,
-        created_at=NOW,
-        changed_at=NOW,
-        started_at=NOW,
-        finished_at=None,
-        recipients_deleted_at=None,
-    )
+    definition = MailingDefinition(name="Spring", content=CONTENT, audience=Audience(), **fields)
+    return keep_mailing(definition, NOW, state=MailingState.RUNNING, lane=1, started_at=NOW)
 
 
 def make_addressee(*, unsubscribed: bool = False, **variables: Any) -> Addressee:

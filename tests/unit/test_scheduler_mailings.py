@@ -23,6 +23,7 @@ from shared.bodies import parse_model
 from shared.events import new_email_id
 from shared.problems import Problem
 from tests.support.gateway import make_key
+from tests.support.mailings import keep_mailing
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 KEY = make_key("*@example.com")
@@ -36,24 +37,7 @@ def make(key: ApiKey = KEY, limit: int = 1_000_000, **fields: Any) -> MailingDef
 
 
 def make_mailing(state: MailingState = MailingState.DRAFT, **fields: Any) -> Mailing:
-    return Mailing(
-        id=new_email_id(),
-        account="shop",
-        api_key_id="k",
-        test=False,
-        definition=make(**fields),
-        state=state,
-        lane=None,
-        freeze_cursor=None,
-        frozen_at=None,
-        recipients=0,
-        revision=0,
-        created_at=NOW,
-        changed_at=NOW,
-        started_at=None,
-        finished_at=None,
-        recipients_deleted_at=None,
-    )
+    return keep_mailing(make(**fields), NOW, id=new_email_id(), state=state)
 
 
 def edit(before: MailingDefinition, **given: Any) -> MailingDefinition:
